@@ -1,0 +1,46 @@
+# Every target creates .venv from the lock when it is missing. `make` or `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test lint types docs check bench lock clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## Show this list
+	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv: requirements.lock pyproject.toml ## Make the environment from the lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch .venv
+
+demo: .venv ## Swissmetro, from its raw table to inferences, through Dagster
+	$(BIN)/python examples/swissmetro/demo.py
+
+dev: .venv ## The Dagster UI and daemon on one port (PORT=3000)
+	$(BIN)/mimic dev --port $(or $(PORT),3000)
+
+test: .venv ## All tests
+	$(BIN)/python -m pytest
+
+lint: .venv ## Style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv ## Static types
+	$(BIN)/mypy
+
+docs: .venv ## The generated pages are up to date
+	$(BIN)/python docs/generate.py --check
+
+check: lint types docs test ## Everything that CI runs
+
+bench: .venv ## The benchmarks, each beside its baseline
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: .venv ## Resolve the lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --all-extras pyproject.toml --output-file requirements.lock
+
+clean: ## Remove the environment and all that mimic and its tools wrote here
+	rm -rf .venv .mimic .env build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,106 @@
+"""What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic
+
+import dagster as dg
+import pyarrow as pa
+
+from mimic_core.manifests import fingerprint
+from mimic_core.sources import Shard
+from resources.artefacts import ArtefactStore
+from resources.specs import P, StoredSpec
+from resources.tables import Pin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build(Generic[P]):
+    """One build of one partition, decided when it begins and the same in all of its steps.
+
+    Attributes:
+        stored: the spec that is built.
+        version: name of the new version's folder within the partition's folder.
+        replaces: token of what was published when the build began.
+    """
+
+    stored: StoredSpec[P]
+    version: str
+    replaces: str | None
+
+    @property
+    def folder(self) -> str:
+        """The new version's folder."""
+        return f"{self.stored.spec.folder}/{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask(Generic[P]):
+    """One shard of a build over a pinned table.
+
+    Attributes:
+        run: what an inference needs of its run's manifest; empty for a dataset.
+    """
+
+    build: Build[P]
+    pin: Pin
+    shard: Shard
+    run: dict[str, Any]
+
+
+def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build[P]:
+    """Begin a build: name its version folder and note what it is to replace."""
+    version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_id[:8]}"
+    return Build(stored=stored, version=version, replaces=artefacts.published(stored.spec.folder))
+
+
+def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    """Compose the manifest of a build; its fingerprint covers everything that defines the result and nothing else."""
+    spec = build.stored.spec
+    return {
+        "asset": spec.asset,
+        "key": spec.key,
+        "version": build.version,
+        "fingerprint": fingerprint({"spec": build.stored.digest, "inputs": inputs, "code_version": code_version}),
+        "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dagster_run_id": run_id,
+        "code_version": code_version,
+        "spec": spec.document,
+        "spec_digest": build.stored.digest,
+        "inputs": inputs,
+        **facts,
+    }
+
+
+def table_input(pin: Pin, columns: pa.Schema) -> dict[str, Any]:
+    """Describe a pinned table as an input: its content and the columns that the build uses, not the others."""
+    return {
+        "name": pin.name,
+        "token": pin.token,
+        "columns": {field.name: str(field.type) for field in columns},
+    }
+
+
+def metadata(document: dict[str, Any], location: str, columns: dict[str, str], rows: int) -> dict[str, Any]:
+    """Return what Dagster shows of a build: counts, location, input versions, columns, metrics."""
+    numbers = document["counts"] | document.get("metrics", {})
+    return {
+        "dagster/row_count": rows,
+        "dagster/uri": location,
+        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
+        "location": dg.MetadataValue.path(location),
+        "version": document["version"],
+        "inputs": dg.MetadataValue.json(document["inputs"]),
+        "spec": dg.MetadataValue.json(document["spec"]),
+        **{name: _number(value) for name, value in numbers.items() if value is not None},
+    }
+
+
+def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
+    """Return the tag by which Dagster keeps a data version: the manifest's fingerprint."""
+    return {"dagster/data_version": document["fingerprint"]}
+
+
+def _number(value: Any) -> int | float:
+    # a NumPy number in event metadata cannot be stored
+    return int(value) if isinstance(value, int) else float(value)

@@ -1,0 +1,92 @@
+"""`mimic env` and `mimic dev`: where everything lives on this machine, and the Dagster UI over it."""
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME")
+
+
+def prepare() -> dict[str, str]:
+    """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them."""
+    from dotenv import dotenv_values
+
+    from resources.environments import mimic_home
+
+    for name, value in dotenv_values(".env").items():
+        if name in VARIABLES and value:
+            os.environ.setdefault(name, value)
+    home = mimic_home()
+    dagster_home = Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    config = dagster_home / "dagster.yaml"
+    if not config.exists():
+        config.write_bytes(files("mimic_assets.cli").joinpath("dagster.yaml").read_bytes())
+    chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
+    os.environ.update(chosen)
+    return chosen
+
+
+def local_resources() -> dict[str, Any]:
+    """Return the resources of this machine."""
+    from resources import environments
+
+    return environments.local_resources(Path(prepare()["MIMIC_HOME"]))
+
+
+def open_instance() -> "dg.DagsterInstance":
+    """Open the Dagster instance under DAGSTER_HOME."""
+    import dagster as dg
+
+    prepare()
+    return dg.DagsterInstance.get()
+
+
+@click.command()
+@click.option("--write", is_flag=True, help="Store the variables in .env, which dagster and mimic read.")
+def env(write: bool) -> None:
+    """Print the variables that plain dagster commands need.
+
+    \b
+    Examples:
+      eval "$(mimic env)"
+      mimic env --write
+    """
+    from dotenv import set_key
+
+    for name, value in prepare().items():
+        if write:
+            set_key(".env", name, value, quote_mode="auto")
+        click.echo(f"export {name}={_quoted(value)}")
+    if write:
+        click.echo("stored in .env; dagster and mimic commands in this folder now use it", err=True)
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the UI.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login.")
+def dev(port: int, host: str) -> None:
+    """Start the Dagster UI and daemon with this code location, on one port, until Ctrl-C.
+
+    \b
+    Example:
+      mimic dev --port 3000
+    """
+    prepare()
+    command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port)]
+    click.echo(f"Dagster UI: http://{host}:{port} (Ctrl-C stops it)", err=True)
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606  our own interpreter
+
+
+def _quoted(value: str) -> str:
+    import shlex
+
+    return shlex.quote(value)

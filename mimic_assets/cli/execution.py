@@ -1,0 +1,142 @@
+"""Execute partitions as Dagster runs in this process, follow them, and say what came of each."""
+
+import os
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import dagster as dg
+import psutil
+
+from mimic_core.specs import PartitionSpec
+
+HOST, PID, STARTED, LAUNCH = "mimic/host", "mimic/pid", "mimic/process-started", "mimic/launch"
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+POLL_SECONDS = 0.2
+
+Report = Callable[[dg.DagsterEvent], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one partition: the object that `--json` prints."""
+
+    asset: str
+    key: str
+    status: str
+    dagster_run_id: str | None = None
+    run_id: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    location: str | None = None
+    metrics: dict[str, float | int | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -> tuple[str, str | None]:
+    """Build one partition in this process.
+
+    Args:
+        report: called with every event of the run, from a thread of its own.
+
+    Returns:
+        The Dagster run id, and what went wrong (None when nothing did).
+    """
+    tags = {"dagster/partition": spec.key, LAUNCH: uuid.uuid4().hex} | _process_tags()
+    job = dg.build_reconstructable_job("mimic_assets.jobs", "resolved_job", (spec.asset,))
+    with _following(instance, tags[LAUNCH], report), _terminable():
+        result = dg.execute_job(
+            job,
+            instance=instance,
+            tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    if result.success:
+        return result.run_id, None
+    return result.run_id, "\n".join(_messages(result.all_events)) or "the run failed"
+
+
+def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs as failed whose command-line process on this machine is gone; returns their ids."""
+    records = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={HOST: socket.gethostname()}))
+    dead = [run for run in records if not _alive(run.tags)]
+    for run in dead:
+        instance.report_run_failed(run, f"process {run.tags[PID]} ended without finishing this run")
+    return [run.run_id for run in dead]
+
+
+def _process_tags() -> dict[str, str]:
+    process = psutil.Process()
+    return {HOST: socket.gethostname(), PID: str(process.pid), STARTED: str(process.create_time())}
+
+
+def _alive(tags: Mapping[str, str]) -> bool:
+    try:
+        process = psutil.Process(int(tags[PID]))
+        return abs(process.create_time() - float(tags[STARTED])) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _messages(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    for event in events:
+        if not event.is_step_failure:
+            continue
+        data = event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            yield data.user_failure_data.description
+        elif data.error:
+            cause = data.error.cause or data.error
+            last = cause.message.strip()
+            yield f"step {event.step_key} failed: {last}; the run's page in `mimic dev` has the whole trace"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """End a run on SIGTERM as on Ctrl-C: it is recorded as ended and publishes nothing."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _following(instance: dg.DagsterInstance, launch: str, report: Report) -> Iterator[None]:
+    ended = threading.Event()
+    follower = threading.Thread(target=_follow, args=(instance, launch, report, ended), daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def _follow(instance: dg.DagsterInstance, launch: str, report: Report, ended: threading.Event) -> None:
+    run_id, cursor, last = None, None, False
+    while not last:
+        last = ended.wait(POLL_SECONDS)  # one more look after the end
+        if run_id is None:
+            runs = instance.get_runs(dg.RunsFilter(tags={LAUNCH: launch}), limit=1)
+            run_id = runs[0].run_id if runs else None
+        if run_id is not None:
+            connection = instance.get_records_for_run(run_id, cursor=cursor)
+            cursor = connection.cursor
+            for record in connection.records:
+                if record.event_log_entry.dagster_event:
+                    report(record.event_log_entry.dagster_event)

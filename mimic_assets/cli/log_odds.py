@@ -1,0 +1,202 @@
+"""`mimic log-odds`: validate a config, register it, build it as Dagster runs, and sum up."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mimic_assets.cli.execution import Outcome
+    from mimic_core.specs import PartitionSpec
+
+SPLITS = ("train", "validation", "test")
+CONFIG = click.argument("config", type=click.Path(path_type=Path))
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--register-only", is_flag=True, help="Register the partitions and build nothing.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(command)
+
+
+@click.group(name="log-odds")
+def log_odds() -> None:
+    """Build datasets, train runs and apply them, each from a config (JSON or YAML).
+
+    \b
+    Example:
+      mimic log-odds build-dataset dataset.json
+    """
+
+
+@log_odds.command(name="build-dataset")
+@CONFIG
+@_options
+def build_dataset(config: Path, register_only: bool, as_json: bool) -> None:
+    """Turn a decision table into a sharded TFRecord dataset.
+
+    \b
+    Example:
+      mimic log-odds build-dataset examples/first_table/dataset.json
+    """
+    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.datasets import pin_source
+    from mimic_core.specs import DatasetSpec, parse_spec, read_document
+
+    spec = parse_spec(DatasetSpec, read_document(config), str(config))
+    if not register_only:
+        pin_source(spec, local_resources()["tables"])
+    _build([(spec, "")], register_only, as_json)
+
+
+@log_odds.command(name="run-experiment")
+@CONFIG
+@click.argument("layers", type=click.Path(path_type=Path), required=False)
+@_options
+def run_experiment(config: Path, layers: Path | None, register_only: bool, as_json: bool) -> None:
+    """Train every model of an experiment, one run each.
+
+    LAYERS is a Python file that defines LAYERS, a dict of functions that make a Keras layer; it is executed. It may be left
+    out when every layer is D<units> (dense, relu).
+
+    \b
+    Example:
+      mimic log-odds run-experiment examples/first_table/experiment.json examples/first_table/layers.py
+    """
+    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.runs import dataset_manifest
+    from mimic_core.networks import check_model, default_layers, load_layers
+    from mimic_core.specs import ExperimentSpec, parse_spec, read_document
+    from resources.tables import RESULTS
+
+    spec = parse_spec(ExperimentSpec, read_document(config), str(config))
+    if layers is None:
+        for index, model in enumerate(spec.models):
+            default_layers(model.layers, f"{config}: models[{index}].layers")
+        sources = [default_layers(model.layers) for model in spec.models]
+    else:
+        sources = [_read_text(layers)] * len(spec.models)
+    resources = local_resources()
+    if not register_only:
+        dataset_manifest(spec.runs[0], resources["artefacts"])
+        resources["tables"].require_kind(spec.results, RESULTS)
+    for index, (model, source) in enumerate(zip(spec.models, sources, strict=True)):
+        check_model(model, load_layers(source, str(layers or "layers"))[0], f"{config}: models[{index}]")
+    _build(list(zip(spec.runs, sources, strict=True)), register_only, as_json)
+
+
+@log_odds.command(name="run-batch-infer")
+@CONFIG
+@_options
+def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
+    """Apply a trained run to every row of a table.
+
+    \b
+    Example:
+      mimic log-odds run-batch-infer examples/first_table/inference.json
+    """
+    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.inferences import pin_source, run_manifest
+    from mimic_core.specs import InferenceSpec, parse_spec, read_document
+
+    spec = parse_spec(InferenceSpec, read_document(config), str(config))
+    if not register_only:
+        resources = local_resources()
+        run_manifest(spec, resources["artefacts"])
+        pin_source(spec, resources["tables"])
+    _build([(spec, "")], register_only, as_json)
+
+
+def _build(new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool, as_json: bool) -> None:
+    from mimic_assets.cli.environment import local_resources, open_instance
+    from mimic_assets.cli.execution import Outcome, fail_dead_runs
+    from mimic_assets.registration import register
+
+    resources = local_resources()
+    with open_instance() as instance:
+        fail_dead_runs(instance)
+        register(instance, resources["specs"], new)
+        if register_only:
+            outcomes = [Outcome(asset=s.asset, key=s.key, status="registered", run_id=_run_id(s)) for s, _ in new]
+        else:
+            outcomes = [
+                _build_one(instance, spec, f"{spec.asset} {_short(spec.key)}", resources["artefacts"]) for spec, _ in new
+            ]
+    if as_json:
+        click.echo(json.dumps({"partitions": [outcome.document() for outcome in outcomes]}, indent=1))
+    else:
+        _sum_up(outcomes)
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise click.exceptions.Exit(1)
+
+
+def _build_one(instance: Any, spec: "PartitionSpec", title: str, artefacts: Any) -> "Outcome":
+    from mimic_assets.cli.execution import Outcome, execute
+    from mimic_assets.cli.progress import progress
+
+    with progress(spec, title) as report:
+        dagster_run_id, error = execute(instance, spec, report)
+    facts: dict[str, Any] = {
+        "asset": spec.asset,
+        "key": spec.key,
+        "dagster_run_id": dagster_run_id,
+        "run_id": _run_id(spec),
+    }
+    if error is not None:
+        click.echo(f"mimic: {spec.asset} {spec.key}: {error}", err=True)
+        return Outcome(**facts, status="failed", error=error)
+    document = artefacts.manifest(spec.folder)
+    return Outcome(
+        **facts,
+        status="built",
+        counts=document["counts"],
+        location=document.get("table") or str(artefacts.path(f"{spec.folder}/{document['version']}")),
+        metrics=document.get("metrics", {}),
+        notes=document.get("notes", []),
+    )
+
+
+def _sum_up(outcomes: "Sequence[Outcome]") -> None:
+    for outcome in outcomes:
+        click.echo(f"{outcome.status}: {outcome.asset} {outcome.key}")
+        if outcome.counts:
+            click.echo("  " + ", ".join(f"{name} {value:,}" for name, value in outcome.counts.items()))
+        for split in SPLITS:
+            if metrics := _of_split(outcome.metrics, split):
+                click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in metrics.items()))
+        if (epoch := outcome.metrics.get("exported_epoch")) is not None:
+            click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
+        for note in outcome.notes:
+            click.echo(f"  note: {note}")
+        if outcome.location:
+            click.echo(f"  at {outcome.location}")
+
+
+def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
+    names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
+    names |= {"rho_squared": "rho-squared", "accuracy": "accuracy"}
+    return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
+
+
+def _read_text(path: Path) -> str:
+    from mimic_core.errors import SpecError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"{path}: cannot be read: {reason}") from error
+
+
+def _run_id(spec: "PartitionSpec") -> str | None:
+    return getattr(spec, "run_id", None)
+
+
+def _short(key: str) -> str:
+    head, _, last = key.rpartition("/")
+    return f"{head}/{last[:12]}..." if len(last) == 64 else key
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,59 @@
+"""The root of the command line: its commands, and what an error means for the exit code.
+
+Nothing heavy is imported here: `mimic --help` answers at once.
+"""
+
+import sys
+from typing import Any
+
+import click
+
+from mimic_assets.cli.environment import dev, env
+from mimic_assets.cli.log_odds import log_odds
+from mimic_assets.cli.status import status
+from mimic_assets.cli.tables import tables
+from mimic_core.errors import ConflictError, MimicError, StorageError
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class _Commands(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except MimicError as error:
+            click.echo(f"mimic: {error}", err=True)
+            failed = isinstance(error, ConflictError | StorageError)
+            context.exit(FAILED if failed else WRONG_INPUT)
+        except KeyboardInterrupt:
+            click.echo("mimic: interrupted; what was published before is unchanged", err=True)
+            context.exit(INTERRUPTED)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a run failed, 2 the input is wrong.",
+)
+@click.version_option(package_name="mimic")
+def main() -> None:
+    """Log-odds models from decision tables: tables, datasets, trained runs, inference tables.
+
+    \b
+    Example, from a table to its inferences:
+      mimic tables import haven.example_log_odds_features features.parquet
+      mimic log-odds build-dataset dataset.json
+      mimic log-odds run-experiment experiment.json layers.py
+      mimic log-odds run-batch-infer inference.json
+      mimic status
+    """
+
+
+main.add_command(tables)
+main.add_command(log_odds)
+main.add_command(status)
+main.add_command(env)
+main.add_command(dev)
+
+if __name__ == "__main__":
+    sys.exit(main())

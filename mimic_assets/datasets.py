@@ -1,0 +1,171 @@
+"""TFRecord datasets: one step plans the shards, one step builds each, one publishes them together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from mimic_assets.builds import Build, ShardTask, begin, data_version_tag, manifest, metadata, table_input
+from mimic_assets.failures import fails_clearly
+from mimic_assets.partitions import lineage_input, tfrecord_datasets
+from mimic_core import contract, datasets
+from mimic_core.manifests import seal
+from mimic_core.sources import SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard, shards
+from mimic_core.specs import DatasetSpec
+from resources.artefacts import ArtefactStore
+from resources.specs import SpecStore
+from resources.tables import SOURCE, Pin, TableStore
+
+CONTRACT = dg.AssetCheckSpec(
+    "decision_table_contract",
+    asset="tfrecord_dataset",
+    description="One selected choice per decision, no null or repeated keys, finite features, no individual in both splits.",
+    partitions_def=tfrecord_datasets,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltShard:
+    """What one step made of its shard; without a file where the contract is broken."""
+
+    shard: Shard
+    outcome: contract.Outcome
+    individuals: Int64
+    file: dict[str, Any] | None
+
+
+def pin_source(spec: DatasetSpec, tables: TableStore) -> Pin:
+    """Pin a dataset's source table and check that its columns fit the spec."""
+    tables.require_kind(spec.source, SOURCE)
+    pin = tables.pin(spec.source)
+    check_schema(tables.schema_of(pin), spec.features, table=spec.source)
+    return pin
+
+
+@dg.op(ins={"source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
+@fails_clearly
+def plan_dataset(
+    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+) -> list[dg.DynamicOutput[ShardTask[DatasetSpec]]]:
+    """Pin the source table and list the shards."""
+    stored = specs.get(DatasetSpec, context.partition_key)
+    pin = pin_source(stored.spec, tables)
+    build = begin(stored, artefacts, context.run_id)
+    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
+    tasks = [ShardTask(build=build, pin=pin, shard=shard, run={}) for shard in shards(stored.spec.partitions)]
+    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+
+
+@dg.op(ins={"task": dg.In(ShardTask)})
+@fails_clearly
+def build_dataset_shard(
+    context: dg.OpExecutionContext, task: ShardTask[DatasetSpec], tables: TableStore, artefacts: ArtefactStore
+) -> BuiltShard:
+    """Read, check and encode the decisions of one shard."""
+    spec, shard = task.build.stored.spec, task.shard
+    columns = columns_to_read(tables.schema_of(task.pin), spec.features)
+    rows = select_shard(tables.batches(task.pin, columns.names), columns, shard)
+    checked = datasets.check_shard(rows, spec)
+    path, file = datasets.shard_path(shard), None
+    if not checked.outcome.violations:
+        written = artefacts.write(f"{task.build.folder}/{path}", datasets.encode_shard(checked, spec))
+        file = {"path": path, "split": shard.split, "decisions": checked.outcome.decisions, **written}
+        context.log.info(f"{path}: {checked.outcome.decisions:,} decisions, {written['bytes']:,} bytes")
+    return BuiltShard(shard=shard, outcome=checked.outcome, individuals=checked.individuals, file=file)
+
+
+@dg.op(
+    ins={"tasks": dg.In(list), "built": dg.In(list)},
+    out={"result": dg.Out(dg.Nothing), "contract": dg.Out(dg.Nothing, is_required=False)},
+)
+@fails_clearly
+def publish_dataset(
+    context: dg.OpExecutionContext,
+    tasks: list[ShardTask[DatasetSpec]],
+    built: list[BuiltShard],
+    tables: TableStore,
+    artefacts: ArtefactStore,
+) -> Iterator[Any]:
+    """Add up what the shards found, and publish them if the table keeps the contract."""
+    build, pin = tasks[0].build, tasks[0].pin
+    built = sorted(built, key=lambda part: (SPLITS.index(part.shard.split), part.shard.index))
+    individuals = {split: _individuals(built, split) for split in SPLITS}
+    outcome = contract.add_up(part.outcome for part in built)
+    leaks = contract.check_disjoint_individuals(individuals["train"], individuals["test"])
+    report = contract.document(outcome, leaks)
+    yield dg.AssetCheckResult(
+        passed=not report["violations"],
+        asset_key="tfrecord_dataset",
+        check_name=CONTRACT.name,
+        metadata={"outcome": dg.MetadataValue.json(report)},
+    )
+    if report["violations"]:
+        artefacts.discard(build.folder)
+    contract.require_kept(outcome, leaks, pin.name)
+    counts = _counts(built, individuals, outcome)
+    datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
+    document = _publish(context, build, pin, built, counts, report, tables, artefacts)
+    spec = build.stored.spec
+    types = dict.fromkeys(spec.features, "float32")
+    shown = metadata(document, str(artefacts.path(build.folder)), types, counts["rows"])
+    yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
+
+
+@dg.graph_asset(
+    partitions_def=tfrecord_datasets,
+    group_name="datasets",
+    kinds={"tensorflow"},
+    ins={"source_table": lineage_input()},
+    check_specs=[CONTRACT],
+)
+def tfrecord_dataset(source_table: Any) -> Any:
+    """Decisions of a table as sharded TFRecord files, one tf.train.Example each. Partition: space/dataset."""
+    tasks = plan_dataset(source_table=source_table)
+    result, kept = publish_dataset(tasks.collect(), tasks.map(build_dataset_shard).collect())
+    return {"result": result, "tfrecord_dataset_decision_table_contract": kept}
+
+
+def _publish(
+    context: dg.OpExecutionContext,
+    build: Build[DatasetSpec],
+    pin: Pin,
+    built: list[BuiltShard],
+    counts: dict[str, int],
+    report: dict[str, Any],
+    tables: TableStore,
+    artefacts: ArtefactStore,
+) -> dict[str, Any]:
+    spec, files = build.stored.spec, [part.file for part in built if part.file]
+    source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features))
+    with artefacts.publishing(spec.folder, build.replaces) as publish:
+        sealed = seal(datasets.schema_document(spec, files))
+        document = manifest(
+            build,
+            context.run_id,
+            datasets.CODE_VERSION,
+            {"source_table": source},
+            counts=counts,
+            contract=report,
+            schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
+            files=files,
+        )
+        publish(document)
+    return document
+
+
+def _individuals(built: list[BuiltShard], split: str) -> Int64:
+    return np.concatenate([part.individuals for part in built if part.shard.split == split])
+
+
+def _counts(built: list[BuiltShard], individuals: dict[str, Int64], outcome: contract.Outcome) -> dict[str, int]:
+    by_split = {split: contract.add_up(p.outcome for p in built if p.shard.split == split) for split in SPLITS}
+    return {
+        "rows": outcome.rows,
+        "decisions": outcome.decisions,
+        **{f"{split}_decisions": part.decisions for split, part in by_split.items()},
+        **{f"{split}_individuals": len(ids) for split, ids in individuals.items()},
+        "single_choice_decisions": outcome.single_choice_decisions,
+        "largest_choice_set": outcome.largest_choice_set,
+    }

@@ -1,0 +1,36 @@
+"""Failures: a user's mistake fails its step once, with the message as it is; anything else is Dagster's to retry."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from mimic_core.errors import MimicError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def fails_clearly(step: F) -> F:
+    """Decorate the body of an asset or op: every MimicError becomes a failure that is not retried."""
+
+    @functools.wraps(step)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(*args, **kwargs)
+        except MimicError as error:
+            raise _failure(error) from error
+
+    @functools.wraps(step)
+    def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from step(*args, **kwargs)
+        except MimicError as error:
+            raise _failure(error) from error
+
+    return generator if inspect.isgeneratorfunction(step) else function  # type: ignore[return-value]
+
+
+def _failure(error: MimicError) -> dg.Failure:
+    return dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False)

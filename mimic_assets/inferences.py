@@ -1,0 +1,207 @@
+"""Inference tables: one step plans the shards, one step scores each, one replaces the rows of the key together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from mimic_assets.builds import Build, ShardTask, begin, data_version_tag, manifest, metadata, table_input
+from mimic_assets.failures import fails_clearly
+from mimic_assets.partitions import inference_tables, lineage_input
+from mimic_core import contract, evaluation, inferences
+from mimic_core.errors import NotFoundError
+from mimic_core.sources import KEYS, SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard, shards
+from mimic_core.specs import InferenceSpec
+from resources.artefacts import ArtefactStore
+from resources.specs import SpecStore
+from resources.tables import INFERENCE, SOURCE, Pin, Staged, TableStore
+
+CONTRACT = dg.AssetCheckSpec(
+    "decision_table_contract",
+    asset="inference_table",
+    description="No null or repeated keys, finite features, no decision in both splits.",
+    partitions_def=inference_tables,
+)
+TABLE_KEY = ("experiment_name", "run_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredShard:
+    """What one step made of its shard; without staged files where the contract is broken."""
+
+    shard: Shard
+    outcome: contract.Outcome
+    decisions: Int64
+    staged: Staged | None
+    evaluated: evaluation.Evaluation | None
+
+
+def run_manifest(spec: InferenceSpec, artefacts: ArtefactStore) -> dict[str, Any]:
+    """Return the manifest of the run that an inference applies, checked against its features.
+
+    Raises:
+        NotFoundError: the run is not trained.
+        SpecError: the inference names other features.
+    """
+    run = artefacts.manifest(spec.run_folder)
+    if run is None:
+        raise NotFoundError(
+            f"run {spec.run_key} is not trained; run `mimic log-odds run-experiment CONFIG` for it first "
+            "(`mimic status` lists the runs)"
+        )
+    inferences.check_features(spec.features, run["features"], spec.run_id)
+    return run
+
+
+def pin_source(spec: InferenceSpec, tables: TableStore) -> Pin:
+    """Pin an inference's source table and check its columns and its destination."""
+    tables.require_kind(spec.source, SOURCE)
+    tables.require_kind(spec.destination, INFERENCE)
+    pin = tables.pin(spec.source)
+    check_schema(tables.schema_of(pin), spec.features, table=spec.source, required=KEYS)
+    return pin
+
+
+@dg.op(ins={"model_run": dg.In(dg.Nothing), "source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
+@fails_clearly
+def plan_inference(
+    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+) -> list[dg.DynamicOutput[ShardTask[InferenceSpec]]]:
+    """Pin the source table and the run, and list the shards."""
+    stored = specs.get(InferenceSpec, context.partition_key)
+    run = run_manifest(stored.spec, artefacts)
+    pin = pin_source(stored.spec, tables)
+    tables.ensure(stored.spec.destination, inferences.SCHEMA, kind=INFERENCE, partition_by=TABLE_KEY)
+    build = begin(stored, artefacts, context.run_id)
+    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}; run {run['version']}")
+    tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run) for shard in shards(stored.spec.partitions)]
+    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+
+
+@dg.op(ins={"task": dg.In(ShardTask)})
+@fails_clearly
+def score_shard(
+    context: dg.OpExecutionContext, task: ShardTask[InferenceSpec], tables: TableStore, artefacts: ArtefactStore
+) -> ScoredShard:
+    """Read, check and score the decisions of one shard."""
+    spec, shard, features = task.build.stored.spec, task.shard, task.run["features"]
+    columns = columns_to_read(tables.schema_of(task.pin), features)
+    table = select_shard(tables.batches(task.pin, columns.names), columns, shard)
+    checked = inferences.check_shard(table, features, task.run["missing_values_map"])
+    rows, staged, evaluated = checked.rows, None, None
+    if not checked.outcome.violations:
+        utility = _utilities(task, artefacts)(rows.x) if len(rows) else np.empty(0)
+        scored = inferences.inference_rows(rows, utility, shard, experiment_name=spec.experiment_name, run_id=spec.run_id)
+        staged = tables.stage(spec.destination, [scored])
+        evaluated = inferences.evaluate_selected(rows, utility)
+        context.log.info(f"{shard.name}: {len(rows):,} rows of {rows.decisions:,} decisions")
+    decisions = inferences.decision_ids(rows)
+    return ScoredShard(shard=shard, outcome=checked.outcome, decisions=decisions, staged=staged, evaluated=evaluated)
+
+
+@dg.op(
+    ins={"tasks": dg.In(list), "scored": dg.In(list)},
+    out={"result": dg.Out(dg.Nothing), "contract": dg.Out(dg.Nothing, is_required=False)},
+)
+@fails_clearly
+def publish_inference(
+    context: dg.OpExecutionContext,
+    tasks: list[ShardTask[InferenceSpec]],
+    scored: list[ScoredShard],
+    tables: TableStore,
+    artefacts: ArtefactStore,
+) -> Iterator[Any]:
+    """Add up what the shards found, and replace the rows of the key if the table keeps the contract."""
+    build, pin = tasks[0].build, tasks[0].pin
+    outcome = contract.add_up(part.outcome for part in scored)
+    split_decisions = contract.check_whole_decisions(*(_decisions(scored, split) for split in SPLITS))
+    report = contract.document(outcome, split_decisions)
+    yield dg.AssetCheckResult(
+        passed=not report["violations"],
+        asset_key="inference_table",
+        check_name=CONTRACT.name,
+        metadata={"outcome": dg.MetadataValue.json(report)},
+    )
+    staged = [part.staged for part in scored if part.staged]
+    if report["violations"]:
+        for part in staged:
+            tables.discard(part)
+    contract.require_kept(outcome, split_decisions, pin.name)
+    document = _publish(context, build, tasks[0], scored, outcome, report, tables, artefacts)
+    types = {field.name: str(field.type) for field in inferences.SCHEMA}
+    shown = metadata(document, document["table"], types, outcome.rows)
+    yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
+
+
+@dg.graph_asset(
+    partitions_def=inference_tables,
+    group_name="inferences",
+    kinds={"iceberg"},
+    ins={"model_run": lineage_input(), "source_table": lineage_input()},
+    check_specs=[CONTRACT],
+)
+def inference_table(model_run: Any, source_table: Any) -> Any:
+    """Probability, odds, log-odds and utility of every row by one run. Partition: database.table/experiment/run_id."""
+    tasks = plan_inference(model_run=model_run, source_table=source_table)
+    result, kept = publish_inference(tasks.collect(), tasks.map(score_shard).collect())
+    return {"result": result, "inference_table_decision_table_contract": kept}
+
+
+def _utilities(task: ShardTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
+    """Load the run's network, its files verified against the manifest."""
+    from mimic_core import networks
+
+    folder = f"{task.build.stored.spec.run_folder}/{task.run['version']}"
+    files = {file["path"]: file for file in task.run["files"]}
+    layers = artefacts.read(f"{folder}/layers.py", files["layers.py"]).decode()
+    artefacts.read(f"{folder}/model.keras", files["model.keras"])
+    return networks.utility_function(networks.load_network(artefacts.path(f"{folder}/model.keras"), layers))
+
+
+def _publish(
+    context: dg.OpExecutionContext,
+    build: Build[InferenceSpec],
+    task: ShardTask[InferenceSpec],
+    scored: list[ScoredShard],
+    outcome: contract.Outcome,
+    report: dict[str, Any],
+    tables: TableStore,
+    artefacts: ArtefactStore,
+) -> dict[str, Any]:
+    spec = build.stored.spec
+    columns = columns_to_read(tables.schema_of(task.pin), list(task.run["features"]))
+    by_split = {split: [part for part in scored if part.shard.split == split] for split in SPLITS}
+    evaluated = {
+        split: evaluation.combine(part.evaluated for part in parts if part.evaluated) for split, parts in by_split.items()
+    }
+    counts = {"rows": outcome.rows, "decisions": outcome.decisions} | {
+        f"{split}_rows": sum(part.outcome.rows for part in parts) for split, parts in by_split.items()
+    }
+    counts["single_choice_decisions"] = outcome.single_choice_decisions
+    inputs = {
+        "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
+        "source_table": table_input(task.pin, columns),
+    }
+    with artefacts.publishing(spec.folder, build.replaces) as publish:
+        staged = [part.staged for part in scored if part.staged]
+        key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
+        pin = tables.replace(spec.destination, staged, key)
+        document = manifest(
+            build,
+            context.run_id,
+            inferences.CODE_VERSION,
+            inputs,
+            counts=counts,
+            metrics=evaluation.named(evaluated["train"], "train") | evaluation.named(evaluated["test"], "test"),
+            contract=report,
+            table=spec.destination,
+            snapshot=pin.snapshot,
+        )
+        publish(document)
+    return document
+
+
+def _decisions(scored: list[ScoredShard], split: str) -> Int64:
+    return np.concatenate([part.decisions for part in scored if part.shard.split == split])

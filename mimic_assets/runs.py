@@ -1,0 +1,144 @@
+"""Model runs: one step trains one model of an experiment, with its epochs observable while it trains."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+
+from mimic_assets.builds import Build, begin, data_version_tag, manifest, metadata
+from mimic_assets.failures import fails_clearly
+from mimic_assets.partitions import lineage, model_runs
+from mimic_core import datasets, records
+from mimic_core.errors import NotFoundError
+from mimic_core.manifests import seal
+from mimic_core.specs import RunSpec
+from resources.artefacts import ArtefactStore
+from resources.specs import SpecStore
+from resources.tables import RESULTS, TableStore
+
+if TYPE_CHECKING:
+    import keras
+
+    from mimic_core.runs import Epoch, TrainedRun
+
+RESULTS_SCHEMA = pa.schema(
+    [
+        ("experiment_name", pa.string()),
+        ("run_id", pa.string()),
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+        ("val_loss", pa.float64()),
+        ("exported", pa.bool_()),
+    ]
+)
+RESULTS_KEY = ("experiment_name", "run_id")
+
+
+@dg.asset(partitions_def=model_runs, deps=[lineage("tfrecord_dataset")], group_name="models", kinds={"keras"})
+@fails_clearly
+def model_run(
+    context: dg.AssetExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+) -> dg.MaterializeResult[Any]:
+    """A trained log-odds model and its epochs in the results table. Partition: space/experiment/run_id."""
+    from mimic_core import runs
+
+    stored = specs.get(RunSpec, context.partition_key)
+    spec = stored.spec
+    dataset = dataset_manifest(spec, artefacts)
+    tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RESULTS_KEY)
+    build = begin(stored, artefacts, context.run_id)
+    folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
+    train, test = (records.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
+    context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
+    trained = runs.train(spec, stored.layers, train, test, _observer(context))
+    document = _publish(context, build, dataset, trained, tables, artefacts)
+    return dg.MaterializeResult(
+        metadata=metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA), len(trained.history))
+        | {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")},
+        tags=data_version_tag(document),
+    )
+
+
+def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
+    """Return the manifest of a run's dataset, checked against the run's spec.
+
+    Raises:
+        NotFoundError: the dataset is not built.
+        SpecError: the dataset lacks a feature, or has decisions larger than the run's `max_choices`.
+    """
+    dataset = artefacts.manifest(spec.dataset_folder)
+    if dataset is None:
+        raise NotFoundError(
+            f"dataset {spec.dataset_key} is not built; run `mimic log-odds build-dataset CONFIG` for it first "
+            "(`mimic status` lists the datasets)"
+        )
+    records.feature_columns(dataset["spec"], list(spec.features))
+    datasets.require_fits(spec.max_choices, dataset["counts"]["largest_choice_set"], spec.dataset_key)
+    return dataset
+
+
+def _observer(context: dg.AssetExecutionContext) -> "Callable[[Epoch], None]":
+    def observe(epoch: "Epoch") -> None:
+        numbers = {"epoch": epoch.epoch, "loss": float(epoch.loss)}
+        if epoch.val_loss is not None:
+            numbers["val_loss"] = float(epoch.val_loss)
+        event = dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=numbers)
+        context.log_event(event)
+
+    return observe
+
+
+def _publish(
+    context: dg.AssetExecutionContext,
+    build: Build[RunSpec],
+    dataset: dict[str, Any],
+    trained: "TrainedRun",
+    tables: TableStore,
+    artefacts: ArtefactStore,
+) -> dict[str, Any]:
+    from mimic_core import runs
+
+    spec = build.stored.spec
+    config = spec.document | {"missing_values_map": dataset["spec"].get("missing_values_map", {})}
+    history = [asdict(epoch) for epoch in trained.history]
+    contents = {
+        "config.json": [seal(config)],
+        "layers.py": [build.stored.layers.encode()],
+        "model.keras": [_exported(trained.network)],
+        "history.jsonl": [f"{json.dumps(epoch)}\n".encode() for epoch in history],
+    }
+    with artefacts.publishing(spec.folder, build.replaces) as publish:
+        files = [{"path": name, **artefacts.write(f"{build.folder}/{name}", chunks)} for name, chunks in contents.items()]
+        document = manifest(
+            build,
+            context.run_id,
+            runs.CODE_VERSION,
+            {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}},
+            counts={"epochs": len(history)},
+            metrics=runs.metrics(trained),
+            notes=trained.notes,
+            features=list(spec.features),
+            missing_values_map=config["missing_values_map"],
+            files=files,
+        )
+        key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
+        rows = pa.Table.from_pylist([key | epoch for epoch in history], schema=RESULTS_SCHEMA)
+        tables.replace(spec.results, [tables.stage(spec.results, [rows])], key)
+        publish(document)
+    return document
+
+
+def _exported(network: "keras.Model") -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        network.save(path)
+        return path.read_bytes()
+
+
+def _types(schema: pa.Schema) -> dict[str, str]:
+    return {field.name: str(field.type) for field in schema}

@@ -1,0 +1,13 @@
+"""The source tables: decision tables that were imported, observed for changes of their content."""
+
+import dagster as dg
+
+from mimic_assets.partitions import source_tables
+from resources.tables import SOURCE, TableStore
+
+
+@dg.observable_source_asset(partitions_def=source_tables, group_name="sources")
+def source_table(tables: TableStore) -> dg.DataVersionsByPartition:
+    """Decision tables: one row per choice offered in a decision, one of them selected. Partition: database.table."""
+    pins = [tables.pin(name) for name in tables.names(SOURCE)]
+    return dg.DataVersionsByPartition({pin.name: pin.token for pin in pins})

@@ -1,0 +1,104 @@
+"""Datasets: from the rows of one shard to its records, and the schema that describes the whole.
+
+The format is described in docs/formats.md and is read back by `mimic_core.records`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mimic_core import contract, records
+from mimic_core.errors import SpecError, TableError
+from mimic_core.sources import Int64, Rows, Shard, sort_rows
+from mimic_core.specs import DatasetSpec
+
+CODE_VERSION = "1"  # bump by hand when the same spec and table give other records
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedShard:
+    """A shard's rows, what the contract found in them, and the individuals that it holds."""
+
+    rows: Rows
+    outcome: contract.Outcome
+    individuals: Int64
+
+
+def check_shard(table: pa.Table, spec: DatasetSpec) -> CheckedShard:
+    """Check the contract on the rows of one shard and sort them.
+
+    Args:
+        table: all rows of the shard's individuals in its split.
+        spec: the dataset.
+    """
+    nulls = contract.check_nulls(table, spec.features, spec.missing_values_map)
+    rows = sort_rows(contract.without_null_keys(table), spec.features, spec.missing_values_map)
+    outcome = contract.check_rows(rows, max_choices=spec.max_choices)
+    return CheckedShard(
+        rows=rows,
+        outcome=contract.add_up([contract.Outcome(violations=tuple(nulls)), outcome]),
+        individuals=rows.individuals,
+    )
+
+
+def encode_shard(shard: CheckedShard, spec: DatasetSpec) -> Iterator[bytes]:
+    """Encode a shard that keeps the contract; yields the bytes of its file in order."""
+    return records.encode(shard.rows, spec.max_choices)
+
+
+def shard_path(shard: Shard) -> str:
+    """Return a shard's path within the dataset's version folder.
+
+    >>> shard_path(Shard(split="train", index=0, count=2))
+    'train/00000-of-00002.tfrecord'
+    """
+    return f"{shard.split}/{shard.index:05d}-of-{shard.count:05d}.tfrecord"
+
+
+def schema_document(spec: DatasetSpec, files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what `schema.json` says: everything that a reader of the files needs.
+
+    Args:
+        spec: the dataset.
+        files: manifest entries of the shards' files: path, split, decisions, rows, bytes, sha256.
+    """
+    fields = records.shapes(spec.max_choices, len(spec.features))
+    return {
+        "dataset": spec.key,
+        "features": list(spec.features),
+        "max_choices": spec.max_choices,
+        "missing_values_map": dict(spec.missing_values_map),
+        "framing": "TFRecord, uncompressed, one tf.train.Example per decision",
+        "padding": "the first n_choices entries along the axis of choices are real, the others are 0",
+        "record_bytes": records.layout(spec.max_choices, len(spec.features)).record_bytes,
+        "fields": {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()},
+        "files": list(files),
+    }
+
+
+def require_trainable(individuals: int, rows: int, source: str) -> None:
+    """Refuse a dataset without training individuals.
+
+    Raises:
+        TableError: there is nothing to train on.
+    """
+    if not individuals:
+        raise TableError(
+            f"table {source}: the training split is empty: none of {rows:,} rows has _train = true, so there is nothing "
+            "to train on; set _train for some individuals and build again"
+        )
+
+
+def require_fits(spec_max_choices: int, largest_choice_set: int, dataset: str) -> None:
+    """Refuse an experiment whose `max_choices` is less than its dataset needs.
+
+    Raises:
+        SpecError: a decision of the dataset offers more choices.
+    """
+    if largest_choice_set > spec_max_choices:
+        raise SpecError(
+            f"max_choices: {spec_max_choices} is less than the {largest_choice_set} choices of the largest decision in "
+            f"dataset {dataset}; give max_choices {largest_choice_set} or more"
+        )

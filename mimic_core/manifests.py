@@ -1,0 +1,73 @@
+"""Manifests and other sealed JSON: what was built, from what, and the checksums by which a reader trusts it.
+
+A sealed document is canonical JSON that ends with the SHA-256 of the rest, so any changed byte is noticed.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from mimic_core.errors import CorruptFileError
+
+FORMAT_VERSION = 1
+
+
+def seal(document: dict[str, Any]) -> bytes:
+    """Serialise a document with its `format_version` and checksum.
+
+    >>> unseal(seal({"rows": 3}), "manifest.json")["rows"]
+    3
+    """
+    document = {"format_version": FORMAT_VERSION, **document}
+    return _text({**document, "checksum": hashlib.sha256(_text(document)).hexdigest()})
+
+
+def unseal(data: bytes, name: str) -> dict[str, Any]:
+    """Read a sealed document.
+
+    Raises:
+        CorruptFileError: a byte differs from what was written, or a newer version of mimic wrote it.
+    """
+    try:
+        document: dict[str, Any] = json.loads(data)
+        checksum = document.pop("checksum")
+        whole = data == _text({**document, "checksum": checksum})
+        intact = whole and checksum == hashlib.sha256(_text(document)).hexdigest()
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise CorruptFileError(f"{name}: damaged: it is not the document that was written; build it again") from error
+    if not intact:
+        raise CorruptFileError(f"{name}: damaged: its checksum does not match its content; build it again")
+    if document["format_version"] > FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{name}: format_version {document['format_version']} is newer than {FORMAT_VERSION}, "
+            "the newest that this mimic reads; update mimic"
+        )
+    return document
+
+
+def fingerprint(document: dict[str, Any]) -> str:
+    """Return the version of a result: a hash of everything that defines it."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_entry(data: bytes, **facts: Any) -> dict[str, Any]:
+    """Describe a file's content for a manifest: bytes, checksum and what else is known."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **facts}
+
+
+def verify(data: bytes, entry: dict[str, Any], name: str) -> bytes:
+    """Return a file's bytes if they are those of its manifest entry.
+
+    Raises:
+        CorruptFileError: they are not.
+    """
+    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise CorruptFileError(
+            f"{name}: damaged: expected {entry['bytes']:,} bytes with SHA-256 {entry['sha256'][:12]}..., found "
+            f"{len(data):,} bytes with {hashlib.sha256(data).hexdigest()[:12]}...; build it again"
+        )
+    return data
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,224 @@
+"""Networks: from names of layers to a Keras model of utility, (rows, features) -> (rows, 1), its file, and its utilities.
+
+A layers file is Python that defines `LAYERS`, a dict from names to functions that make a layer. It is code: it is executed
+with the rights of whoever registers or trains. TensorFlow is imported inside the functions that need it.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mimic_core.errors import SpecError, did_you_mean
+from mimic_core.sources import Float32, Float64
+from mimic_core.specs import ModelSpec
+
+if TYPE_CHECKING:
+    import keras
+
+DENSE = re.compile(r"D([1-9][0-9]*)")
+CHUNK = 65_536  # rows whose utilities are computed at once
+
+Layers = Mapping[str, Callable[[], Any]]
+
+
+def default_layers(names: Sequence[str], where: str = "layers") -> str:
+    """Write the layers file for names of the form D<units>: a dense layer with that many units and relu.
+
+    Raises:
+        SpecError: another name.
+
+    >>> print(default_layers(["D8"]))
+    from keras.layers import Dense
+    <BLANKLINE>
+    LAYERS = {
+        "D8": lambda: Dense(8, activation="relu"),
+    }
+    <BLANKLINE>
+    """
+    lines = []
+    for name in dict.fromkeys(names):
+        match = DENSE.fullmatch(name)
+        if not match:
+            raise SpecError(
+                f"{where}: unknown layer {name!r}; without a layers file only D<units> is known, for example D16; "
+                "give a Python file that defines LAYERS"
+            )
+        lines.append(f'    "{name}": lambda: Dense({match[1]}, activation="relu"),\n')
+    return "from keras.layers import Dense\n\nLAYERS = {\n" + "".join(lines) + "}\n"
+
+
+def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str, Any]]:
+    """Execute a layers file; the names of keras.layers are there without an import.
+
+    Args:
+        source: Python text that defines LAYERS.
+        where: its name, for messages.
+
+    Returns:
+        LAYERS, and the layer classes that the file defines, by name.
+
+    Raises:
+        SpecError: the text cannot be executed or defines no LAYERS.
+    """
+    keras = import_keras()
+    namespace: dict[str, Any] = {"keras": keras, "__name__": "mimic_layers"}
+    public = {name: value for name, value in vars(keras.layers).items() if not name.startswith("_")}
+    namespace.update(public)
+    try:
+        exec(compile(source, where, "exec"), namespace)  # noqa: S102  a layers file is code, and says so
+    except Exception as error:
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise SpecError(f"{where}:{line} cannot be executed: {type(error).__name__}: {error}") from error
+    layers = namespace.get("LAYERS")
+    if not isinstance(layers, dict) or not all(isinstance(name, str) for name in layers):
+        raise SpecError(
+            f"{where}: expected a dict LAYERS of names and functions that make a layer, "
+            f"found {'none' if layers is None else type(layers).__name__}; "
+            'for example LAYERS = {"D8": lambda: Dense(8, activation="relu")}'
+        )
+    for name, make in layers.items():
+        if isinstance(make, keras.layers.Layer) or not callable(make):
+            raise SpecError(
+                f"{where}: LAYERS[{name!r}] is a {type(make).__name__}, expected a function that makes a new layer; "
+                f"write {name!r}: lambda: ..."
+            )
+    classes = {
+        name: value
+        for name, value in namespace.items()
+        if isinstance(value, type) and issubclass(value, keras.layers.Layer) and name not in public
+    }
+    return layers, classes
+
+
+def check_model(model: ModelSpec, layers: Layers, path: str = "model") -> None:
+    """Check that a model can be made: its layers exist and make layers, its optimizer exists and takes its arguments.
+
+    Args:
+        path: where the model stands in its config, such as `models[1]`.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    for index, name in enumerate(model.layers):
+        if name not in layers:
+            raise SpecError(
+                f"{path}.layers[{index}]: unknown layer {name!r}{did_you_mean(name, layers)}; "
+                f"the layers file defines {', '.join(layers)}"
+            )
+    make_optimizer(model, path)
+    if not model.linear:
+        build_network(model, 1, layers, path)
+
+
+def build_network(model: ModelSpec, features: int, layers: Layers, path: str = "model") -> "keras.Model":
+    """Build the utility network: the named layers, then a dense layer to one utility without bias.
+
+    Every use of a name makes a layer of its own.
+
+    Raises:
+        SpecError: a function of the layers file fails or makes no layer.
+    """
+    keras = import_keras()
+    inputs = keras.Input((features,), name="features")
+    hidden = inputs  # (rows, features)
+    for index, name in enumerate(model.layers):
+        try:
+            hidden = layers[name]()(hidden)  # (rows, units)
+        except Exception as error:
+            raise SpecError(
+                f"{path}.layers[{index}]: layer {name!r} cannot be made or applied to {tuple(hidden.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not keras.utils.is_keras_tensor(hidden) or len(hidden.shape) != 2:
+            raise SpecError(f"{path}.layers[{index}]: layer {name!r} must map (rows, n) to (rows, m)")
+    utility = keras.layers.Dense(1, use_bias=False, name="utility")(hidden)  # (rows, 1)
+    return keras.Model(inputs, utility)
+
+
+def linear_network(coefficients: Float64) -> "keras.Model":
+    """Build the network of a conditional logit, in float64 so that it is exactly the estimate.
+
+    Args:
+        coefficients: (features,).
+    """
+    keras = import_keras()
+    inputs = keras.Input((len(coefficients),), name="features", dtype="float64")
+    utility = keras.layers.Dense(1, use_bias=False, name="utility", dtype="float64")
+    network = keras.Model(inputs, utility(inputs))
+    utility.set_weights([coefficients[:, None]])
+    return network
+
+
+def make_optimizer(model: ModelSpec, path: str = "model") -> "keras.optimizers.Optimizer":
+    """Make a model's optimizer from its name in keras.optimizers and its arguments.
+
+    Raises:
+        SpecError: unknown name or argument.
+    """
+    keras = import_keras()
+    base = keras.optimizers.Optimizer
+    known = {
+        name: value
+        for name, value in vars(keras.optimizers).items()
+        if isinstance(value, type) and issubclass(value, base) and value is not base and name != "LossScaleOptimizer"
+    }
+    if model.optimizer not in known:
+        raise SpecError(
+            f"{path}.optimizer: unknown optimizer {model.optimizer!r}{did_you_mean(model.optimizer, known)}; "
+            f"keras.optimizers has {', '.join(sorted(known))}"
+        )
+    try:
+        return known[model.optimizer](**model.optimizer_kwargs)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{path}.optimizer_kwargs: {model.optimizer} does not take them: {error}") from error
+
+
+def load_network(path: Path, layers_source: str) -> "keras.Model":
+    """Load an exported model; the classes that its layers file defines are known to it."""
+    keras = import_keras()
+    _, classes = load_layers(layers_source)
+    return keras.models.load_model(path, custom_objects=classes, compile=False, safe_mode=False)
+
+
+def utility_function(network: "keras.Model") -> Callable[[Float32], Float64]:
+    """Return the function (rows, features) float32 -> (rows,) float64 that a network computes, compiled once."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec([None, network.input_shape[-1]], network.input_dtype or "float32")]
+    compiled = tf.function(lambda x: network(x, training=False), input_signature=signature)
+
+    def utilities(x: Float32) -> Float64:
+        chunks = [
+            np.asarray(compiled(x[i : i + CHUNK].astype(signature[0].dtype.as_numpy_dtype)))[:, 0]
+            for i in range(0, len(x), CHUNK)
+        ]
+        return np.concatenate(chunks).astype(np.float64) if chunks else np.empty(0)
+
+    return utilities
+
+
+def import_keras() -> Any:
+    """Import Keras without the chatter that TensorFlow prints on standard error at its first import and first operation.
+
+    TensorFlow 2.21 prints these lines whatever TF_CPP_MIN_LOG_LEVEL says. An import that fails still raises.
+    """
+    if "keras" not in sys.modules:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a file descriptor is needed
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.constant(0.0)
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    import keras
+
+    return keras

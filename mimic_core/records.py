@@ -1,0 +1,305 @@
+"""Records: decisions as standard TFRecord files of `tf.train.Example`, one record per decision, and back.
+
+Every record of a file has the same length: integers take ten bytes, as protobuf allows. So a whole block of decisions is
+encoded by filling a byte template with NumPy and decoded by slicing it; no object per decision exists.
+
+Source: the TFRecord framing and the tf.train.Example message of TensorFlow; base-128 varints of Protocol Buffers.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
+from mimic_core.manifests import unseal, verify
+from mimic_core.sources import Rows, decision_starts
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+HEADER_BYTES, FOOTER_BYTES = 12, 4  # length and its checksum; checksum of the payload
+INTEGER_BYTES = 10  # the longest varint
+BLOCK = 8192  # decisions encoded at a time
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of an Example: its dtype, its shape, and where its payload lies within a record, in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def payload(self) -> slice:
+        """The bytes of the values within a record."""
+        return slice(self.offset, self.offset + self.size * (4 if self.dtype == "float32" else INTEGER_BYTES))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The byte template that all records of a dataset share."""
+
+    fields: dict[str, Field]
+    template: Bytes
+
+    @property
+    def record_bytes(self) -> int:
+        """Length of one framed record."""
+        return len(self.template)
+
+
+def shapes(max_choices: int, features: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of each key of an Example."""
+    return {
+        "x": ("float32", (max_choices, features)),
+        "n_choices": ("int64", ()),
+        "selected": ("int64", ()),
+        "individual": ("int64", ()),
+        "decision": ("int64", ()),
+        "choices": ("int64", (max_choices,)),
+    }
+
+
+def layout(max_choices: int, features: int) -> Layout:
+    """Lay out a record: a framed tf.train.Example with zeros for its values."""
+    entries, ends = [], []
+    for name, (dtype, shape) in shapes(max_choices, features).items():
+        size = int(np.prod(shape, dtype=np.int64))
+        real = dtype == "float32"
+        values = b"\0" * (4 * size if real else INTEGER_BYTES * size)
+        feature = _message(b"\x12" if real else b"\x1a", _message(b"\x0a", values))  # float_list 2, int64_list 3
+        entries.append(_message(b"\x0a", _message(b"\x0a", name.encode()) + _message(b"\x12", feature)))
+        ends.append((name, dtype, shape, len(values)))
+    body = b"".join(entries)
+    payload = _message(b"\x0a", body)
+    position, fields = HEADER_BYTES + len(payload) - len(body), {}
+    for entry, (name, dtype, shape, size) in zip(entries, ends, strict=True):
+        position += len(entry)
+        fields[name] = Field(dtype, shape, position - size)
+    length = struct.pack("<Q", len(payload))
+    frame = length + struct.pack("<I", _masked(_crc32c(length))) + payload + b"\0" * FOOTER_BYTES
+    return Layout(fields, np.frombuffer(frame, np.uint8))
+
+
+def encode(rows: Rows, max_choices: int) -> Iterator[bytes]:
+    """Encode sorted rows as framed records, a block of decisions at a time.
+
+    Args:
+        rows: whole decisions, at most `max_choices` rows and exactly one selected each.
+        max_choices: choices per record; the real ones come first, zeros after them.
+
+    Yields:
+        Bytes of whole records; all of them in order are a TFRecord file.
+    """
+    shape = layout(max_choices, rows.x.shape[1])
+    bounds = np.append(rows.starts, len(rows))
+    for first in range(0, rows.decisions, BLOCK):
+        last = min(first + BLOCK, rows.decisions)
+        yield _encode_block(rows, bounds[first : last + 1], shape)
+
+
+def decode(data: bytes, shape: Layout, name: str) -> dict[str, npt.NDArray[Any]]:
+    """Decode a file of records to arrays with one leading axis of decisions.
+
+    Raises:
+        CorruptFileError: the file does not hold records of this layout.
+    """
+    if len(data) % shape.record_bytes:
+        raise CorruptFileError(
+            f"{name}: damaged: {len(data):,} bytes are not a whole number of records of {shape.record_bytes}; build it again"
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, shape.record_bytes)
+    decoded: dict[str, npt.NDArray[Any]] = {}
+    for key, field in shape.fields.items():
+        raw = np.ascontiguousarray(records[:, field.payload])
+        values = raw.view("<f4") if field.dtype == "float32" else _from_varints(raw)
+        decoded[key] = values.reshape(len(records), *field.shape)
+    return decoded
+
+
+def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Rows:
+    """Read a split of a dataset into memory as flat sorted rows, whatever its shards; checksums are verified.
+
+    Args:
+        folder: a dataset's version folder, with `schema.json` in it.
+        features: names to read, in any order; None reads all.
+
+    Returns:
+        The rows really offered, without padding.
+
+    Raises:
+        NotFoundError: there is no dataset in this folder.
+        SpecError: the dataset has no such feature.
+        CorruptFileError: a file is damaged.
+    """
+    schema = read_schema(folder)
+    chosen = feature_columns(schema, features)
+    shape = layout(schema["max_choices"], len(schema["features"]))
+    parts = [decode(_verified(folder, file), shape, str(folder / file["path"])) for file in _files(schema, split)]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in shape.fields}
+    order = np.lexsort((arrays["decision"], arrays["individual"]))
+    arrays = {name: values[order] for name, values in arrays.items()}
+    counts = arrays["n_choices"]
+    real = np.arange(schema["max_choices"]) < counts[:, None]  # (decisions, max_choices)
+    individual, decision = (np.repeat(arrays[name], counts) for name in ("individual", "decision"))
+    return Rows(
+        individual=individual,
+        decision=decision,
+        choice=arrays["choices"][real],
+        selected=(np.arange(schema["max_choices"]) == arrays["selected"][:, None])[real],
+        x=np.ascontiguousarray(arrays["x"][real][:, chosen]),
+        starts=decision_starts(individual, decision),
+    )
+
+
+def read_dataset(
+    folder: Path, split: str, *, features: list[str] | None = None, batch_size: int = 1024
+) -> "tf.data.Dataset":
+    """Open a split of a dataset as a `tf.data.Dataset` of dense batches; checksums are verified first.
+
+    Args:
+        folder: a dataset's version folder, with `schema.json` in it.
+        split: "train" or "test".
+        features: names to read, in any order; None reads all.
+        batch_size: decisions per batch.
+
+    Returns:
+        Batches with `x` (decisions, max_choices, features) float32, `mask` (decisions, max_choices) bool that is true for
+        the choices really offered, and the other keys of the schema. Padding must not enter a softmax: use the mask.
+
+    Raises:
+        NotFoundError: there is no dataset in this folder.
+        SpecError: the dataset has no such feature.
+        CorruptFileError: a file is damaged.
+    """
+    import tensorflow as tf
+
+    schema = read_schema(folder)
+    chosen = feature_columns(schema, features)
+    files = _files(schema, split)
+    for file in files:
+        _verified(folder, file)
+    spec = {name: tf.io.FixedLenFeature(field["shape"], field["dtype"]) for name, field in schema["fields"].items()}
+
+    def parse(records: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+        batch = tf.io.parse_example(records, spec)
+        batch["x"] = tf.gather(batch["x"], chosen, axis=-1)
+        batch["mask"] = tf.sequence_mask(batch["n_choices"], schema["max_choices"])
+        return dict(batch)
+
+    records = tf.data.TFRecordDataset([str(folder / file["path"]) for file in files])
+    return records.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def read_schema(folder: Path) -> dict[str, Any]:
+    """Read and verify the `schema.json` of a dataset's version folder."""
+    path = folder / "schema.json"
+    if not path.is_file():
+        raise NotFoundError(f"{folder}: there is no dataset here (no schema.json)")
+    return unseal(path.read_bytes(), str(path))
+
+
+def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[int]:
+    """Return the positions of named features in a dataset's `x`.
+
+    Raises:
+        SpecError: the dataset has no such feature.
+    """
+    have = schema["features"]
+    missing = [name for name in features or [] if name not in have]
+    if missing:
+        listed = ", ".join(f"{name!r}{did_you_mean(name, have)}" for name in missing)
+        raise SpecError(f"features: the dataset has no {listed}; its features are {', '.join(have)}")
+    return [have.index(name) for name in (have if features is None else features)]
+
+
+def _files(schema: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    return [file for file in schema["files"] if file["split"] == split]
+
+
+def _verified(folder: Path, file: dict[str, Any]) -> bytes:
+    path = folder / file["path"]
+    if not path.is_file():
+        raise CorruptFileError(f"{path}: damaged: the dataset's schema names this file and it is gone; build it again")
+    return verify(path.read_bytes(), file, str(path))
+
+
+def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> bytes:
+    first, last = int(bounds[0]), int(bounds[-1])
+    starts, counts = bounds[:-1] - first, np.diff(bounds)
+    at = np.repeat(np.arange(len(starts)), counts)  # (rows,) which record
+    place = np.arange(last - first) - np.repeat(starts, counts)  # (rows,) which choice of it
+    records = np.tile(shape.template, (len(starts), 1))
+    chosen = np.flatnonzero(rows.selected[first:last])
+    dense = np.zeros((len(starts), *shape.fields["x"].shape), "<f4")
+    dense[at, place] = rows.x[first:last]
+    choices = np.zeros((len(starts), *shape.fields["choices"].shape), np.int64)
+    choices[at, place] = rows.choice[first:last]
+    values = {
+        "n_choices": counts,
+        "selected": place[chosen],
+        "individual": rows.individual[first + starts],
+        "decision": rows.decision[first + starts],
+        "choices": choices,
+    }
+    records[:, shape.fields["x"].payload] = dense.reshape(len(starts), -1).view(np.uint8)
+    for name, integers in values.items():
+        records[:, shape.fields[name].payload] = _to_varints(integers.reshape(len(starts), -1))
+    payload = records[:, HEADER_BYTES:-FOOTER_BYTES].tobytes()
+    size = shape.record_bytes - HEADER_BYTES - FOOTER_BYTES
+    # one call of the library per record: the framing asks for a checksum of each
+    sums = (_crc32c(payload[i : i + size]) for i in range(0, len(payload), size))
+    checksums = np.fromiter(sums, np.uint32, len(starts))
+    records[:, -FOOTER_BYTES:] = _masked(checksums).astype("<u4").reshape(-1, 1).view(np.uint8)
+    return records.tobytes()
+
+
+def _to_varints(values: npt.NDArray[np.int64]) -> Bytes:
+    """(n, k) int64 -> (n, k * 10) bytes."""
+    unsigned = np.ascontiguousarray(values, np.int64).view(np.uint64)
+    shifts = np.arange(0, 7 * INTEGER_BYTES, 7, dtype=np.uint64)
+    septets = ((unsigned[..., None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
+    septets[..., :-1] |= 0x80
+    return septets.reshape(len(values), -1)
+
+
+def _from_varints(raw: Bytes) -> npt.NDArray[np.int64]:
+    """(n, k * 10) bytes -> (n, k) int64."""
+    septets = (raw.reshape(len(raw), -1, INTEGER_BYTES) & 0x7F).astype(np.uint64)
+    shifts = np.arange(0, 7 * INTEGER_BYTES, 7, dtype=np.uint64)
+    return np.asarray(np.bitwise_or.reduce(septets << shifts, axis=-1)).view(np.int64)
+
+
+def _message(tag: bytes, content: bytes) -> bytes:
+    size, length = len(content), b""
+    while True:
+        size, septet = size >> 7, size & 0x7F
+        length += bytes([septet | (0x80 if size else 0)])
+        if not size:
+            return tag + length + content
+
+
+def _crc32c(data: bytes) -> int:
+    import google_crc32c
+
+    return int(google_crc32c.value(data))
+
+
+def _masked(crc: Any) -> Any:
+    """Rotate and shift a checksum as the TFRecord framing asks; works on an int or an array of uint32."""
+    rotated = (np.uint32(crc) >> np.uint32(15)) | (np.uint32(crc) << np.uint32(17))
+    with np.errstate(over="ignore"):
+        return rotated + np.uint32(0xA282EAD8)

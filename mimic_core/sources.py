@@ -1,0 +1,262 @@
+"""Source tables: the names of the reserved columns, the schema of a decision table, and rows of whole decisions.
+
+A decision table has one row per choice offered in a decision; one row of each decision is selected.
+Shards take whole individuals, so every rule about an individual or a decision can be checked within a shard.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mimic_core.errors import TableError, did_you_mean
+
+INDIVIDUAL, DECISION, CHOICE = "_individual", "_decision", "_choice"
+SELECTED, TRAIN = "_selected", "_train"
+KEYS = (INDIVIDUAL, DECISION, CHOICE)
+FLAGS = (SELECTED, TRAIN)
+SPLITS = ("train", "test")
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One part of one split: the individuals whose hash falls to `index` of `count`."""
+
+    split: str
+    index: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """A name that sorts and is safe everywhere, such as `train_00000`."""
+        return f"{self.split}_{self.index:05d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a shard, sorted by individual, decision and choice; decisions are adjacent.
+
+    Attributes:
+        individual, decision, choice: (rows,) int64.
+        selected: (rows,) bool; all false where the table has no such column or holds a null.
+        x: (rows, features) float32, missing values replaced.
+        starts: (decisions,) int64, the first row of each decision.
+    """
+
+    individual: Int64
+    decision: Int64
+    choice: Int64
+    selected: Bool
+    x: Float32
+    starts: Int64
+
+    def __len__(self) -> int:
+        return len(self.choice)
+
+    @property
+    def decisions(self) -> int:
+        """Number of decisions."""
+        return len(self.starts)
+
+    @property
+    def counts(self) -> Int64:
+        """(decisions,) number of choices that each decision offers."""
+        return np.diff(np.append(self.starts, len(self)))
+
+    @property
+    def individuals(self) -> Int64:
+        """(individuals,) sorted ids."""
+        return np.unique(self.individual)
+
+
+def shards(partitions: Mapping[str, int]) -> list[Shard]:
+    """List the shards of a dataset or an inference table.
+
+    >>> [shard.name for shard in shards({"train": 2, "test": 1})]
+    ['train_00000', 'train_00001', 'test_00000']
+    """
+    return [Shard(split=s, index=i, count=partitions[s]) for s in SPLITS for i in range(partitions[s])]
+
+
+def shard_index(individual: Int64, count: int) -> Int64:
+    """Assign individuals to shards by a stateless 64-bit hash.
+
+    Args:
+        individual: (rows,) any int64: 0, negative, beyond 2^53.
+        count: number of shards.
+
+    Returns:
+        (rows,) shard index in [0, count).
+
+    Source: the finaliser of splitmix64, Steele, Lea and Flood, OOPSLA 2014.
+    """
+    return (hash64(individual) % np.uint64(count)).astype(np.int64)
+
+
+def hash64(values: Int64, seed: int = 0) -> npt.NDArray[np.uint64]:
+    """Return (n,) uniform 64-bit hashes of (n,) integers, different for every seed."""
+    offset = (0x9E3779B97F4A7C15 * (seed + 1)) % 2**64
+    z = values.astype(np.int64).view(np.uint64) + np.uint64(offset)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def check_schema(
+    schema: pa.Schema, features: Sequence[str], *, table: str, required: Sequence[str] = (*KEYS, *FLAGS)
+) -> None:
+    """Check that a table can be read as a decision table with these features.
+
+    Args:
+        required: reserved columns that must be there. `_selected` and `_train` are checked for their type
+            wherever they exist.
+
+    Raises:
+        TableError: missing columns, ids that are not int64, flags that are not bool, features that are not numeric;
+            all of them at once.
+    """
+    problems = []
+    for name in [*required, *features]:
+        if name not in schema.names:
+            problems.append(f"column {name!r} is missing{did_you_mean(name, schema.names)}")
+    present = [name for name in (*KEYS, *FLAGS) if name in schema.names]
+    for name in present:
+        kind = schema.field(name).type
+        expected = pa.bool_() if name in FLAGS else pa.int64()
+        if kind != expected:
+            problems.append(f"column {name!r} is {kind}, expected {expected}")
+    for name in features:
+        if name in schema.names and not _is_numeric(schema.field(name).type):
+            problems.append(f"feature {name!r} is {schema.field(name).type}, expected numbers")
+    if problems:
+        listed = "\n  ".join(problems)
+        raise TableError(
+            f"table {table} is not a decision table with these features:\n  {listed}\n"
+            f"  its columns are {', '.join(schema.names)}; mend the table or the config"
+        )
+
+
+def columns_to_read(schema: pa.Schema, features: Sequence[str]) -> pa.Schema:
+    """Return the columns of a table that a build reads: keys, the flags that exist, and the features."""
+    names = [*KEYS, *(name for name in FLAGS if name in schema.names), *features]
+    return pa.schema([schema.field(name) for name in names])
+
+
+def select_shard(batches: Iterable[pa.RecordBatch], columns: pa.Schema, shard: Shard) -> pa.Table:
+    """Keep the rows of one shard of a streamed table; memory is bounded by the shard.
+
+    A null `_train` counts as false and a null `_individual` as 0, so that every row falls to exactly one shard.
+    """
+    kept = [batch.filter(pa.array(_in_shard(batch, shard))) for batch in batches]
+    return pa.Table.from_batches([batch for batch in kept if batch.num_rows], columns)
+
+
+def sort_rows(table: pa.Table, features: Sequence[str], missing_values_map: Mapping[str, float]) -> Rows:
+    """Turn a shard into sorted rows of whole decisions with missing values replaced.
+
+    Args:
+        table: the rows of one shard; keys must not be null (see `mimic_core.contract`).
+        features: columns of `x`, in order.
+        missing_values_map: feature -> the value that replaces a null or NaN.
+    """
+    keys = [column_values(table, name, 0) for name in KEYS]
+    order = np.lexsort(keys[::-1])
+    individual, decision, choice = (key[order] for key in keys)
+    x = np.empty((len(order), len(features)), np.float32)
+    for j, name in enumerate(features):
+        x[:, j] = feature_values(table, name, missing_values_map.get(name))[order]
+    if SELECTED in table.column_names:
+        selected = column_values(table, SELECTED, fill=False)[order]
+    else:
+        selected = np.zeros(len(order), np.bool_)
+    return Rows(
+        individual=individual,
+        decision=decision,
+        choice=choice,
+        selected=selected,
+        x=x,
+        starts=decision_starts(individual, decision),
+    )
+
+
+def decision_starts(individual: Int64, decision: Int64) -> Int64:
+    """Return (decisions,) the first row of each decision of sorted rows.
+
+    >>> decision_starts(np.array([1, 1, 2]), np.array([7, 7, 7]))
+    array([0, 2])
+    """
+    if not len(individual):
+        return np.empty(0, np.int64)
+    new = (individual[1:] != individual[:-1]) | (decision[1:] != decision[:-1])
+    return np.flatnonzero(np.append(True, new)).astype(np.int64)
+
+
+def column_values(table: pa.Table, name: str, fill: int | bool) -> npt.NDArray[Any]:
+    """Return (rows,) values of a key or flag, `fill` standing in for null."""
+    column = table[name]
+    return np.asarray(pc.fill_null(column, fill) if column.null_count else column)
+
+
+def feature_values(table: pa.Table, name: str, replacement: float | None) -> Float32:
+    """Return (rows,) float32 values of a feature; null becomes NaN, and NaN becomes `replacement` if there is one."""
+    values = np.asarray(pc.cast(table[name], pa.float64(), safe=False).to_numpy())
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which the contract refuses
+        result = values.astype(np.float32)
+    if replacement is not None:
+        result[np.isnan(result)] = replacement
+    return result
+
+
+def standard_columns(table: pa.Table) -> pa.Table:
+    """Give an imported table the types of a decision table: int64 ids, bool flags, plain strings.
+
+    Integers of any width become int64 ids, a flag of 0 and 1 becomes bool, dictionaries are decoded.
+
+    Raises:
+        TableError: an id or a flag does not fit.
+    """
+    for index, field in enumerate(table.schema):
+        column = table.column(index)
+        if pa.types.is_dictionary(field.type):
+            column = column.cast(field.type.value_type)
+        if field.name in KEYS and pa.types.is_integer(field.type):
+            column = _safely(column, pa.int64(), field.name)
+        if field.name in FLAGS and pa.types.is_integer(field.type):
+            if not pc.all(pc.is_in(column.drop_null(), pa.array([0, 1], field.type)), min_count=0).as_py():
+                raise TableError(f"column {field.name!r} holds other numbers than 0 and 1; expected true or false")
+            column = column.cast(pa.bool_())
+        if column.type in (pa.large_string(), pa.string_view()):
+            column = column.cast(pa.string())
+        table = table.set_column(index, field.name, column)
+    return table
+
+
+def _safely(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise TableError(f"column {name!r} ({column.type}) does not fit {kind}: {error}") from error
+
+
+def _in_shard(batch: pa.RecordBatch, shard: Shard) -> Bool:
+    individual = np.asarray(pc.fill_null(batch.column(INDIVIDUAL), 0))
+    mine: Bool = shard_index(individual, shard.count) == shard.index
+    if TRAIN in batch.schema.names:
+        train = np.asarray(pc.fill_null(batch.column(TRAIN), False))
+        return np.asarray(mine & (train == (shard.split == "train")))
+    return np.asarray(mine & (shard.split == "test"))
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
+    )

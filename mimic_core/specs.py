@@ -1,0 +1,442 @@
+"""Specs: the configs that define every partition, parsed strictly, and the keys and ids that follow from them.
+
+The keys of a config are those of the original tool. A spec holds everything that defines the data; nothing else does.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from mimic_core.errors import SpecError, did_you_mean
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
+Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
+RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+PATTERN_HELP = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "a name of letters, digits and '_' that does not begin with a digit",
+    r"^[^_].*$": "a column name that does not begin with '_' (such names are reserved)",
+    r"^[0-9a-f]{64}$": "a run id (64 hexadecimal digits; `mimic status` lists them)",
+}
+
+
+class Spec(BaseModel):
+    """A frozen, strictly parsed config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the user set, and nothing else, in the one form from which ids and versions are computed."""
+        document: dict[str, Any] = normalise(self.model_dump(mode="json", exclude_unset=True))
+        return document
+
+
+S = TypeVar("S", bound=Spec)
+
+
+class PartitionSpec(Spec):
+    """A spec that defines one partition of an asset."""
+
+    asset: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """The partition key."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> str:
+        """Where the partition's files and manifest live in the object storage."""
+        raise NotImplementedError
+
+
+class DatasetSpec(PartitionSpec):
+    """`build-dataset`: a decision table becomes sharded TFRecord files."""
+
+    asset: ClassVar[str] = "tfrecord_dataset"
+
+    database: TableName = Field(description="Database of the source table.")
+    table: TableName = Field(description="Name of the source table, a decision table.")
+    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of training shards.")
+    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of test shards.")
+    max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
+    features: Features = Field(description="Feature columns, in the order in which they are stored.")
+    missing_values_map: dict[str, Finite] = Field(
+        default_factory=dict, description="Feature column -> the value that stands in for a null or NaN."
+    )
+    space: Name = Field(description="Space: the prefix of the storage that holds datasets and models.")
+    dataset: Name = Field(description="Name of the dataset within its space.")
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        _no_repeats(self.features)
+        for column in self.missing_values_map:
+            if column not in self.features:
+                raise ValueError(
+                    f"missing_values_map: {column!r} is not one of the features{did_you_mean(column, self.features)}"
+                )
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"{self.space}/{self.dataset}"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.space}-tfrecords/{self.dataset}"
+
+    @property
+    def source(self) -> str:
+        """`database.table` of the source."""
+        return f"{self.database}.{self.table}"
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Number of shards of each split."""
+        return {"train": self.train_partitions, "test": self.test_partitions}
+
+
+class ModelSpec(Spec):
+    """One model of an experiment. Without layers it is the conditional logit, which is estimated to its optimum."""
+
+    layers: tuple[str, ...] = Field(description="Names of layers, from the features to the utility; [] is linear.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(100, description="Decisions per training step.")
+    epochs: Annotated[int, Field(ge=1)] = Field(10, description="Passes over the training decisions.")
+    optimizer: str = Field("Adam", description="Name of an optimizer in keras.optimizers.")
+    optimizer_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything random in this model.")
+    validation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Share of training individuals that chooses the epoch; unset: the test split chooses it.",
+    )
+
+    @property
+    def linear(self) -> bool:
+        """Whether this is the conditional logit."""
+        return not self.layers
+
+
+class _Experiment(PartitionSpec):
+    experiment_name: Name = Field(description="Name of the experiment.")
+    space: Name = Field(description="Space that holds the dataset and the models.")
+    dataset: Name = Field(description="Dataset to train on.")
+    max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
+    features: Features = Field(description="Features to use: those of the dataset or fewer, in any order.")
+    database: TableName = Field(description="Database of the results table.")
+    table: TableName = Field(description="Results table: one row per run and epoch.")
+
+    @property
+    def dataset_key(self) -> str:
+        """Partition key of the dataset that the experiment trains on."""
+        return f"{self.space}/{self.dataset}"
+
+    @property
+    def dataset_folder(self) -> str:
+        """Where that dataset lives in the object storage."""
+        return f"{self.space}-tfrecords/{self.dataset}"
+
+    @property
+    def results(self) -> str:
+        """`database.table` of the results."""
+        return f"{self.database}.{self.table}"
+
+
+class RunSpec(_Experiment):
+    """One model of one experiment: what a partition of `model_run` trains."""
+
+    asset: ClassVar[str] = "model_run"
+
+    model: ModelSpec
+
+    @model_validator(mode="after")
+    def _features_differ(self) -> Self:
+        _no_repeats(self.features)
+        return self
+
+    @property
+    def run_id(self) -> str:
+        """SHA-256 over what the user set, as the original tool computes it."""
+        return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        return f"{self.space}/{self.experiment_name}/{self.run_id}"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.space}-models/{self.experiment_name}/{self.run_id}"
+
+
+class ExperimentSpec(_Experiment):
+    """`run-experiment`: several models on one dataset, one run each."""
+
+    models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)] = Field(description="The models, one run each.")
+
+    @model_validator(mode="after")
+    def _models_differ(self) -> Self:
+        _no_repeats(self.features)
+        seen: dict[str, int] = {}
+        for index, model in enumerate(self.models):
+            text = json.dumps(model.document, sort_keys=True)
+            if text in seen:
+                raise ValueError(
+                    f"models[{index}] is identical to models[{seen[text]}], so both would be one run; "
+                    'remove one, or give them different "seed"s'
+                )
+            seen[text] = index
+        return self
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """One spec per model, in the order of the config."""
+        shared = {name: value for name, value in self.document.items() if name != "models"}
+        return tuple(RunSpec.model_validate(shared | {"model": model.document}) for model in self.models)
+
+
+class InferenceSpec(PartitionSpec):
+    """`run-batch-infer`: a trained run is applied to every row of a table."""
+
+    asset: ClassVar[str] = "inference_table"
+
+    database: TableName = Field(description="Database of the source table and of the inference table.")
+    table: TableName = Field(description="Name of the source table.")
+    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
+    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
+    features: Features = Field(description="The run's features, in any order.")
+    space: Name = Field(description="Space that holds the run.")
+    experiment_name: Name = Field(description="Experiment of the run.")
+    run_id: RunId = Field(description="The run to apply.")
+    upload_table: TableName = Field(description="Name of the inference table.")
+
+    @model_validator(mode="after")
+    def _tables_differ(self) -> Self:
+        _no_repeats(self.features)
+        if self.table == self.upload_table:
+            raise ValueError(f"upload_table: {self.upload_table!r} is the source table; give the inference table a name")
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"{self.destination}/{self.experiment_name}/{self.run_id}"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.space}-inferences/{self.key}"
+
+    @property
+    def source(self) -> str:
+        """`database.table` of the rows to score."""
+        return f"{self.database}.{self.table}"
+
+    @property
+    def destination(self) -> str:
+        """`database.table` of the scored rows."""
+        return f"{self.database}.{self.upload_table}"
+
+    @property
+    def run_folder(self) -> str:
+        """Where the run lives in the object storage."""
+        return f"{self.space}-models/{self.experiment_name}/{self.run_id}"
+
+    @property
+    def run_key(self) -> str:
+        """Partition key of the run."""
+        return f"{self.space}/{self.experiment_name}/{self.run_id}"
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Number of shards of each split."""
+        return {"train": self.train_partitions, "test": self.test_partitions}
+
+
+PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (DatasetSpec, RunSpec, InferenceSpec)
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """Read a config file, JSON or YAML (by its ending: .yaml or .yml, anything else is JSON).
+
+    Raises:
+        SpecError: the file is missing, unreadable, not JSON or YAML, repeats a key, or is not an object.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"{path}: cannot be read: {reason}") from error
+    document = _parse_yaml(text, path) if path.suffix in {".yaml", ".yml"} else _parse_json(text, path)
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}: expected an object with the keys of a config, found {_described(document)}")
+    return document
+
+
+def parse_spec(kind: type[S], document: dict[str, Any], where: str = "config") -> S:
+    """Validate a config document; every problem is reported at once, each with its path.
+
+    Args:
+        kind: the spec class to make.
+        document: the config as read from JSON, YAML or a form; a key that is None counts as unset.
+        where: the file or form, for the messages.
+
+    Raises:
+        SpecError: one line per problem.
+
+    >>> parse_spec(DatasetSpec, {"database": "haven"}, "my.json")
+    Traceback (most recent call last):
+    mimic_core.errors.SpecError: my.json: 5 problems
+      table: this key is missing
+      max_choices: this key is missing
+      features: this key is missing
+      space: this key is missing
+      dataset: this key is missing
+    """
+    try:
+        return kind.model_validate_json(json.dumps(normalise(document), allow_nan=False), strict=True)
+    except ValidationError as error:
+        # pydantic calls a list too short when its entries are wrong; only an empty one is
+        errors = [e for e in error.errors(include_url=False) if e["type"] != "too_short" or not e["input"]]
+        problems = [_problem(kind, dict(e)) for e in errors]
+    except (TypeError, ValueError) as error:
+        problems = [f"a value is not one that JSON can hold: {error}"]
+    if len(problems) == 1:
+        raise SpecError(f"{where}: {problems[0]}")
+    raise SpecError(f"{where}: {len(problems)} problems\n  " + "\n  ".join(problems))
+
+
+def normalise(value: Any) -> Any:
+    """Return a document without None-valued keys and with integral numbers as integers.
+
+    >>> normalise({"epochs": 10.0, "seed": None, "rate": 0.5})
+    {'epochs': 10, 'rate': 0.5}
+    """
+    if isinstance(value, dict):
+        return {name: normalise(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [normalise(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def spec_digest(document: dict[str, Any], *parts: str) -> str:
+    """Return the version of a spec: a hash of its document and of the texts stored with it."""
+    text = json.dumps([normalise(document), *parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_repeats(features: Sequence[str]) -> None:
+    repeated = sorted({name for name in features if features.count(name) > 1})
+    if repeated:
+        raise ValueError(f"features: {', '.join(map(repr, repeated))} stands more than once; name each feature once")
+
+
+def _parse_json(text: str, path: Path) -> Any:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in items]
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(f"{path}: the key {name!r} stands twice in one object; remove one")
+        return dict(items)
+
+    def constant(name: str) -> float:
+        raise SpecError(f"{path}: {name} is not a number that JSON knows; give a finite number")
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        hint = "" if text.strip() else " (the file is empty)"
+        raise SpecError(
+            f"{path}:{error.lineno}:{error.colno}: this is not JSON: {error.msg}{hint}; "
+            "a YAML config needs a name that ends in .yaml"
+        ) from error
+
+
+def _parse_yaml(text: str, path: Path) -> Any:
+    import yaml
+
+    class UniqueKeys(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        names = [loader.construct_object(key) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(f"{path}: the key {name!r} stands twice in one object; remove one")
+        return dict(zip(names, (loader.construct_object(value, deep=True) for _, value in node.value), strict=True))
+
+    UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    # YAML 1.1 reads 2e-3 as a string; people mean the number
+    UniqueKeys.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+    try:
+        return yaml.load(text, UniqueKeys)  # noqa: S506  a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: this is not YAML: {error}") from error
+
+
+def _problem(kind: type[BaseModel], error: dict[str, Any]) -> str:
+    path = _path(error["loc"])
+    reason, found = error["type"], error.get("input")
+    if reason == "missing":
+        return f"{path}: this key is missing"
+    if reason == "extra_forbidden":
+        known = list(_model_at(kind, error["loc"][:-1]).model_fields)
+        return f"{path}: unknown key{did_you_mean(str(error['loc'][-1]), known)}; the keys are {', '.join(known)}"
+    if reason == "value_error":
+        return str(error["ctx"]["error"])
+    if reason == "string_pattern_mismatch":
+        return f"{path}: expected {PATTERN_HELP[error['ctx']['pattern']]}, found {_described(found)}"
+    expected = {
+        "int_type": "an integer",
+        "int_from_float": "an integer",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "string_type": "a string",
+        "tuple_type": "a list",
+        "dict_type": "an object",
+        "model_type": "an object",
+        "model_attributes_type": "an object",
+        "greater_than_equal": f"a number of at least {error.get('ctx', {}).get('ge')}",
+        "greater_than": f"a number greater than {error.get('ctx', {}).get('gt')}",
+        "less_than": f"a number less than {error.get('ctx', {}).get('lt')}",
+        "too_short": "at least one entry",
+    }.get(reason)
+    if expected is None:
+        return f"{path}: {error['msg']}, found {_described(found)}"
+    return f"{path}: expected {expected}, found {_described(found)}"
+
+
+def _path(location: Sequence[str | int]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".") or "config"
+
+
+def _model_at(kind: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    return ModelSpec if location and location[0] in {"models", "model"} else kind
+
+
+def _described(value: Any) -> str:
+    kind = {
+        bool: "true or false",
+        str: "string",
+        int: "integer",
+        float: "number",
+        list: "list",
+        dict: "object",
+    }
+    text = json.dumps(value, default=str)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} ({kind.get(type(value), 'null')})"

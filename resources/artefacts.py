@@ -1,0 +1,157 @@
+"""Artefacts: the object storage that holds TFRecords, models, specs and manifests, as folders below one root.
+
+Every write is atomic: a reader sees the old bytes or the new ones, also after a kill or on a full disk.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from mimic_core.errors import ConflictError, NotFoundError, StorageError
+from mimic_core.manifests import seal, unseal, verify
+
+MANIFEST = "manifest.json"
+
+
+class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Files by name below `root`; a name is a relative path with forward slashes."""
+
+    root: str
+
+    def path(self, name: str) -> Path:
+        """Return where a name lies on this machine."""
+        return Path(self.root) / name
+
+    def read(self, name: str, entry: dict[str, Any] | None = None) -> bytes:
+        """Read a file, and verify it against its manifest entry.
+
+        Raises:
+            NotFoundError: it is not there.
+            CorruptFileError: it is not the file that the entry describes.
+        """
+        path = self.path(name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{path}: this file is gone; build again what it belongs to") from error
+        return data if entry is None else verify(data, entry, str(path))
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> dict[str, Any]:
+        """Write a file atomically and return its size and checksum for a manifest.
+
+        Raises:
+            StorageError: the bytes could not be stored; nothing is left behind.
+        """
+        digest, size = hashlib.sha256(), 0
+        with self._replacing(name) as file:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                file.write(chunk)
+        return {"bytes": size, "sha256": digest.hexdigest()}
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file unless one is there.
+
+        Raises:
+            ConflictError: one is there.
+        """
+        try:
+            with self._temporary(name) as (file, temporary):
+                file.write(data)
+                _sync(file)
+                os.link(temporary, self.path(name))
+        except FileExistsError as error:
+            raise ConflictError(f"{self.path(name)}: another writer was first") from error
+
+    def discard(self, folder: str) -> None:
+        """Remove a folder that nothing refers to."""
+        shutil.rmtree(self.path(folder), ignore_errors=True)
+
+    def names(self, folder: str) -> list[str]:
+        """List the names of the files directly in a folder, sorted."""
+        path = self.path(folder)
+        if not path.is_dir():
+            return []
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith("."))
+
+    def manifest(self, folder: str) -> dict[str, Any] | None:
+        """Return the manifest of what is published in a folder; None when nothing is.
+
+        Raises:
+            CorruptFileError: the manifest is damaged.
+        """
+        path = self.path(f"{folder}/{MANIFEST}")
+        return unseal(path.read_bytes(), str(path)) if path.is_file() else None
+
+    def published(self, folder: str) -> str | None:
+        """Return a token of what is published in a folder, for `publishing`."""
+        path = self.path(f"{folder}/{MANIFEST}")
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+    @contextmanager
+    def publishing(self, folder: str, replaces: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Publish by compare-and-swap: within the context, call what it gives with the new manifest.
+
+        Args:
+            folder: of the partition.
+            replaces: what `published` said when the build began.
+
+        Raises:
+            ConflictError: another build published since; this one must discard its work.
+        """
+        locks = self.path(".locks")
+        locks.mkdir(parents=True, exist_ok=True)
+        # the kernel drops this lock when a process dies
+        with (locks / hashlib.sha256(folder.encode()).hexdigest()[:24]).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.published(folder) != replaces:
+                raise ConflictError(
+                    f"{self.path(folder)}: another build published a newer version while this one ran; "
+                    "this one was discarded. Build again if it should be replaced"
+                )
+            yield lambda document: self._publish(folder, document)
+
+    def _publish(self, folder: str, document: dict[str, Any]) -> None:
+        self.write(f"{folder}/{MANIFEST}", [seal(document)])
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[Any]:
+        with self._temporary(name) as (file, temporary):
+            yield file
+            _sync(file)
+            Path(temporary).replace(self.path(name))
+
+    @contextmanager
+    def _temporary(self, name: str) -> Iterator[tuple[Any, str]]:
+        path = self.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield file, temporary
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(
+                f"{path}: could not be written: {error.strerror or error}; what was there before is unchanged. "
+                "Check free space and rights, then run this again"
+            ) from error
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,28 @@
+"""Environments: the one place where a laptop and a cluster differ, and where the root of everything is decided."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from resources.artefacts import ArtefactStore
+from resources.specs import SpecStore
+from resources.tables import TableStore
+
+
+def mimic_home() -> Path:
+    """Return the root of tables, artefacts and specs: MIMIC_HOME, or `.mimic` in the working directory."""
+    return Path(os.environ.get("MIMIC_HOME") or ".mimic").absolute()
+
+
+def local_resources(home: Path) -> dict[str, Any]:
+    """Return the resources of one machine without a server: SQLite and local files below `home`."""
+    artefacts = ArtefactStore(root=str(home / "objects"))
+    return {
+        "artefacts": artefacts,
+        "specs": SpecStore(artefacts=artefacts),
+        "tables": TableStore(
+            catalog_uri=f"sqlite:///{home / 'catalog.db'}",
+            warehouse=f"file://{home / 'warehouse'}",
+            locks=str(home / "locks"),
+        ),
+    }

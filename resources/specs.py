@@ -1,0 +1,100 @@
+"""The spec store: every registered spec under its partition key, with its history.
+
+A spec is one sealed file per version, `specs/<asset>/<key>/000001.json`; a version is put if absent and never changed.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import dagster as dg
+
+from mimic_core.errors import ConflictError, NotFoundError, SpecError
+from mimic_core.manifests import seal, unseal
+from mimic_core.specs import InferenceSpec, PartitionSpec, parse_spec, spec_digest
+from resources.artefacts import ArtefactStore
+
+P = TypeVar("P", bound=PartitionSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSpec(Generic[P]):
+    """A registered spec: the spec, the layers file that belongs to it (or an empty text), and its version."""
+
+    spec: P
+    layers: str
+    digest: str
+
+
+class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Specs by asset and partition key."""
+
+    artefacts: ArtefactStore
+
+    def register(self, spec: P, layers: str = "") -> StoredSpec[P]:
+        """Store a spec under its key; the same spec again changes nothing, a changed one becomes a new version.
+
+        Raises:
+            SpecError: an inference of this key reads another source table.
+        """
+        stored = StoredSpec(spec=spec, layers=layers, digest=spec_digest(spec.document, layers))
+        while True:
+            versions = self._versions(spec.asset, spec.key)
+            if versions:
+                latest = self.get(type(spec), spec.key)
+                if latest.digest == stored.digest:
+                    return latest
+                _same_source(latest.spec, spec)
+            number = int(versions[-1].removesuffix(".json")) + 1 if versions else 1
+            document = {"asset": spec.asset, "key": spec.key, "spec": spec.document, "layers": layers}
+            try:
+                self.artefacts.create(f"{_folder(spec.asset, spec.key)}/{number:06d}.json", seal(document))
+            except ConflictError:
+                continue  # somebody registered at the same moment: compare with theirs
+            return stored
+
+    def get(self, kind: type[P], key: str) -> StoredSpec[P]:
+        """Return the newest version of a spec.
+
+        Raises:
+            NotFoundError: no spec is registered under this key.
+        """
+        versions = self._versions(kind.asset, key)
+        if not versions:
+            raise NotFoundError(
+                f"no spec of {kind.asset} is registered under {key!r}; register one with {_command(kind.asset)} "
+                "(`mimic status` lists what is registered)"
+            )
+        name = f"{_folder(kind.asset, key)}/{versions[-1]}"
+        document = unseal(self.artefacts.read(name), str(self.artefacts.path(name)))
+        spec = parse_spec(kind, document["spec"], str(self.artefacts.path(name)))
+        digest = spec_digest(spec.document, document["layers"])
+        return StoredSpec(spec=spec, layers=document["layers"], digest=digest)
+
+    def registered(self, asset: str) -> list[str]:
+        """List the keys under which specs of an asset are registered, sorted."""
+        root = self.artefacts.path(f"specs/{asset}")
+        return sorted({file.parent.relative_to(root).as_posix() for file in root.glob("**/[0-9]*.json")})
+
+    def _versions(self, asset: str, key: str) -> list[str]:
+        return [name for name in self.artefacts.names(_folder(asset, key)) if name.endswith(".json")]
+
+
+def _folder(asset: str, key: str) -> str:
+    return f"specs/{asset}/{key}"
+
+
+def _command(asset: str) -> str:
+    commands = {
+        "tfrecord_dataset": "build-dataset",
+        "model_run": "run-experiment",
+        "inference_table": "run-batch-infer",
+    }
+    return f"`mimic log-odds {commands[asset]} CONFIG --register-only`"
+
+
+def _same_source(before: PartitionSpec, spec: PartitionSpec) -> None:
+    if isinstance(before, InferenceSpec) and isinstance(spec, InferenceSpec) and before.source != spec.source:
+        raise SpecError(
+            f"table: {spec.destination} already holds inferences of run {spec.run_id[:12]}... on {before.source}, "
+            f"and this config applies it to {spec.source}; give another upload_table"
+        )

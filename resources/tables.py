@@ -1,0 +1,537 @@
+"""Tables: the one door to Apache Iceberg, by pyiceberg. A table is named `database.table`.
+
+Workers `stage` Parquet files without touching the catalog; one finisher `replace`s the rows of a key with them in a single
+transaction. Readers `pin` one snapshot and stream it.
+"""
+
+import fcntl
+import hashlib
+import random
+import re
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
+from mimic_core.sources import standard_columns
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+SOURCE, RESULTS, INFERENCE = "source", "results", "inference"
+KIND, TOKEN, WRITE = "mimic.kind", "mimic.content-token", "mimic.write"
+ROWS_PER_FILE = 500_000  # bounds the memory of a reader, which holds one file at a time
+MOST_ATTEMPTS = 30
+PROPERTIES = {
+    "commit.retry.num-retries": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+    "write.parquet.compression-codec": "zstd",
+}
+SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".gz": "csv"}
+# Iceberg has fewer widths than Arrow
+WIDER = {
+    pa.int8(): pa.int32(),
+    pa.int16(): pa.int32(),
+    pa.uint8(): pa.int32(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): pa.int64(),
+    pa.float16(): pa.float32(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """One immutable version of one table; plain values, so it can travel between steps."""
+
+    name: str
+    snapshot: int
+    schema_id: int
+    token: str
+    kind: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Files that one worker wrote; invisible until a commit names them."""
+
+    paths: tuple[str, ...]
+    rows: int
+
+
+class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Iceberg tables of one catalog.
+
+    Attributes:
+        catalog_uri: SQLAlchemy URL of the catalog's database.
+        warehouse: URL of the folder that holds the tables' files.
+        locks: folder of lock files by which committers on one machine queue; only speed, the catalog decides.
+    """
+
+    catalog_uri: str
+    warehouse: str
+    locks: str
+
+    # ---- reading
+
+    def names(self, kind: str | None = None) -> list[str]:
+        """List the tables that hold a version, sorted; of one kind, or all."""
+        listed = [self._catalog.list_tables(namespace) for namespace in self._catalog.list_namespaces()]
+        names = sorted(".".join(name) for names in listed for name in names)
+        loaded = {name: self._catalog.load_table(name) for name in names}
+        return [
+            name
+            for name, table in loaded.items()
+            if table.current_snapshot() and kind in (None, table.properties.get(KIND, SOURCE))
+        ]
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a table of this name."""
+        return bool(self._catalog.table_exists(table_name(name)))
+
+    def pin(self, name: str) -> Pin:
+        """Pin the present version of a table; later commits do not show in it.
+
+        Raises:
+            NotFoundError: there is no such table.
+        """
+        table = self._load(name)
+        snapshot = table.current_snapshot()
+        if snapshot is None and table.properties.get(KIND, SOURCE) == SOURCE:
+            raise NotFoundError(f"table {name} has no rows yet: its first import did not end; import it again")
+        properties = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+        return Pin(
+            name=name,
+            snapshot=snapshot.snapshot_id if snapshot else 0,
+            schema_id=table.metadata.current_schema_id,
+            token=properties.get(TOKEN, str(snapshot.snapshot_id if snapshot else 0)),
+            kind=table.properties.get(KIND, SOURCE),
+            rows=int(properties.get("total-records", 0)),
+        )
+
+    def schema_of(self, pin: Pin) -> pa.Schema:
+        """Return the columns and types of a pinned version."""
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        iceberg = self._load(pin.name).schemas()[pin.schema_id]
+        return _plain(schema_to_pyarrow(iceberg, include_field_ids=False))
+
+    def changed_at(self, pin: Pin) -> float:
+        """Return when a pinned version was committed, in seconds since 1970."""
+        snapshot = self._load(pin.name).snapshot_by_id(pin.snapshot)
+        return snapshot.timestamp_ms / 1000 if snapshot else 0.0
+
+    def batches(
+        self, pin: Pin, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a pinned version with one data file in memory at a time.
+
+        Args:
+            columns: to read, in this order; None reads all.
+            where: column -> value; only rows with these values, other files are not opened.
+        """
+        from pyiceberg.io.pyarrow import ArrowScan
+
+        if not pin.snapshot:
+            return
+        table = self._at(pin)
+        scan = table.scan(row_filter=_equal(where), selected_fields=tuple(columns or ("*",)))
+        schema = self.schema_of(pin)
+        target = pa.schema([schema.field(name) for name in columns]) if columns else schema
+        # pyiceberg's own reader holds all files of a scan at once
+        reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
+        for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
+            for batch in reader.to_record_batches([task]):
+                yield from pa.Table.from_batches([batch]).select(target.names).cast(target).to_batches()
+
+    # ---- writing
+
+    def ensure(self, name: str, schema: pa.Schema, *, kind: str, partition_by: Sequence[str] = ()) -> None:
+        """Create a table unless it is there, and check that it can hold rows of this schema.
+
+        Raises:
+            TableError: the table has another purpose, or other columns or types.
+        """
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+
+        identifier = table_name(name)
+        if not self._catalog.table_exists(identifier):
+            with suppress(NamespaceAlreadyExistsError):
+                self._catalog.create_namespace(identifier.split(".")[0])
+            try:
+                with self._catalog.create_table_transaction(
+                    identifier, schema=schema, properties={**PROPERTIES, KIND: kind}
+                ) as transaction:
+                    if partition_by:
+                        with transaction.update_spec() as spec:
+                            for column in partition_by:
+                                spec.add_identity(column)
+            except TableAlreadyExistsError:
+                pass  # another process made it at the same moment
+        self.require_kind(name, kind)
+        if kind == SOURCE:
+            return
+        have = self.schema_of(self.pin(name))
+        problems = [
+            f"column {field.name!r} is {have.field(field.name).type if field.name in have.names else 'missing'}, "
+            f"expected {field.type}"
+            for field in schema
+            if field.name not in have.names or have.field(field.name).type != field.type
+        ]
+        if problems:
+            raise TableError(f"table {name} cannot hold {kind} rows:\n  " + "\n  ".join(problems))
+
+    def require_kind(self, name: str, kind: str) -> None:
+        """Refuse a table that serves another purpose; a table that is not there passes.
+
+        Raises:
+            TableError: for example a source table where results should go.
+        """
+        if self.exists(name) and (found := self._load(name).properties.get(KIND, SOURCE)) != kind:
+            raise TableError(f"table {name} is a {found} table, expected a {kind} table; give another name")
+
+    def stage(self, name: str, data: Iterable[pa.Table]) -> Staged:
+        """Write Parquet files under a table's location, touching no catalog.
+
+        Raises:
+            StorageError: they could not be written; nothing is left behind.
+        """
+        table = self._load(name)
+        return self._stage(table.location(), name, table.schema(), data)
+
+    def discard(self, staged: Staged) -> None:
+        """Remove files that no commit will name."""
+        for path in staged.paths:
+            _local(path).unlink(missing_ok=True)
+
+    def replace(self, name: str, staged: Sequence[Staged], where: Mapping[str, Any] | None) -> Pin:
+        """Replace the rows of a key by staged ones in one commit; None replaces all rows.
+
+        A reader sees the old rows or the new ones. The call can be repeated: files that a commit has named land once.
+
+        Raises:
+            ConflictError: others kept committing first.
+        """
+
+        def commit(table: "Table", note: dict[str, str]) -> None:
+            with table.transaction() as transaction:
+                # always, also on an empty table: it makes a concurrent commit of the same key a conflict
+                transaction.delete(_equal(where), snapshot_properties=note)
+                if paths:
+                    transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
+
+        paths = _paths(staged)
+        return self._commit(name, paths, commit)
+
+    def append(self, name: str, staged: Sequence[Staged]) -> Pin:
+        """Add staged rows in one commit."""
+
+        def commit(table: "Table", note: dict[str, str]) -> None:
+            with table.transaction() as transaction:
+                transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
+
+        paths = _paths(staged)
+        return self._commit(name, paths, commit)
+
+    # ---- people's files
+
+    def import_files(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        *,
+        append: bool = False,
+        on_rows: Callable[[int], None] = lambda _: None,
+    ) -> Pin:
+        """Copy Parquet or CSV files or folders into a source table in one commit.
+
+        Args:
+            append: add to the table instead of replacing its rows and columns.
+            on_rows: called with the number of rows read so far.
+
+        Raises:
+            TableError: files that cannot be read, or whose columns do not fit each other or the table.
+        """
+        self.require_kind(name, SOURCE)
+        source = open_files(paths)
+        schema = _storable(source.schema, paths)
+        if not self.exists(name):
+            self.ensure(name, schema, kind=SOURCE)
+
+        def commit(table: "Table", note: dict[str, str]) -> None:
+            transaction = self._import_transaction(table, schema, name, append=append)
+            if transaction.table_metadata.schema().as_struct() != target.as_struct():
+                raise ConflictError(f"table {name}: its columns were changed during this import; run it again")
+            if not append:
+                transaction.delete(_equal(None), snapshot_properties=note)
+            if staged.paths:
+                transaction.add_files(list(staged.paths), snapshot_properties=note, check_duplicate_files=False)
+            transaction.commit_transaction()
+
+        table = self._load(name)
+        target = self._import_transaction(table, schema, name, append=append).table_metadata.schema()
+        staged = self._stage(table.location(), name, target, _standard_parts(source, schema, paths, on_rows))
+        try:
+            return self._commit(name, list(staged.paths), commit)
+        except BaseException:
+            self.discard(staged)
+            raise
+
+    # ---- pyiceberg
+
+    @cached_property
+    def _catalog(self) -> "Catalog":
+        from pyiceberg.catalog.sql import SqlCatalog
+        from sqlalchemy import text
+
+        Path(_local(self.warehouse)).mkdir(parents=True, exist_ok=True)
+        catalog = SqlCatalog("mimic", uri=self.catalog_uri, warehouse=self.warehouse)
+        if self.catalog_uri.startswith("sqlite"):
+            with catalog.engine.connect() as connection:
+                connection.execute(text("PRAGMA journal_mode=WAL"))  # readers never block the writer
+        return catalog
+
+    def _load(self, name: str) -> "Table":
+        from pyiceberg.exceptions import NoSuchTableError
+
+        try:
+            return self._catalog.load_table(table_name(name))
+        except NoSuchTableError as error:
+            names = self.names()
+            raise NotFoundError(
+                f"there is no table {name}{did_you_mean(name, names)}; the tables are {', '.join(names) or 'none yet'}; "
+                "import one with `mimic tables import DATABASE.TABLE FILE`"
+            ) from error
+
+    def _at(self, pin: Pin) -> "Table":
+        """Load a table as it was at a pin: its rows and its columns."""
+        table = self._load(pin.name)
+        if table.snapshot_by_id(pin.snapshot) is None:
+            raise NotFoundError(f"table {pin.name}: version {pin.snapshot} is gone; start the build again")
+        table.metadata = table.metadata.model_copy(
+            update={"current_snapshot_id": pin.snapshot, "current_schema_id": pin.schema_id, "refs": {}}
+        )
+        return table
+
+    def _commit(self, name: str, paths: Sequence[str], commit: Callable[["Table", dict[str, str]], None]) -> Pin:
+        from pyiceberg.exceptions import CommitFailedException, ValidationException
+
+        write = hashlib.sha256("\n".join(sorted(paths) or [uuid.uuid4().hex]).encode()).hexdigest()[:24]
+        note = {WRITE: write, TOKEN: write}
+        for attempt in range(MOST_ATTEMPTS):
+            try:
+                with self._queue(name), warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message="Delete operation did not match any records")
+                    table = self._load(name)
+                    if not _landed(table, write):
+                        commit(table, note)
+                return self.pin(name)
+            except (CommitFailedException, ValidationException) as error:
+                # somebody else committed first; the staged files stay, only metadata is written anew
+                last = error
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311  jitter, not a secret
+            except OSError as error:
+                raise StorageError(
+                    f"table {name}: the commit could not be written: {error.strerror or error}; the table is unchanged. "
+                    "Check free space and rights, then run this again"
+                ) from error
+        raise ConflictError(f"table {name}: {MOST_ATTEMPTS} attempts to commit failed, the last with: {last}")
+
+    @contextmanager
+    def _queue(self, name: str) -> Iterator[None]:
+        Path(self.locks).mkdir(parents=True, exist_ok=True)
+        with (Path(self.locks) / name).open("w") as lock:  # the kernel drops it when a process dies
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _import_transaction(self, table: "Table", schema: pa.Schema, name: str, *, append: bool) -> Any:
+        """Begin a transaction whose table has the columns that an import needs."""
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        have = _plain(schema_to_pyarrow(table.schema(), include_field_ids=False))
+        retyped = [field.name for field in schema if field.name in have.names and have.field(field.name).type != field.type]
+        transaction = table.transaction()
+        if append:
+            problems = [
+                f"column {column!r} is {schema.field(column).type}, the table has {have.field(column).type}"
+                for column in retyped
+                if not _widens(schema.field(column).type, have.field(column).type)
+            ]
+            if problems:
+                raise TableError(f"these rows do not fit table {name}:\n  " + "\n  ".join(problems))
+            retyped = []
+        dropped = retyped + [column for column in have.names if column not in schema.names and not append]
+        if dropped:
+            with transaction.update_schema(allow_incompatible_changes=True) as update:
+                for column in dropped:
+                    update.delete_column(column)
+        added = [field for field in schema if field.name not in have.names or field.name in retyped]
+        if added:
+            with transaction.update_schema() as update:
+                update.union_by_name(pa.schema(added))
+        return transaction
+
+    def _stage(self, location: str, name: str, schema: Any, data: Iterable[pa.Table]) -> Staged:
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        target = _plain(schema_to_pyarrow(schema, include_field_ids=True))
+        base = f"{location}/data/{uuid.uuid4().hex}"
+        writer: pq.ParquetWriter | None = None
+        paths: list[str] = []
+        rows = rows_in_file = 0
+        try:
+            for part in data:
+                for start in range(0, part.num_rows, ROWS_PER_FILE):
+                    piece = part.slice(start, ROWS_PER_FILE)
+                    if writer is None or rows_in_file + piece.num_rows > ROWS_PER_FILE:
+                        if writer is not None:
+                            writer.close()
+                        paths.append(f"{base}-{len(paths):05d}.parquet")
+                        _local(paths[-1]).parent.mkdir(parents=True, exist_ok=True)
+                        writer, rows_in_file = (
+                            pq.ParquetWriter(_local(paths[-1]), target, compression="zstd"),
+                            0,
+                        )
+                    writer.write_table(_shaped(piece, target))
+                    rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
+            if writer is not None:
+                writer.close()
+        except BaseException as error:
+            self.discard(Staged(paths=tuple(paths), rows=rows))
+            if isinstance(error, OSError):
+                raise StorageError(
+                    f"table {name}: rows could not be written: {error.strerror or error}; the table is unchanged. "
+                    "Check free space and rights, then run this again"
+                ) from error
+            raise
+        return Staged(paths=tuple(paths), rows=rows)
+
+
+def table_name(name: str) -> str:
+    """Return a name if it has the form `database.table`.
+
+    Raises:
+        SpecError: it has not.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*", name):
+        raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
+    return name
+
+
+def open_files(paths: Sequence[Path]) -> "ds.Dataset":
+    """Open Parquet or CSV files or folders as one dataset; all of one format.
+
+    Raises:
+        TableError: a path is missing, holds no such file, or files do not fit each other.
+    """
+    import pyarrow.dataset as ds
+
+    files: list[str] = []
+    for path in paths:
+        if not path.exists():
+            raise TableError(f"{path}: there is no such file or folder")
+        found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path]
+        if not found:
+            raise TableError(f"{path}: no .parquet or .csv file in this folder")
+        files += map(str, found)
+    kinds = {SUFFIXES.get(Path(file).suffix) for file in files}
+    if len(kinds) > 1 or None in kinds:
+        raise TableError(f"expected .parquet files or .csv files, all of one kind, found {', '.join(files[:5])}")
+    try:
+        parts = [ds.dataset(file, format=kinds.copy().pop()) for file in files]
+        return ds.dataset(
+            files,
+            format=kinds.pop(),
+            schema=pa.unify_schemas([part.schema for part in parts], promote_options="permissive"),
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise TableError(f"{', '.join(files[:5])}: cannot be read as one table: {error}") from error
+
+
+def _standard_parts(
+    source: "ds.Dataset", schema: pa.Schema, paths: Sequence[Path], on_rows: Callable[[int], None]
+) -> Iterator[pa.Table]:
+    rows = 0
+    try:
+        for batch in source.to_batches(batch_readahead=2, fragment_readahead=1):
+            if batch.num_rows:
+                yield _shaped(standard_columns(pa.Table.from_batches([batch])), schema)
+                rows += batch.num_rows
+                on_rows(rows)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TableError(f"{', '.join(map(str, paths))}: row {rows:,} or a later one cannot be read: {error}") from error
+
+
+def _storable(schema: pa.Schema, paths: Sequence[Path]) -> pa.Schema:
+    """Return the column types that an import stores."""
+    fields = []
+    for field in standard_columns(schema.empty_table()).schema:
+        kind = WIDER.get(field.type, field.type)
+        if pa.types.is_null(kind) or pa.types.is_nested(kind):
+            raise TableError(
+                f"{', '.join(map(str, paths))}: column {field.name!r} is {kind}; expected numbers, true or false, or text; "
+                "leave the column out, or give it a type"
+            )
+        fields.append(pa.field(field.name, kind))
+    names = [field.name for field in fields]
+    if len(set(names)) < len(names) or not names:
+        raise TableError(f"{', '.join(map(str, paths))}: expected columns with different names, found {names}")
+    return pa.schema(fields)
+
+
+def _shaped(table: pa.Table, target: pa.Schema) -> pa.Table:
+    """Order and widen columns; a column that is not there is null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in target
+    ]
+    return pa.table(columns, schema=target)
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Replace large strings, which pyiceberg gives back, by strings."""
+    return pa.schema([field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in schema])
+
+
+def _widens(given: pa.DataType, stored: pa.DataType) -> bool:
+    integer, real = pa.types.is_integer, pa.types.is_floating
+    return bool(
+        (integer(given) and (real(stored) or integer(stored)) and given.bit_width <= stored.bit_width)
+        or (real(given) and real(stored) and given.bit_width <= stored.bit_width)
+    )
+
+
+def _equal(where: Mapping[str, Any] | None) -> Any:
+    from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
+
+    condition: BooleanExpression = AlwaysTrue()
+    for column, value in (where or {}).items():
+        condition = And(condition, EqualTo(column, value))  # type: ignore[call-arg, arg-type]
+    return condition
+
+
+def _landed(table: "Table", write: str) -> bool:
+    """Tell whether a commit is in the history: its answer may have been lost."""
+    return any(s.summary and s.summary.additional_properties.get(WRITE) == write for s in table.snapshots())
+
+
+def _paths(staged: Sequence[Staged]) -> list[str]:
+    return [path for part in staged for path in part.paths]
+
+
+def _local(url: str) -> Path:
+    return Path(url.removeprefix("file://"))
