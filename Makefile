@@ -1,17 +1,20 @@
 # Every target creates .venv from the lock when it is missing. `make` or `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint types docs check bench lock clean
+.PHONY: help .venv demo dev test lint types docs check bench lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
 help: ## Show this list
 	@grep -E '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-.venv: requirements.lock pyproject.toml ## Make the environment from the lock
-	$(PYTHON) -m venv .venv
+.venv: .venv/installed ## Make the environment from the lock
+
+# a file of its own, so that an installation that was cut short is not taken for a whole one
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch .venv
+	@touch $@
 
 demo: .venv ## Swissmetro, from its raw table to inferences, through Dagster
 	$(BIN)/python examples/swissmetro/demo.py

@@ -86,13 +86,12 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str], r
     numbers = document["counts"] | document.get("metrics", {})
     return {
         "dagster/row_count": rows,
-        "dagster/uri": location,
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
-        "location": dg.MetadataValue.path(location),
+        **{name: _number(value) for name, value in numbers.items() if value is not None},
         "version": document["version"],
+        "dagster/uri": location,
         "inputs": dg.MetadataValue.json(document["inputs"]),
         "spec": dg.MetadataValue.json(document["spec"]),
-        **{name: _number(value) for name, value in numbers.items() if value is not None},
+        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
     }
 
 

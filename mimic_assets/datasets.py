@@ -139,7 +139,7 @@ def _publish(
 ) -> dict[str, Any]:
     spec, files = build.stored.spec, [part.file for part in built if part.file]
     source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features))
-    with artefacts.publishing(spec.folder, build.replaces) as publish:
+    with artefacts.publishing(spec.folder, build.version, build.replaces) as publish:
         sealed = seal(datasets.schema_document(spec, files))
         document = manifest(
             build,

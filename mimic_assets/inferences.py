@@ -184,7 +184,7 @@ def _publish(
         "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
         "source_table": table_input(task.pin, columns),
     }
-    with artefacts.publishing(spec.folder, build.replaces) as publish:
+    with artefacts.publishing(spec.folder, build.version, build.replaces) as publish:
         staged = [part.staged for part in scored if part.staged]
         key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
         pin = tables.replace(spec.destination, staged, key)

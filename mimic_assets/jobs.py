@@ -7,10 +7,3 @@ BY_ASSET = {
     "model_run": dg.define_asset_job("train_run", selection=["model_run"]),
     "inference_table": dg.define_asset_job("infer_batch", selection=["inference_table"]),
 }
-
-
-def resolved_job(asset: str) -> dg.JobDefinition:
-    """Return the job of an asset with its code; Dagster reconstructs it by this function's name."""
-    from mimic_assets.definitions import defs
-
-    return defs().resolve_job_def(BY_ASSET[asset].name)

@@ -58,8 +58,8 @@ def model_run(
     trained = runs.train(spec, stored.layers, train, test, _observer(context))
     document = _publish(context, build, dataset, trained, tables, artefacts)
     return dg.MaterializeResult(
-        metadata=metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA), len(trained.history))
-        | {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")},
+        metadata={"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")}
+        | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA), len(trained.history)),
         tags=data_version_tag(document),
     )
 
@@ -112,7 +112,7 @@ def _publish(
         "model.keras": [_exported(trained.network)],
         "history.jsonl": [f"{json.dumps(epoch)}\n".encode() for epoch in history],
     }
-    with artefacts.publishing(spec.folder, build.replaces) as publish:
+    with artefacts.publishing(spec.folder, build.version, build.replaces) as publish:
         files = [{"path": name, **artefacts.write(f"{build.folder}/{name}", chunks)} for name, chunks in contents.items()]
         document = manifest(
             build,

@@ -98,15 +98,16 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
     @contextmanager
-    def publishing(self, folder: str, replaces: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    def publishing(self, folder: str, version: str, replaces: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         """Publish by compare-and-swap: within the context, call what it gives with the new manifest.
 
         Args:
             folder: of the partition.
+            version: the new version's folder within it.
             replaces: what `published` said when the build began.
 
         Raises:
-            ConflictError: another build published since; this one must discard its work.
+            ConflictError: another build published since; the new version's folder is removed.
         """
         locks = self.path(".locks")
         locks.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         with (locks / hashlib.sha256(folder.encode()).hexdigest()[:24]).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.published(folder) != replaces:
+                self.discard(f"{folder}/{version}")
                 raise ConflictError(
                     f"{self.path(folder)}: another build published a newer version while this one ran; "
                     "this one was discarded. Build again if it should be replaced"

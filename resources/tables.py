@@ -23,10 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
-from mimic_core.sources import standard_columns
+from resources.imports import open_files, shaped, standard_parts, storable_schema
 
 if TYPE_CHECKING:
-    import pyarrow.dataset as ds
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
@@ -39,17 +38,6 @@ PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
     "write.parquet.compression-codec": "zstd",
-}
-SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".gz": "csv"}
-# Iceberg has fewer widths than Arrow
-WIDER = {
-    pa.int8(): pa.int32(),
-    pa.int16(): pa.int32(),
-    pa.uint8(): pa.int32(),
-    pa.uint16(): pa.int32(),
-    pa.uint32(): pa.int64(),
-    pa.uint64(): pa.int64(),
-    pa.float16(): pa.float32(),
 }
 
 
@@ -268,7 +256,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         self.require_kind(name, SOURCE)
         source = open_files(paths)
-        schema = _storable(source.schema, paths)
+        schema = storable_schema(source.schema, paths)
         if not self.exists(name):
             self.ensure(name, schema, kind=SOURCE)
 
@@ -284,7 +272,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         table = self._load(name)
         target = self._import_transaction(table, schema, name, append=append).table_metadata.schema()
-        staged = self._stage(table.location(), name, target, _standard_parts(source, schema, paths, on_rows))
+        staged = self._stage(table.location(), name, target, standard_parts(source, schema, paths, on_rows))
         try:
             return self._commit(name, list(staged.paths), commit)
         except BaseException:
@@ -406,7 +394,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                             pq.ParquetWriter(_local(paths[-1]), target, compression="zstd"),
                             0,
                         )
-                    writer.write_table(_shaped(piece, target))
+                    writer.write_table(shaped(piece, target))
                     rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
             if writer is not None:
                 writer.close()
@@ -430,76 +418,6 @@ def table_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*", name):
         raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
     return name
-
-
-def open_files(paths: Sequence[Path]) -> "ds.Dataset":
-    """Open Parquet or CSV files or folders as one dataset; all of one format.
-
-    Raises:
-        TableError: a path is missing, holds no such file, or files do not fit each other.
-    """
-    import pyarrow.dataset as ds
-
-    files: list[str] = []
-    for path in paths:
-        if not path.exists():
-            raise TableError(f"{path}: there is no such file or folder")
-        found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path]
-        if not found:
-            raise TableError(f"{path}: no .parquet or .csv file in this folder")
-        files += map(str, found)
-    kinds = {SUFFIXES.get(Path(file).suffix) for file in files}
-    if len(kinds) > 1 or None in kinds:
-        raise TableError(f"expected .parquet files or .csv files, all of one kind, found {', '.join(files[:5])}")
-    try:
-        parts = [ds.dataset(file, format=kinds.copy().pop()) for file in files]
-        return ds.dataset(
-            files,
-            format=kinds.pop(),
-            schema=pa.unify_schemas([part.schema for part in parts], promote_options="permissive"),
-        )
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise TableError(f"{', '.join(files[:5])}: cannot be read as one table: {error}") from error
-
-
-def _standard_parts(
-    source: "ds.Dataset", schema: pa.Schema, paths: Sequence[Path], on_rows: Callable[[int], None]
-) -> Iterator[pa.Table]:
-    rows = 0
-    try:
-        for batch in source.to_batches(batch_readahead=2, fragment_readahead=1):
-            if batch.num_rows:
-                yield _shaped(standard_columns(pa.Table.from_batches([batch])), schema)
-                rows += batch.num_rows
-                on_rows(rows)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise TableError(f"{', '.join(map(str, paths))}: row {rows:,} or a later one cannot be read: {error}") from error
-
-
-def _storable(schema: pa.Schema, paths: Sequence[Path]) -> pa.Schema:
-    """Return the column types that an import stores."""
-    fields = []
-    for field in standard_columns(schema.empty_table()).schema:
-        kind = WIDER.get(field.type, field.type)
-        if pa.types.is_null(kind) or pa.types.is_nested(kind):
-            raise TableError(
-                f"{', '.join(map(str, paths))}: column {field.name!r} is {kind}; expected numbers, true or false, or text; "
-                "leave the column out, or give it a type"
-            )
-        fields.append(pa.field(field.name, kind))
-    names = [field.name for field in fields]
-    if len(set(names)) < len(names) or not names:
-        raise TableError(f"{', '.join(map(str, paths))}: expected columns with different names, found {names}")
-    return pa.schema(fields)
-
-
-def _shaped(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """Order and widen columns; a column that is not there is null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in target
-    ]
-    return pa.table(columns, schema=target)
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

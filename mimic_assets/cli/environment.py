@@ -80,10 +80,27 @@ def dev(port: int, host: str) -> None:
       mimic dev --port 3000
     """
     prepare()
-    command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port)]
+    _require_free(host, port)
     click.echo(f"Dagster UI: http://{host}:{port} (Ctrl-C stops it)", err=True)
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606  our own interpreter
+    quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor wants a project of another layout
+    command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port)]
+    os.execv(sys.executable, [sys.executable, *quiet, "-m", *command])  # noqa: S606  our own interpreter
+
+
+def _require_free(host: str, port: int) -> None:
+    import socket
+
+    from mimic_core.errors import SpecError
+
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise SpecError(
+            f"port {port} of {host} cannot be used: {os.strerror(error.errno or 0)}; end what runs there, "
+            "or give another --port"
+        ) from error
 
 
 def _quoted(value: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from mimic_assets.jobs import BY_ASSET
 from mimic_core.specs import PartitionSpec
 
 HOST, PID, STARTED, LAUNCH = "mimic/host", "mimic/pid", "mimic/process-started", "mimic/launch"
@@ -57,7 +58,7 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
         The Dagster run id, and what went wrong (None when nothing did).
     """
     tags = {"dagster/partition": spec.key, LAUNCH: uuid.uuid4().hex} | _process_tags()
-    job = dg.build_reconstructable_job("mimic_assets.jobs", "resolved_job", (spec.asset,))
+    job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", (spec.asset,))
     with _following(instance, tags[LAUNCH], report), _terminable():
         result = dg.execute_job(
             job,
@@ -68,6 +69,13 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
     if result.success:
         return result.run_id, None
     return result.run_id, "\n".join(_messages(result.all_events)) or "the run failed"
+
+
+def resolved_job(asset: str) -> dg.JobDefinition:
+    """Return the job of an asset with its code; Dagster reconstructs it by this function's name."""
+    from mimic_assets.definitions import defs
+
+    return defs().resolve_job_def(BY_ASSET[asset].name)
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
