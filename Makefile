@@ -40,9 +40,9 @@ check: lint types docs test ## Everything that CI runs
 bench: .venv ## The benchmarks, each beside its baseline
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-lock: .venv ## Resolve the lock anew from pyproject.toml
+lock: .venv ## Resolve the lock from pyproject.toml (UPGRADE=1: newest versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --all-extras pyproject.toml --output-file requirements.lock
+		--no-emit-index-url --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
 
 clean: ## Remove the environment and all that mimic and its tools wrote here
 	rm -rf .venv .mimic .env build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -62,7 +62,7 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
         "key": spec.key,
         "version": build.version,
         "fingerprint": fingerprint({"spec": build.stored.digest, "inputs": inputs, "code_version": code_version}),
-        "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "built_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "dagster_run_id": run_id,
         "code_version": code_version,
         "spec": spec.document,

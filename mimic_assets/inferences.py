@@ -94,7 +94,7 @@ def score_shard(
     if not checked.outcome.violations:
         utility = _utilities(task, artefacts)(rows.x) if len(rows) else np.empty(0)
         scored = inferences.inference_rows(rows, utility, shard, experiment_name=spec.experiment_name, run_id=spec.run_id)
-        staged = tables.stage(spec.destination, [scored])
+        staged = tables.stage(spec.destination, [scored], shard.name)
         evaluated = inferences.evaluate_selected(rows, utility)
         context.log.info(f"{shard.name}: {len(rows):,} rows of {rows.decisions:,} decisions")
     decisions = inferences.decision_ids(rows)

@@ -62,7 +62,7 @@ def schema_document(spec: DatasetSpec, files: Sequence[dict[str, Any]]) -> dict[
 
     Args:
         spec: the dataset.
-        files: manifest entries of the shards' files: path, split, decisions, rows, bytes, sha256.
+        files: manifest entries of the shards' files: path, split, decisions, bytes, sha256.
     """
     fields = records.shapes(spec.max_choices, len(spec.features))
     return {

@@ -45,7 +45,7 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
     return document
 
 
-def fingerprint(document: dict[str, Any]) -> str:
+def fingerprint(document: dict[str, Any] | list[str]) -> str:
     """Return the version of a result: a hash of everything that defines it."""
     return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
 

@@ -84,7 +84,7 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
     for name, make in layers.items():
         if isinstance(make, keras.layers.Layer) or not callable(make):
             raise SpecError(
-                f"{where}: LAYERS[{name!r}] is a {type(make).__name__}, expected a function that makes a new layer; "
+                f"{where}: LAYERS[{name!r}]: expected a function that makes a new layer, found {type(make).__name__}; "
                 f"write {name!r}: lambda: ..."
             )
     classes = {
@@ -93,6 +93,22 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
         if isinstance(value, type) and issubclass(value, keras.layers.Layer) and name not in public
     }
     return layers, classes
+
+
+def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], where: str) -> None:
+    """Check all models of an experiment, each with its layers; see `check_model`.
+
+    Raises:
+        SpecError: one line per model that cannot be made.
+    """
+    problems = []
+    for index, (model, known) in enumerate(zip(models, layers, strict=True)):
+        try:
+            check_model(model, known, f"models[{index}]")
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpecError(f"{where}: " + "\n  ".join(problems))
 
 
 def check_model(model: ModelSpec, layers: Layers, path: str = "model") -> None:

@@ -88,6 +88,8 @@ def train(
     if model.linear:
         network, history, found = _estimate(spec, parts["train"], chooser, on_epoch)
         notes += found
+        if model.validation is not None:
+            notes.append(f"a share of {model.validation} of the training individuals was held out of the estimate")
     else:
         network, history = _fit(spec, layers_source, parts["train"], chooser, on_epoch)
         if model.validation is None and chooser.decisions:

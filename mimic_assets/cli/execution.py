@@ -56,6 +56,9 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
 
     Returns:
         The Dagster run id, and what went wrong (None when nothing did).
+
+    Raises:
+        KeyboardInterrupt: the run was ended by Ctrl-C or SIGTERM; it is recorded as failed.
     """
     tags = {"dagster/partition": spec.key, LAUNCH: uuid.uuid4().hex} | _process_tags()
     job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", (spec.asset,))
@@ -68,7 +71,9 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
         )
     if result.success:
         return result.run_id, None
-    return result.run_id, "\n".join(_messages(result.all_events)) or "the run failed"
+    if any(_interrupted(event) for event in result.all_events):
+        raise KeyboardInterrupt
+    return result.run_id, failure(instance, result.run_id)
 
 
 def resolved_job(asset: str) -> dg.JobDefinition:
@@ -76,6 +81,14 @@ def resolved_job(asset: str) -> dg.JobDefinition:
     from mimic_assets.definitions import defs
 
     return defs().resolve_job_def(BY_ASSET[asset].name)
+
+
+def failure(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Say why a run failed: the messages of its failed steps."""
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
+    events = [entry.dagster_event for entry in entries if entry.dagster_event]
+    return "\n".join(_messages(events)) or "\n".join(event.message or "" for event in events) or f"run {run_id} failed"
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -100,11 +113,19 @@ def _alive(tags: Mapping[str, str]) -> bool:
         return False
 
 
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
+
+
 def _messages(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if not event.is_step_failure:
             continue
         data = event.step_failure_data
+        if _interrupted(event):
+            yield "interrupted"
+            continue
         if data.user_failure_data and data.user_failure_data.description:
             yield data.user_failure_data.description
         elif data.error:

@@ -22,7 +22,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(name="log-odds")
 def log_odds() -> None:
-    """Build datasets, train runs and apply them, each from a config (JSON or YAML).
+    """Build datasets, train runs, apply them.
+
+    Each command takes a config, JSON or YAML.
 
     \b
     Example:
@@ -66,7 +68,7 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.runs import dataset_manifest
-    from mimic_core.networks import check_model, default_layers, load_layers
+    from mimic_core.networks import check_models, default_layers, load_layers
     from mimic_core.specs import ExperimentSpec, parse_spec, read_document
     from resources.tables import RESULTS
 
@@ -81,8 +83,7 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     if not register_only:
         dataset_manifest(spec.runs[0], resources["artefacts"])
         resources["tables"].require_kind(spec.results, RESULTS)
-    for index, (model, source) in enumerate(zip(spec.models, sources, strict=True)):
-        check_model(model, load_layers(source, str(layers or "layers"))[0], f"{config}: models[{index}]")
+    check_models(spec.models, [load_layers(source, str(layers or "layers"))[0] for source in sources], str(config))
     _build(list(zip(spec.runs, sources, strict=True)), register_only, as_json)
 
 
@@ -195,7 +196,7 @@ def _run_id(spec: "PartitionSpec") -> str | None:
 
 def _short(key: str) -> str:
     head, _, last = key.rpartition("/")
-    return f"{head}/{last[:12]}..." if len(last) == 64 else key
+    return f"{head.rpartition('/')[2]}/{last[:8]}" if len(last) == 64 else key
 
 
 def _number(value: float) -> str:

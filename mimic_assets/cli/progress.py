@@ -41,14 +41,21 @@ def total_steps(spec: PartitionSpec) -> int | None:
     return None
 
 
+def unit(spec: PartitionSpec) -> str:
+    """Name what the progress of a partition counts."""
+    if isinstance(spec, RunSpec):
+        return "iteration" if spec.model.linear else "epoch"
+    return "shard"
+
+
 def step_done(event: "dg.DagsterEvent") -> str | None:
-    """Describe the shard or epoch that an event reports as done; None for any other event."""
+    """Name the shard, or give the losses of the epoch, that an event reports as done; None for any other event."""
     if event.event_type_value == "ASSET_OBSERVATION":
         numbers = {name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()}
         if "epoch" not in numbers:
             return None
         losses = (f"{name} {numbers[name]:.4f}" for name in ("loss", "val_loss") if name in numbers)
-        return f"epoch {numbers['epoch']}: " + ", ".join(losses)
+        return ", ".join(losses)
     name = (event.step_key or "").rpartition(".")[2]
     if event.event_type_value == "STEP_SUCCESS" and name.startswith(SHARD_STEPS):
         return name[name.index("[") + 1 : -1]
@@ -57,13 +64,13 @@ def step_done(event: "dg.DagsterEvent") -> str | None:
 
 class _Lines:
     def __init__(self, spec: PartitionSpec, write) -> None:  # type: ignore[no-untyped-def]
-        self._total, self._done, self._write = total_steps(spec), 0, write
+        self._total, self._unit, self._done, self._write = total_steps(spec), unit(spec), 0, write
 
     def event(self, event: "dg.DagsterEvent") -> None:
         if (what := step_done(event)) is not None:
             self._done += 1
             of = f"/{self._total}" if self._total else ""
-            self._write(f"  {self._done}{of} {what}", highlight=False, soft_wrap=True)
+            self._write(f"  {self._unit} {self._done}{of}: {what}", highlight=False, soft_wrap=True)
 
 
 class _Bar:

@@ -16,7 +16,9 @@ RECENT_RUNS = 5_000  # looked through for failures, newest first
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 def status(as_json: bool) -> None:
-    """Show every partition of every stage: built, missing or failed, version, counts, since when.
+    """Show what is built, missing or failed.
+
+    Every partition of every stage with its version, counts, and since when.
 
     \b
     Example:
@@ -29,7 +31,7 @@ def status(as_json: bool) -> None:
     with open_instance() as instance:
         fail_dead_runs(instance)
         latest = _latest_runs(instance)
-    rows = [*_sources(resources["tables"]), *_partitions(resources, latest)]
+        rows = [*_sources(resources["tables"]), *_partitions(instance, resources, latest)]
     if as_json:
         click.echo(json.dumps({"partitions": rows}, indent=1))
     elif rows:
@@ -47,7 +49,10 @@ def _sources(tables: Any) -> Iterator[dict[str, Any]]:
         yield _row("source_table", name, "built", pin.token, {"rows": pin.rows}, since)
 
 
-def _partitions(resources: dict[str, Any], latest: "dict[tuple[str, str], dg.RunRecord]") -> Iterator[dict[str, Any]]:
+def _partitions(
+    instance: "dg.DagsterInstance", resources: dict[str, Any], latest: "dict[tuple[str, str], dg.RunRecord]"
+) -> Iterator[dict[str, Any]]:
+    from mimic_assets.cli.execution import failure
     from mimic_core.errors import CorruptFileError
     from mimic_core.specs import PARTITION_SPECS
 
@@ -59,23 +64,25 @@ def _partitions(resources: dict[str, Any], latest: "dict[tuple[str, str], dg.Run
             except CorruptFileError as error:
                 yield _row(kind.asset, key, "failed", None, {}, None, str(error))
                 continue
-            state, since, hint = _state(manifest, run)
+            state, since = _state(manifest, run)
             counts = manifest["counts"] if manifest else {}
+            hint = failure(instance, run.dagster_run.run_id) if state == "failed" and run else None
             yield _row(kind.asset, key, state, manifest and manifest["version"], counts, since, hint)
 
 
-def _state(manifest: dict[str, Any] | None, run: "dg.RunRecord | None") -> tuple[str, str | None, str | None]:
+def _state(manifest: dict[str, Any] | None, run: "dg.RunRecord | None") -> tuple[str, str | None]:
     import dagster as dg
 
-    built_at = manifest["built_at"] if manifest else None
+    built_at = datetime.fromisoformat(manifest["built_at"]) if manifest else None
     if run is not None:
         since = datetime.fromtimestamp(run.end_time or run.create_timestamp.timestamp(), UTC)
-        newer = built_at is None or since > datetime.fromisoformat(built_at)
+        # a run that began before the published build ended lost to it and changes nothing
+        newer = built_at is None or run.create_timestamp > built_at
         if run.dagster_run.status == dg.DagsterRunStatus.STARTED:
-            return "running", since.isoformat(timespec="seconds"), None
+            return "running", since.isoformat(timespec="seconds")
         if run.dagster_run.status == dg.DagsterRunStatus.FAILURE and newer:
-            return "failed", since.isoformat(timespec="seconds"), f"see run {run.dagster_run.run_id}"
-    return ("built" if manifest else "missing"), built_at, None
+            return "failed", since.isoformat(timespec="seconds")
+    return ("built", built_at.isoformat(timespec="seconds")) if built_at else ("missing", None)
 
 
 def _latest_runs(instance: "dg.DagsterInstance") -> "dict[tuple[str, str], dg.RunRecord]":

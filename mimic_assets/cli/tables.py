@@ -105,11 +105,21 @@ def export(name: str, file: Path, conditions: tuple[str, ...]) -> None:
     """
     from mimic_assets.cli.environment import local_resources
 
+    _require_writable(file)
     store = local_resources()["tables"]
     pin = store.pin(name)
     where = _conditions(conditions, store.schema_of(pin), name)
     rows = _write_parquet(store, pin, where, file)
     click.echo(f"{file}: {rows:,} rows of {name}")
+
+
+def _require_writable(file: Path) -> None:
+    from mimic_core.errors import SpecError
+
+    if file.suffix != ".parquet":
+        raise SpecError(f"{file}: expected a name that ends in .parquet, the only format of an export")
+    if not file.absolute().parent.is_dir():
+        raise SpecError(f"{file}: there is no folder {file.absolute().parent}; make it first")
 
 
 def _write_parquet(store: Any, pin: Any, where: dict[str, Any], file: Path) -> int:
