@@ -15,7 +15,8 @@ from mimic_core.evaluation import log_sum_exp
 from mimic_core.sources import Float64, Int64, Rows
 
 TOLERANCE = 1e-8  # largest |gradient| per decision on standardised columns at which an estimate has converged
-DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent; float32 input has 6e-8
+DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent
+ROUNDING = 4 * 2.0**-24  # float32 features leave a residual of their own, larger for a column far from zero
 MOST_ITERATIONS = 100
 
 
@@ -49,8 +50,9 @@ def estimate(rows: Rows, features: list[str], on_iteration: Callable[[int, float
     """
     order = np.argsort(np.array(features))  # so that the estimate does not depend on the order of the features
     x, counts = rows.x[:, order].astype(np.float64), rows.counts
+    size = np.abs(x).max(axis=0, initial=0.0)
     x -= np.repeat(np.add.reduceat(x, rows.starts) / counts[:, None], counts, axis=0)
-    scale, kept = _identified(x)
+    scale, kept = _identified(x, size)
     x = x[:, kept] / scale[kept]
     beta = np.zeros(len(kept))
     nll, gradient, hessian = _derivatives(x, rows, beta)
@@ -103,16 +105,21 @@ def _derivatives(x: Float64, rows: Rows, beta: Float64) -> tuple[float, Float64,
     return float(np.mean(total - utility[rows.selected])), gradient, hessian
 
 
-def _identified(x: Float64) -> tuple[Float64, Int64]:
-    """Return (features,) scales of within-decision-centred columns and the sorted positions of the identified ones."""
+def _identified(x: Float64, size: Float64) -> tuple[Float64, Int64]:
+    """Return (features,) scales of within-decision-centred columns and the sorted positions of the identified ones.
+
+    Args:
+        x: (rows, features) centred.
+        size: (features,) largest absolute value before centring.
+    """
     scale = np.sqrt(np.mean(x**2, axis=0))
-    largest = np.abs(x).max(axis=0, initial=0.0)
-    varies = np.flatnonzero((scale > 0) & (largest > 1e-30))
+    varies = np.flatnonzero(scale > size * 1e-15)  # what is left of a constant by rounding is not variation
     if not len(varies):
         return scale, varies
     norms = np.sqrt(len(x)) * scale[varies]
     r, pivots = scipy.linalg.qr(x[:, varies] / norms, mode="r", pivoting=True, check_finite=False)
-    rank = int((np.abs(np.diag(r)) > DEPENDENT).sum())
+    noise = max(DEPENDENT, ROUNDING * float(np.max(size[varies] / scale[varies])))
+    rank = int((np.abs(np.diag(r)) > noise).sum())
     return scale, np.sort(varies[pivots[:rank]])
 
 

@@ -4,6 +4,7 @@ A layers file is Python that defines `LAYERS`, a dict from names to functions th
 with the rights of whoever registers or trains. TensorFlow is imported inside the functions that need it.
 """
 
+import inspect
 import os
 import re
 import sys
@@ -71,7 +72,7 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
     namespace.update(public)
     try:
         exec(compile(source, where, "exec"), namespace)  # noqa: S102  a layers file is code, and says so
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise SpecError(f"{where}:{line} cannot be executed: {type(error).__name__}: {error}") from error
     layers = namespace.get("LAYERS")
@@ -95,7 +96,7 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
     return layers, classes
 
 
-def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], where: str) -> None:
+def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], features: int, where: str) -> None:
     """Check all models of an experiment, each with its layers; see `check_model`.
 
     Raises:
@@ -104,17 +105,18 @@ def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], where: s
     problems = []
     for index, (model, known) in enumerate(zip(models, layers, strict=True)):
         try:
-            check_model(model, known, f"models[{index}]")
+            check_model(model, known, features, f"models[{index}]")
         except SpecError as error:
             problems.append(str(error))
     if problems:
         raise SpecError(f"{where}: " + "\n  ".join(problems))
 
 
-def check_model(model: ModelSpec, layers: Layers, path: str = "model") -> None:
+def check_model(model: ModelSpec, layers: Layers, features: int, path: str = "model") -> None:
     """Check that a model can be made: its layers exist and make layers, its optimizer exists and takes its arguments.
 
     Args:
+        features: how many the first layer gets.
         path: where the model stands in its config, such as `models[1]`.
 
     Raises:
@@ -128,7 +130,7 @@ def check_model(model: ModelSpec, layers: Layers, path: str = "model") -> None:
             )
     make_optimizer(model, path)
     if not model.linear:
-        build_network(model, 1, layers, path)
+        build_network(model, features, layers, path)
 
 
 def build_network(model: ModelSpec, features: int, layers: Layers, path: str = "model") -> "keras.Model":
@@ -188,10 +190,23 @@ def make_optimizer(model: ModelSpec, path: str = "model") -> "keras.optimizers.O
             f"{path}.optimizer: unknown optimizer {model.optimizer!r}{did_you_mean(model.optimizer, known)}; "
             f"keras.optimizers has {', '.join(sorted(known))}"
         )
+    kind = known[model.optimizer]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
+    # a spec holds 1.0 as 1, and Keras takes no integer for a learning rate
+    arguments = {
+        name: float(value) if type(value) is int and isinstance(defaults.get(name), float) else value
+        for name, value in model.optimizer_kwargs.items()
+    }
     try:
-        return known[model.optimizer](**model.optimizer_kwargs)
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"{path}.optimizer_kwargs: {model.optimizer} does not take them: {error}") from error
+        optimizer = kind(**arguments)
+        # some wrong arguments show only at the first step
+        trial, weight = kind(**arguments), keras.Variable([0.0, 0.0])
+        trial.build([weight])
+        trial.apply([keras.ops.ones(2)], [weight])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SpecError(f"{path}.optimizer_kwargs: {model.optimizer} does not take them: {reason}") from error
+    return optimizer
 
 
 def load_network(path: Path, layers_source: str) -> "keras.Model":
@@ -232,6 +247,8 @@ def import_keras() -> Any:
             import tensorflow as tf
 
             tf.constant(0.0)
+            # every run traces graphs of its own, which TensorFlow would warn of
+            tf.get_logger().setLevel("ERROR")
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -278,7 +278,7 @@ def _to_varints(values: npt.NDArray[np.int64]) -> Bytes:
 
 def _from_varints(raw: Bytes) -> npt.NDArray[np.int64]:
     """(n, k * 10) bytes -> (n, k) int64."""
-    septets = (raw.reshape(len(raw), -1, INTEGER_BYTES) & 0x7F).astype(np.uint64)
+    septets = (raw.reshape(len(raw), raw.shape[1] // INTEGER_BYTES, INTEGER_BYTES) & 0x7F).astype(np.uint64)
     shifts = np.arange(0, 7 * INTEGER_BYTES, 7, dtype=np.uint64)
     return np.asarray(np.bitwise_or.reduce(septets << shifts, axis=-1)).view(np.int64)
 

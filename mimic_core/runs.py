@@ -165,7 +165,7 @@ def _fit(
     keras = networks.import_keras()
     keras.utils.set_random_seed(spec.model.seed)
     layers, _ = networks.load_layers(layers_source)
-    networks.check_model(spec.model, layers)
+    networks.check_model(spec.model, layers, len(spec.features))
     network = networks.build_network(spec.model, len(spec.features), layers)
     utilities = networks.utility_function(network)
     history: list[Epoch] = []

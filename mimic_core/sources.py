@@ -229,15 +229,15 @@ def standard_columns(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             column = column.cast(field.type.value_type)
         if field.name in KEYS:
-            if not pa.types.is_integer(field.type):
-                raise TableError(f"column {field.name!r} is {field.type}, expected whole numbers as ids")
+            if not pa.types.is_integer(column.type):
+                raise TableError(f"column {field.name!r} is {column.type}, expected whole numbers as ids")
             column = _safely(column, pa.int64(), field.name)
-        if field.name in FLAGS and pa.types.is_integer(field.type):
-            if not pc.all(pc.is_in(column.drop_null(), pa.array([0, 1], field.type)), min_count=0).as_py():
+        if field.name in FLAGS and pa.types.is_integer(column.type):
+            if not pc.all(pc.is_in(column.drop_null(), pa.array([0, 1], column.type)), min_count=0).as_py():
                 raise TableError(f"column {field.name!r} holds other numbers than 0 and 1; expected true or false")
             column = column.cast(pa.bool_())
         if field.name in FLAGS and not pa.types.is_boolean(column.type):
-            raise TableError(f"column {field.name!r} is {field.type}, expected true and false, or 1 and 0")
+            raise TableError(f"column {field.name!r} is {column.type}, expected true and false, or 1 and 0")
         if column.type in (pa.large_string(), pa.string_view()):
             column = column.cast(pa.string())
         table = table.set_column(index, field.name, column)

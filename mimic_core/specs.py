@@ -19,7 +19,7 @@ TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
 Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
 
 PATTERN_HELP = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit",
@@ -71,7 +71,7 @@ class DatasetSpec(PartitionSpec):
     test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of test shards.")
     max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
     features: Features = Field(description="Feature columns, in the order in which they are stored.")
-    missing_values_map: dict[str, Finite] = Field(
+    missing_values_map: dict[str, Float32] = Field(
         default_factory=dict, description="Feature column -> the value that stands in for a null or NaN."
     )
     space: Name = Field(description="Space: the prefix of the storage that holds datasets and models.")
@@ -270,11 +270,14 @@ def read_document(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SpecError(f"{path}: cannot be read: {reason}") from error
-    document = _parse_yaml(text, path) if path.suffix in {".yaml", ".yml"} else _parse_json(text, path)
+    try:
+        document = _parse_yaml(text, path) if path.suffix in {".yaml", ".yml"} else _parse_json(text, path)
+    except RecursionError as error:
+        raise SpecError(f"{path}: it is nested too deeply for a config") from error
     if not isinstance(document, dict):
         raise SpecError(f"{path}: expected an object with the keys of a config, found {_described(document)}")
     return document
@@ -370,6 +373,8 @@ def _parse_yaml(text: str, path: Path) -> Any:
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         names = [loader.construct_object(key) for key, _ in node.value]
         for name in names:
+            if not isinstance(name, str):
+                raise SpecError(f"{path}: expected a text as key, found {name!r}")
             if names.count(name) > 1:
                 raise SpecError(f"{path}: the key {name!r} stands twice in one object; remove one")
         return dict(zip(names, (loader.construct_object(value, deep=True) for _, value in node.value), strict=True))
@@ -410,6 +415,7 @@ def _problem(kind: type[BaseModel], error: dict[str, Any]) -> str:
         "model_type": "an object",
         "model_attributes_type": "an object",
         "greater_than_equal": f"a number of at least {error.get('ctx', {}).get('ge')}",
+        "less_than_equal": f"a number of at most {error.get('ctx', {}).get('le')}",
         "greater_than": f"a number greater than {error.get('ctx', {}).get('gt')}",
         "less_than": f"a number less than {error.get('ctx', {}).get('lt')}",
         "too_short": "at least one entry",

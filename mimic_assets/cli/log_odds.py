@@ -83,7 +83,9 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     if not register_only:
         dataset_manifest(spec.runs[0], resources["artefacts"])
         resources["tables"].require_kind(spec.results, RESULTS)
-    check_models(spec.models, [load_layers(source, str(layers or "layers"))[0] for source in sources], str(config))
+    check_models(
+        spec.models, [load_layers(source, str(layers or "layers"))[0] for source in sources], len(spec.features), str(config)
+    )
     _build(list(zip(spec.runs, sources, strict=True)), register_only, as_json)
 
 

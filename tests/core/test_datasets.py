@@ -1,0 +1,124 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mimic_core.datasets import (
+    check_shard,
+    encode_shard,
+    require_fits,
+    require_trainable,
+    schema_document,
+    shard_path,
+)
+from mimic_core.errors import SpecError, TableError
+from mimic_core.records import decode, layout
+from mimic_core.sources import Shard
+from mimic_core.specs import DatasetSpec, parse_spec
+
+
+def dataset(**changes):
+    document = {
+        "database": "haven",
+        "table": "t",
+        "max_choices": 3,
+        "features": ["size", "age"],
+        "space": "s",
+        "dataset": "d",
+    }
+    return parse_spec(DatasetSpec, {**document, **changes})
+
+
+def table(n=4, **changes):
+    """Return n decisions of two choices; the individual of decision d is d // 2."""
+    columns = {
+        "_individual": np.repeat(np.arange(n) // 2, 2),
+        "_decision": np.repeat(np.arange(n) % 2, 2),
+        "_choice": np.tile([0, 1], n),
+        "_selected": np.tile([True, False], n),
+        "_train": np.ones(2 * n, bool),
+        "size": np.arange(2.0 * n),
+        "age": np.arange(2 * n) % 5,
+    }
+    return pa.table({**columns, **changes})
+
+
+def test_a_shard_is_checked_sorted_and_counted():
+    checked = check_shard(table().take([7, 0, 3, 2, 6, 5, 4, 1]), dataset())
+    assert checked.rows.x[:, 0].tolist() == list(range(8))
+    assert checked.individuals.tolist() == [0, 1]
+    assert (checked.outcome.rows, checked.outcome.decisions, checked.outcome.largest_choice_set) == (8, 4, 2)
+    assert checked.outcome.violations == ()
+
+
+def test_the_records_of_a_shard_hold_the_features_in_the_order_of_the_spec():
+    spec = dataset(features=["age", "size"])
+    data = b"".join(encode_shard(check_shard(table(), spec), spec))
+    x = decode(data, layout(3, 2), "a.tfrecord")["x"]
+    assert x[3].tolist() == [[1.0, 6.0], [2.0, 7.0], [0.0, 0.0]]
+
+
+def test_records_do_not_depend_on_the_order_of_rows():
+    spec, mixed = dataset(), np.random.default_rng(0).permutation(8)
+    first, second = (b"".join(encode_shard(check_shard(t, spec), spec)) for t in (table(), table().take(mixed)))
+    assert first == second
+
+
+def test_a_missing_value_is_replaced_and_a_value_that_exists_is_not():
+    source = table(size=pa.array([None, float("nan"), *range(6)], pa.float64()))
+    checked = check_shard(source, dataset(missing_values_map={"size": -1, "age": 99}))
+    assert checked.rows.x[:3, 0].tolist() == [-1.0, -1.0, 0.0]
+    assert 99 not in checked.rows.x
+    assert checked.outcome.violations == ()
+
+
+def test_rows_and_decisions_that_break_a_rule_are_reported_together():
+    source = table(size=pa.array([None, *range(7)]), _choice=[0, 0, None, 1, 0, 1, 0, 1], _selected=[False] * 8)
+    rules = [violation.rule for violation in check_shard(source, dataset()).outcome.violations]
+    assert rules == [
+        "rows with a null _choice",
+        "rows whose feature 'size' is null or NaN without an entry in missing_values_map",
+        "decisions that offer a _choice twice",
+        "decisions with no selected row",
+    ]
+
+
+def test_an_empty_shard_is_no_violation_and_no_bytes():
+    checked = check_shard(table().slice(0, 0), dataset())
+    assert checked.outcome.violations == ()
+    assert (checked.outcome.rows, len(checked.individuals)) == (0, 0)
+    assert list(encode_shard(checked, dataset())) == []
+
+
+def test_a_path_tells_the_split_the_shard_and_the_number_of_shards():
+    assert shard_path(Shard(split="test", index=12, count=100)) == "test/00012-of-00100.tfrecord"
+
+
+def test_a_schema_says_all_that_a_reader_needs():
+    file = {"path": "train/00000-of-00001.tfrecord", "split": "train", "bytes": 0, "sha256": "", "decisions": 0, "rows": 0}
+    schema = schema_document(dataset(missing_values_map={"age": -1}), [file])
+    assert schema["dataset"] == "s/d"
+    assert (schema["features"], schema["max_choices"], schema["missing_values_map"]) == (["size", "age"], 3, {"age": -1})
+    assert schema["files"] == [file]
+    assert schema["fields"] == {
+        "x": {"dtype": "float32", "shape": [3, 2]},
+        "n_choices": {"dtype": "int64", "shape": []},
+        "selected": {"dtype": "int64", "shape": []},
+        "individual": {"dtype": "int64", "shape": []},
+        "decision": {"dtype": "int64", "shape": []},
+        "choices": {"dtype": "int64", "shape": [3]},
+    }
+
+
+def test_a_dataset_without_training_individuals_is_refused():
+    require_trainable(1, 10, "haven.t")
+    with pytest.raises(
+        TableError, match=r"table haven\.t: the training split is empty: none of 1,234 rows has _train = true"
+    ):
+        require_trainable(0, 1234, "haven.t")
+
+
+def test_an_experiment_with_less_max_choices_than_the_largest_decision_is_refused():
+    require_fits(3, 3, "s/d")
+    expected = "max_choices: 3 is less than the 4 choices of the largest decision in dataset s/d; give max_choices 4 or more"
+    with pytest.raises(SpecError, match=expected):
+        require_fits(3, 4, "s/d")

@@ -1,0 +1,244 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimic_core.errors import SpecError, TrainingError
+from mimic_core.inferences import (
+    SCHEMA,
+    check_features,
+    check_shard,
+    choice_probabilities,
+    decision_ids,
+    evaluate_selected,
+    inference_rows,
+)
+from mimic_core.sources import Shard, sort_rows
+
+TEST_SHARD = Shard(split="test", index=3, count=4)
+RUN_ID = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
+
+
+def table(individual, decision, choice, **columns):
+    keys = {"_individual": individual, "_decision": decision, "_choice": choice}
+    columns = {"size": [float(i) for i in range(len(choice))]} | columns
+    return pa.table({name: pa.array(values, pa.int64()) for name, values in keys.items()} | columns)
+
+
+def decisions(scale, seed=0, n=300):
+    """Return utilities and starts of n decisions of one to six choices, with ties for the highest and everywhere."""
+    random = np.random.default_rng(seed)
+    parts = [scale * random.normal(size=random.integers(1, 7)) for _ in range(n)]
+    for part in parts[::5]:
+        part[-1] = part.max()  # two with the highest utility
+    for part in parts[::7]:
+        part[:] = part[0]  # all equal
+    counts = np.array([len(part) for part in parts])
+    return np.concatenate(parts), np.cumsum(counts) - counts
+
+
+def reference(utility, starts):
+    """Probability, odds and log-odds in extended precision, one choice at a time, straight from their definition."""
+    rows = []
+    for part in np.split(utility.astype(np.longdouble), starts[1:]):
+        weights = np.exp(part - part.max())
+        for i, u in enumerate(part):
+            others = np.delete(part, i)
+            if len(others):
+                log_odds = u - (others.max() + np.log(np.exp(others - others.max()).sum()))
+            else:
+                log_odds = np.longdouble(np.inf)
+            rows.append((weights[i] / weights.sum(), np.exp(log_odds), log_odds))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.array(rows).astype(np.float64).T
+
+
+def test_odds_worked_out_by_hand():
+    probability, odds, log_odds = choice_probabilities(np.log([1.0, 2.0, 5.0]), np.array([0]))
+    assert probability == pytest.approx([1 / 8, 2 / 8, 5 / 8], abs=1e-15)
+    assert odds == pytest.approx([1 / 7, 2 / 6, 5 / 3], abs=1e-14)
+    assert log_odds == pytest.approx(np.log([1 / 7, 2 / 6, 5 / 3]), abs=1e-14)
+
+
+def test_a_single_choice_has_probability_one_and_infinite_odds():
+    for utility in (-1e300, -1.0, 0.0, 1e300):
+        found = [values.tolist() for values in choice_probabilities(np.array([utility]), np.array([0]))]
+        assert found == [[1.0], [np.inf], [np.inf]]
+
+
+def test_equal_utilities_have_equal_probabilities():
+    probability, odds, log_odds = choice_probabilities(np.full(4, -700.0), np.array([0]))
+    assert probability.tolist() == [0.25] * 4
+    assert odds == pytest.approx([1 / 3] * 4, rel=1e-15)
+    assert log_odds == pytest.approx([-np.log(3)] * 4, rel=1e-15)
+
+
+def test_odds_underflow_to_zero_and_overflow_to_infinity_while_log_odds_stay_finite():
+    probability, odds, log_odds = choice_probabilities(np.array([2000.0, -2000.0]), np.array([0]))
+    assert probability.tolist() == [1.0, 0.0]
+    assert odds.tolist() == [np.inf, 0.0]
+    assert log_odds.tolist() == [4000.0, -4000.0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_numbers_are_those_of_an_extended_precision_reference(scale):
+    utility, starts = decisions(scale)
+    found, expected = choice_probabilities(utility, starts), reference(utility, starts)
+    for values, wanted, near_zero in zip(found, expected, (1e-300, 1e-300, 1e-11), strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-11, atol=near_zero)
+    single = np.diff(np.append(starts, len(utility))) == 1
+    assert single.sum() > 20
+    assert (found[0][starts[single]] == 1).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0, 1e300])
+def test_probabilities_sum_to_one_odds_are_never_nan_and_log_odds_finite(scale):
+    utility, starts = decisions(scale)
+    probability, odds, log_odds = choice_probabilities(utility, starts)
+    counts = np.diff(np.append(starts, len(utility)))
+    alone = np.repeat(counts == 1, counts)
+    assert np.abs(np.add.reduceat(probability, starts) - 1).max() <= 1e-12
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert not np.isnan(odds).any()
+    assert (odds >= 0).all()
+    assert np.isfinite(log_odds[~alone]).all()
+    assert np.isposinf(log_odds[alone]).all()
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(
+    st.lists(
+        st.lists(st.one_of(st.floats(-1e300, 1e300), st.sampled_from([0.0, 1.0, 1e-300, -745.2])), min_size=1, max_size=5),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_finite_utilities_give_probabilities_and_no_nan(parts):
+    utility, counts = np.concatenate(parts), np.array([len(part) for part in parts])
+    starts = np.cumsum(counts) - counts
+    probability, odds, log_odds = choice_probabilities(utility, starts)
+    assert np.abs(np.add.reduceat(probability, starts) - 1).max() <= 1e-12
+    assert not np.isnan(odds).any()
+    assert (np.isfinite(log_odds) == np.repeat(counts > 1, counts)).all()
+
+
+def test_no_rows_have_no_probabilities():
+    assert [len(values) for values in choice_probabilities(np.empty(0), np.empty(0, np.int64))] == [0, 0, 0]
+
+
+def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_ids_repeat():
+    n = 40
+    source = table(
+        np.arange(6 * n) % n, np.arange(6 * n) // n % 2, np.arange(6 * n) // n, _train=pa.array([False] * (6 * n))
+    )
+    rows = check_shard(source, ["size"], {}).rows
+    utility = np.random.default_rng(0).normal(size=6 * n)
+    found = inference_rows(rows, utility, TEST_SHARD, experiment_name="e", run_id=RUN_ID).to_pandas()
+    sums = found.groupby(["_individual", "_decision"])["probability"].agg(["sum", "size"])
+    assert len(sums) == 2 * n
+    assert (sums["size"] == 3).all()
+    assert (sums["sum"] - 1).abs().max() <= 1e-6
+
+
+def test_rows_hold_ids_the_split_the_shard_and_the_run():
+    source = table([2**53 + 1, -1, 2**53 + 1], [0, 2**63 - 1, 0], [1, 0, 0])
+    rows = check_shard(source, ["size"], {}).rows
+    found = inference_rows(rows, np.array([5.0, 0.0, 0.0]), TEST_SHARD, experiment_name="test", run_id=RUN_ID)
+    assert found.schema == SCHEMA
+    assert found.to_pylist() == [
+        {
+            "_individual": individual,
+            "_decision": decision,
+            "_choice": choice,
+            "_train": False,
+            "probability": probability,
+            "odds": odds,
+            "log_odds": log_odds,
+            "utility": utility,
+            "experiment_name": "test",
+            "run_id": RUN_ID,
+            "_partition": 3,
+        }
+        for individual, decision, choice, probability, odds, log_odds, utility in (
+            (-1, 2**63 - 1, 0, 1.0, np.inf, np.inf, 5.0),
+            (2**53 + 1, 0, 0, 0.5, 1.0, 0.0, 0.0),
+            (2**53 + 1, 0, 1, 0.5, 1.0, 0.0, 0.0),
+        )
+    ]
+
+
+def test_rows_of_a_training_shard_say_so():
+    rows = check_shard(table([1], [0], [0]), ["size"], {}).rows
+    shard = Shard(split="train", index=0, count=1)
+    assert inference_rows(rows, np.zeros(1), shard, experiment_name="e", run_id=RUN_ID)["_train"].to_pylist() == [True]
+
+
+def test_a_shard_of_no_rows_gives_no_rows():
+    rows = check_shard(table([], [], []), ["size"], {}).rows
+    found = inference_rows(rows, np.empty(0), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
+    assert (len(found), found.schema) == (0, SCHEMA)
+
+
+def test_new_decisions_need_no_selected_row_no_flags_and_any_number_of_choices():
+    checked = check_shard(table([1] * 500, [0] * 500, list(range(500))), ["size"], {})
+    assert checked.outcome.violations == ()
+    assert checked.outcome.largest_choice_set == 500
+    nulls = {name: pa.array([None, None], pa.bool_()) for name in ("_selected", "_train")}
+    assert check_shard(table([1, 1], [0, 0], [0, 1], **nulls), ["size"], {}).outcome.violations == ()
+
+
+def test_a_duplicate_choice_a_null_key_and_a_missing_feature_are_reported():
+    source = table([1, 1, 1, None], [0, 0, 1, 1], [0, 0, 0, 0], size=[1.0, None, float("inf"), 1.0])
+    assert [str(v) for v in check_shard(source, ["size"], {}).outcome.violations] == [
+        "rows with a null _individual: 1 (individual None decision 1)",
+        "rows whose feature 'size' is null or NaN without an entry in missing_values_map: 1 (individual 1 decision 0)",
+        "rows whose feature 'size' is infinite (or too large for float32): 1 (individual 1 decision 1)",
+        "decisions that offer a _choice twice: 1 (individual 1 decision 0)",
+    ]
+
+
+def test_the_missing_value_map_of_the_run_is_used():
+    checked = check_shard(table([1, 1], [0, 0], [0, 1], size=[None, 2.0]), ["size"], {"size": -1})
+    assert checked.rows.x.tolist() == [[-1.0], [2.0]]
+    assert checked.outcome.violations == ()
+
+
+def test_utilities_that_are_not_finite_are_refused_with_ids():
+    rows = check_shard(table([1, 1, 7], [0, 0, 5], [0, 1, 0]), ["size"], {}).rows
+    expected = r"gives 2 of 3 rows a utility that is not finite \(individual 1 decision 0, individual 7 decision 5\)"
+    with pytest.raises(TrainingError, match=f"run {RUN_ID} {expected}"):
+        inference_rows(rows, np.array([np.nan, 0.0, np.inf]), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
+
+
+def test_only_decisions_with_one_selected_row_are_evaluated():
+    selected = [True, False, False, False, False, False, True]
+    source = table([1] * 7, [0, 0, 1, 1, 2, 2, 2], [0, 1, 0, 1, 0, 1, 2], _selected=selected)
+    rows = sort_rows(source, ["size"], {})
+    found = evaluate_selected(rows, np.array([np.log(3), 0, 9, 9, 0, 0, np.log(2)]))
+    assert found.decisions == 2
+    assert found.nll == pytest.approx(-(np.log(3 / 4) + np.log(2 / 4)) / 2)
+    assert evaluate_selected(sort_rows(source.drop_columns("_selected"), ["size"], {}), np.zeros(7)) is None
+    assert evaluate_selected(sort_rows(source.slice(0, 0), ["size"], {}), np.empty(0)) is None
+
+
+def test_features_may_come_in_any_order():
+    check_features(["age", "size"], ["size", "age"], RUN_ID)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["size"], "age missing; give exactly these"),
+        (["size", "age", "b", "a"], "a, b not used by it; give exactly these"),
+        (["size", "rank"], "age missing; rank not used by it; give exactly these"),
+    ],
+)
+def test_another_set_of_features_is_refused(asked, expected):
+    with pytest.raises(SpecError, match=f"features: run 07c49bc09b5b... was trained on size, age; {expected}"):
+        check_features(asked, ["size", "age"], RUN_ID)
+
+
+def test_decision_ids_are_pairs():
+    rows = sort_rows(table([2, 1, 1, 2], [0, 5, 5, -1], [0, 0, 1, 0]), ["size"], {})
+    assert decision_ids(rows).tolist() == [[1, 5], [2, -1], [2, 0]]

@@ -1,0 +1,250 @@
+import sys
+
+import numpy as np
+import pytest
+
+from mimic_core.errors import SpecError
+from mimic_core.networks import (
+    build_network,
+    check_model,
+    check_models,
+    default_layers,
+    import_keras,
+    linear_network,
+    load_layers,
+    load_network,
+    make_optimizer,
+    utility_function,
+)
+from mimic_core.specs import ModelSpec
+
+OWN_LAYER = """
+@keras.saving.register_keras_serializable("tests")
+class Doubled(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+LAYERS = {"twice": Doubled, "D2": lambda: Dense(2, activation="relu")}
+"""
+
+
+def model(*layers, **changes):
+    return ModelSpec(layers=layers, **changes)
+
+
+def layers_of(*names):
+    return load_layers(default_layers(names))[0]
+
+
+def test_a_default_layers_file_defines_each_dense_layer_once():
+    source = default_layers(["D16", "D3", "D16"])
+    assert source.count("D16") == 1
+    layers, classes = load_layers(source)
+    assert (list(layers), classes) == (["D16", "D3"], {})
+    dense = layers["D3"]()
+    assert (dense.units, dense.activation.__name__) == (3, "relu")
+
+
+@pytest.mark.parametrize("name", ["D0", "D", "d16", "D16x", "D1.5", "D-1", "LSTM", ""])
+def test_without_a_layers_file_only_dense_layers_are_known(name):
+    expected = (
+        f"layers: unknown layer '{name}'; without a layers file only D<units> is known, for example D16; give a Python"
+    )
+    with pytest.raises(SpecError, match=expected):
+        default_layers(["D8", name])
+
+
+def test_the_names_of_keras_layers_are_there_without_an_import():
+    layers, _ = load_layers('LAYERS = {"D8": lambda: Dense(8, activation="relu"), "off": lambda: Dropout(0.5)}')
+    assert layers["D8"]().units == 8
+    assert layers["off"]().rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("LAYERS = {", r"layers\.py: line 1 cannot be executed: SyntaxError: "),
+        ("x = 1\n1 / 0", r"layers\.py: cannot be executed: ZeroDivisionError: division by zero"),
+        ("import no_such_module_here", r"layers\.py: cannot be executed: ModuleNotFoundError: .*no_such_module_here"),
+        ("LAYERS = {'D8': lambda: Dense(8)}\nDnse", r"layers\.py: cannot be executed: NameError: name 'Dnse'"),
+    ],
+)
+def test_a_layers_file_that_cannot_run_is_refused(source, expected):
+    with pytest.raises(SpecError, match=expected):
+        load_layers(source, "layers.py")
+
+
+@pytest.mark.parametrize(("source", "found"), [("", "none"), ("LAYERS = [1]", "list"), ("LAYERS = {8: Dense}", "dict")])
+def test_a_layers_file_without_layers_is_refused_with_an_example(source, found):
+    expected = (
+        rf"layers\.py: expected a dict LAYERS of names and functions .*, found {found}; for example LAYERS = \{{\"D8\""
+    )
+    with pytest.raises(SpecError, match=expected):
+        load_layers(source, "layers.py")
+
+
+@pytest.mark.parametrize(("value", "kind"), [("Dense(8)", "Dense"), ("8", "int"), ("'Dense'", "str"), ("None", "NoneType")])
+def test_a_layer_or_anything_else_instead_of_a_function_that_makes_a_layer_is_refused(value, kind):
+    expected = rf"layers\.py: LAYERS\['D8'\]: expected a function that makes a new layer, found {kind}; write 'D8': lambda"
+    with pytest.raises(SpecError, match=expected):
+        load_layers(f"LAYERS = {{'D8': {value}}}", "layers.py")
+
+
+def test_an_unknown_layer_is_named_with_its_place_and_those_that_exist():
+    with pytest.raises(SpecError) as caught:
+        check_model(model("D8", "D32", "D9"), layers_of("D8", "D16", "D32"), 2, "models[1]")
+    assert str(caught.value) == "models[1].layers[2]: unknown layer 'D9'; the layers file defines D8, D16, D32"
+
+
+def test_every_model_that_cannot_be_made_is_named_at_once():
+    layers = layers_of("D8")
+    models = [model("D9"), model("D8"), model("D8", optimizer_kwargs={"learning_rte": 1}), model("D8", optimizer="None")]
+    with pytest.raises(SpecError) as caught:
+        check_models(models, [layers] * 4, 2, "my.json")
+    first, second, third = str(caught.value).split("\n  ")
+    assert first == "my.json: models[0].layers[0]: unknown layer 'D9'; the layers file defines D8"
+    assert second.startswith("models[2].optimizer_kwargs: Adam does not take them: ")
+    assert third.startswith("models[3].optimizer: unknown optimizer 'None'")
+    check_models(models[1:2], [layers], 2, "my.json")
+
+
+def test_a_layer_with_a_similar_name_is_proposed():
+    with pytest.raises(SpecError, match=r"model\.layers\[0\]: unknown layer 'D116' \(did you mean 'D16'\?\)"):
+        check_model(model("D116"), layers_of("D8", "D16"), 2)
+
+
+def test_an_unknown_optimizer_is_named_with_those_of_keras():
+    with pytest.raises(SpecError, match=r"models\[0\]\.optimizer: unknown optimizer 'Adams' \(did you mean 'Adam.*keras"):
+        check_model(model("D8", optimizer="Adams"), layers_of("D8"), 2, "models[0]")
+
+
+@pytest.mark.parametrize("name", ["Optimizer", "get", "schedules", "LossScaleOptimizer", "__doc__", ""])
+def test_a_name_in_keras_optimizers_that_is_no_optimizer_is_unknown(name):
+    with pytest.raises(SpecError, match=rf"model\.optimizer: unknown optimizer '{name}'.*SGD"):
+        make_optimizer(model("D8", optimizer=name))
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"learning_rte": 0.1}, {"learning_rate": "fast"}, {"use_ema": True, "ema_momentum": 5.5}]
+)
+def test_an_argument_that_an_optimizer_does_not_take_is_refused(kwargs):
+    with pytest.raises(SpecError, match=rf"model\.optimizer_kwargs: Adam does not take them: .*{list(kwargs)[-1]}"):
+        make_optimizer(model("D8", optimizer_kwargs=kwargs))
+
+
+def test_the_optimizer_of_a_linear_model_is_checked_too():
+    with pytest.raises(SpecError, match=r"models\[0\]\.optimizer: unknown optimizer 'None'"):
+        check_model(model(optimizer="None"), {}, 2, "models[0]")
+    check_model(model(), {}, 2)
+
+
+def test_an_optimizer_gets_its_arguments():
+    optimizer = make_optimizer(model("D8", optimizer="SGD", optimizer_kwargs={"learning_rate": 0.125, "momentum": 0.5}))
+    assert (type(optimizer).__name__, float(optimizer.learning_rate), optimizer.momentum) == ("SGD", 0.125, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("lambda: 1 / 0", r"layer 'x' cannot be made or applied to \(None, 2\): ZeroDivisionError"),
+        ("lambda: 3", r"layer 'x' cannot be made or applied to \(None, 2\): TypeError"),
+        ("Dense", r"layer 'x' cannot be made or applied to \(None, 2\): TypeError: .*units"),
+        ("lambda: Dense(2, activation='rleu')", r"layer 'x' cannot be made or applied to \(None, 2\): .*rleu"),
+        ("lambda: RepeatVector(3)", r"layer 'x' must map \(rows, n\) to \(rows, m\)"),
+    ],
+)
+def test_a_layer_that_cannot_be_used_is_named_with_its_place(value, expected):
+    layers, _ = load_layers(f"LAYERS = {{'D2': lambda: Dense(2), 'x': {value}}}")
+    with pytest.raises(SpecError, match=rf"models\[3\]\.layers\[1\]: {expected}"):
+        check_model(model("D2", "x"), layers, 2, "models[3]")
+
+
+def test_a_network_ends_in_one_utility_without_bias():
+    network = build_network(model("D4", "D3"), 2, layers_of("D3", "D4"))
+    assert (network.input_shape, network.output_shape) == ((None, 2), (None, 1))
+    assert [weights.shape for weights in network.get_weights()] == [(2, 4), (4,), (4, 3), (3,), (3, 1)]
+
+
+def test_two_uses_of_one_name_are_two_layers():
+    import_keras().utils.set_random_seed(0)
+    network = build_network(model("D2", "D2"), 2, layers_of("D2"))
+    first, _, second, _, _ = network.get_weights()
+    assert len(network.get_weights()) == 5
+    assert not np.array_equal(first, second)
+
+
+def test_two_networks_of_one_layers_file_share_no_weights():
+    layers = layers_of("D2")
+    first, second = (build_network(model("D2"), 2, layers) for _ in range(2))
+    first.set_weights([np.zeros_like(weights) for weights in first.get_weights()])
+    assert any(weights.any() for weights in second.get_weights())
+
+
+def test_a_network_computes_what_its_weights_say():
+    network = build_network(model("D2"), 2, layers_of("D2"))
+    network.set_weights([np.array([[1.0, -1.0], [0.0, 2.0]]), np.array([0.5, 0.0]), np.array([[10.0], [1.0]])])
+    # relu([1 + .5, -1 + 2 * 3]) = [1.5, 5]; relu([-2 + .5, 2]) = [0, 2]
+    found = utility_function(network)(np.array([[1.0, 3.0], [-2.0, 0.0]], np.float32))
+    assert found.tolist() == [20.0, 2.0]
+    assert found.dtype == np.float64
+
+
+def test_utilities_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
+    network = build_network(model("D4"), 3, layers_of("D4"))
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    whole = utility_function(network)(x)
+    monkeypatch.setattr("mimic_core.networks.CHUNK", 3)
+    assert utility_function(network)(x) == pytest.approx(whole, rel=1e-6)
+    assert utility_function(network)(x[:0]).shape == (0,)
+
+
+def test_a_linear_network_is_exactly_its_coefficients_in_float64():
+    coefficients = np.array([1 / 3, -1e-9, 12345.678])
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    np.testing.assert_allclose(utility_function(linear_network(coefficients))(x), x.astype(float) @ coefficients, rtol=1e-13)
+
+
+@pytest.mark.parametrize("source", [default_layers(["D2"]), OWN_LAYER])
+def test_an_exported_network_computes_the_same_after_loading(tmp_path, source):
+    layers, classes = load_layers(source)
+    network = build_network(model(*layers), 3, layers)
+    network.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    loaded = load_network(tmp_path / "model.keras", source)
+    assert np.array_equal(utility_function(loaded)(x), utility_function(network)(x))
+    assert list(classes) == (["Doubled"] if source is OWN_LAYER else [])
+
+
+def test_an_exported_linear_network_keeps_its_float64(tmp_path):
+    coefficients = np.array([1 / 3, 2 / 7])
+    linear_network(coefficients).save(tmp_path / "model.keras")
+    loaded = load_network(tmp_path / "model.keras", default_layers([]))
+    assert loaded.get_weights()[0][:, 0].tolist() == coefficients.tolist()
+
+
+def test_standard_error_is_whole_after_keras_is_imported(capfd):
+    import_keras()
+    sys.stderr.write("still here\n")
+    assert "still here" in capfd.readouterr().err
+
+
+def test_an_integral_learning_rate_is_a_number_like_any_other():
+    """A spec keeps 1.0 as 1 for the run id; Keras refuses an integer."""
+    optimizer = make_optimizer(model(optimizer="SGD", optimizer_kwargs={"learning_rate": 1}))
+    assert float(optimizer.learning_rate) == 1.0
+
+
+@pytest.mark.parametrize("wrong", [{"clipnorm": "x"}, {"beta_1": "x"}, {"weight_decay": "a"}, {"lr": 0.1}])
+def test_an_optimizer_argument_that_would_fail_in_training_is_refused_before(wrong):
+    with pytest.raises(SpecError, match=r"models\[0\].optimizer_kwargs: Adam does not take them"):
+        check_model(model("D8", optimizer_kwargs=wrong), layers_of("D8"), 2, "models[0]")
+
+
+def test_a_layers_file_that_exits_is_an_error_and_not_an_exit():
+    with pytest.raises(SpecError, match="cannot be executed: SystemExit"):
+        load_layers("import sys\nsys.exit(3)")
+
+
+def test_a_layer_is_tried_on_the_real_number_of_features():
+    layers, _ = load_layers('LAYERS = {"same": lambda: Reshape((2,))}')
+    check_model(model("same"), layers, 2)
