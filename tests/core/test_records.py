@@ -139,20 +139,6 @@ def test_no_decisions_are_no_bytes():
     assert list(encode(empty, 3)) == []
 
 
-def test_rows_come_back_sorted_whatever_the_shards(tmp_path):
-    rows = decisions(n=200)
-    for train, test in ((1, 1), (2, 1), (5, 3)):
-        folder = tmp_path / f"{train}"
-        write(folder, rows, ("size", "age"), train=train, test=test)
-        parts = {split: read_rows(folder, split) for split in SPLITS}
-        assert plain(parts["train"]) | plain(parts["test"]) == plain(rows)
-        for part in parts.values():
-            keys = list(zip(part.individual.tolist(), part.decision.tolist(), part.choice.tolist(), strict=True))
-            assert keys == sorted(keys)
-            assert part.decisions == len(set(zip(part.individual.tolist(), part.decision.tolist(), strict=True)))
-    assert len(list((tmp_path / "5").rglob("*.tfrecord"))) == 8
-
-
 def test_rows_do_not_depend_on_max_choices(tmp_path):
     rows = decisions()
     write(tmp_path / "3", rows, ("size", "age"), max_choices=3)

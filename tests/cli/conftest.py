@@ -1,0 +1,170 @@
+"""What the command-line tests share: the commands in this process, the same as a process, and configs that fit together."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from mimic_assets.cli.main import main
+
+MIMIC = Path(sys.executable).with_name("mimic")
+DATASET = {
+    "database": "haven",
+    "table": "features",
+    "train_partitions": 2,
+    "test_partitions": 1,
+    "max_choices": 3,
+    "features": ["size", "age"],
+    "missing_values_map": {"size": 0},
+    "space": "s",
+    "dataset": "d",
+}
+EXPERIMENT = {
+    "experiment_name": "e",
+    "space": "s",
+    "dataset": "d",
+    "max_choices": 3,
+    "features": ["size", "age"],
+    "database": "haven",
+    "table": "results",
+    "models": [{"layers": ["D4"], "epochs": 2, "batch_size": 4}],
+}
+INFERENCE = {
+    "database": "haven",
+    "table": "features",
+    "train_partitions": 2,
+    "test_partitions": 1,
+    "features": ["size", "age"],
+    "space": "s",
+    "experiment_name": "e",
+    "upload_table": "scored",
+}
+
+
+class CommandLine:
+    """The commands over one home, with configs by keyword: a changed key is given, a key given as ... is left out."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._started: list[subprocess.Popen[str]] = []
+
+    def end(self) -> None:
+        """End what a failed test has left running."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+    def published(self) -> dict[str, bytes]:
+        """The manifests that anybody could read."""
+        return {str(path): path.read_bytes() for path in self.home.glob("mimic/objects/s-*/**/manifest.json")}
+
+    def __call__(self, *arguments: object) -> Result:
+        """Run a command in this process; whatever a person does must not end in a traceback."""
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="mimic")
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert "Traceback" not in result.output
+        return result
+
+    def done(self, *arguments: object) -> Result:
+        result = self(*arguments)
+        assert result.exit_code == 0, result.output
+        return result
+
+    def refused(self, *arguments: object, exit_code: int = 2) -> str:
+        """Run a command that must fail, with nothing on standard output; returns what it says."""
+        result = self(*arguments)
+        assert result.exit_code == exit_code, result.output
+        assert exit_code == 1 or result.stdout == ""
+        return result.stderr
+
+    def partitions(self, *arguments: object) -> list[dict[str, Any]]:
+        """Run a command with --json; returns its partitions."""
+        return json.loads(self.done(*arguments, "--json").stdout)["partitions"]
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start a command as a process of its own."""
+        command = [str(MIMIC), *map(str, arguments)]
+        pipe = subprocess.PIPE
+        self._started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ))
+        return self._started[-1]
+
+    def write(self, name: str, document: Any) -> Path:
+        path = self.home / name
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        return path
+
+    def dataset(self, **changes: object) -> Path:
+        return self.write("dataset.json", changed(DATASET, changes))
+
+    def experiment(self, **changes: object) -> Path:
+        return self.write("experiment.json", changed(EXPERIMENT, changes))
+
+    def inference(self, run_id: str, /, **changes: object) -> Path:
+        return self.write("inference.json", changed(INFERENCE, {"run_id": run_id, **changes}))
+
+    def imported(self, table: pa.Table, name: str = "haven.features") -> None:
+        pq.write_table(table, self.home / "table.parquet")
+        self.done("tables", "import", name, self.home / "table.parquet")
+
+
+def changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in (document | changes).items() if value is not ...}
+
+
+def enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Make a folder the home of the commands of one test."""
+    monkeypatch.setenv("MIMIC_HOME", str(home / "mimic"))
+    monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
+    monkeypatch.chdir(home)
+    # Dagster keeps a reconstructed job for the life of a process, and with it the home of the test before
+    job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", ("model_run",))
+    for kept in (type(job).get_definition, type(job).get_repository_definition):
+        kept.cache_clear()
+    # TensorFlow's log handler closes the stream it began with when Dagster configures logging while click has replaced it
+    if "absl.logging" in sys.modules:
+        sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
+    return CommandLine(home)
+
+
+@pytest.fixture
+def mimic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    """The commands over an empty home."""
+    mimic = enter(tmp_path, monkeypatch)
+    yield mimic
+    mimic.end()
+
+
+@pytest.fixture
+def with_dataset(mimic: CommandLine, decision_table: Callable[..., pa.Table]) -> CommandLine:
+    """The commands over a home of its own in which a dataset is built."""
+    mimic.imported(decision_table())
+    mimic.done("log-odds", "build-dataset", mimic.dataset())
+    return mimic
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture
+def unchanged(
+    shared_home: Path, monkeypatch: pytest.MonkeyPatch, decision_table: Callable[..., pa.Table]
+) -> Iterator[CommandLine]:
+    """The commands over a home with a dataset that the tests of a module share, for commands that change nothing there."""
+    mimic = enter(shared_home, monkeypatch)
+    if not (shared_home / "mimic/objects/s-tfrecords").exists():
+        mimic.imported(decision_table())
+        mimic.done("log-odds", "build-dataset", mimic.dataset())
+    before = mimic.published()
+    yield mimic
+    assert mimic.published() == before

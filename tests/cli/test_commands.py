@@ -1,0 +1,328 @@
+"""The commands: what they print, for people and as JSON, and with which exit code they end."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from mimic_assets.cli.main import main
+
+MIMIC_KEYS = {"asset", "key", "status", "dagster_run_id", "run_id", "counts", "location", "metrics", "notes", "error"}
+
+
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands())
+
+
+# ---- help
+
+
+def test_the_commands_are_those_that_are_documented():
+    assert sorted(" ".join(path) for path in COMMANDS) == [
+        "dev",
+        "env",
+        "log-odds",
+        "log-odds build-dataset",
+        "log-odds run-batch-infer",
+        "log-odds run-experiment",
+        "status",
+        "tables",
+        "tables export",
+        "tables import",
+        "tables list",
+        "tables show",
+    ]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example_and_a_text_for_each_option(mimic, path):
+    text = mimic.done(*path, "--help").stdout
+    assert "Example" in text
+    assert "  mimic " + " ".join(path).removesuffix(" ") in text or "  eval" in text
+    options = [parameter for parameter in COMMANDS[path].params if isinstance(parameter, click.Option)]
+    assert all(option.help for option in options)
+
+
+def test_mimic_without_arguments_shows_its_help_and_the_exit_codes(mimic):
+    text = mimic.done("--help").stdout
+    assert "Exit codes: 0 done, 1 a run failed, 2 the input is wrong" in text
+    assert mimic("").exit_code == 2
+
+
+def test_help_touches_no_files(mimic):
+    mimic.done("--help")
+    mimic.done("log-odds", "build-dataset", "--help")
+    assert not list(mimic.home.iterdir())
+
+
+def test_the_version_is_shown(mimic):
+    assert mimic.done("--version").stdout.startswith("mimic, version ")
+
+
+# ---- tables
+
+
+def test_an_import_says_what_is_now_in_the_table(mimic, decision_table):
+    pq.write_table(decision_table(), "a.parquet")
+    assert (
+        "haven.features: 42 rows, 7 columns, version "
+        in mimic.done("tables", "import", "haven.features", "a.parquet").stdout
+    )
+    assert "haven.features: 84 rows" in mimic.done("tables", "import", "haven.features", "a.parquet", "--append").stdout
+    assert "haven.features: 42 rows" in mimic.done("tables", "import", "haven.features", "a.parquet").stdout
+
+
+def test_an_imported_table_is_a_partition_of_the_source_tables(mimic, decision_table):
+    mimic.imported(decision_table())
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_dynamic_partitions("source_tables") == ["haven.features"]
+
+
+def test_tables_are_listed_with_kind_and_rows(with_dataset):
+    with_dataset.done("log-odds", "run-experiment", with_dataset.experiment())
+    text = with_dataset.done("tables", "list").stdout
+    source, results = (
+        next(line for line in text.splitlines() if name in line) for name in ("haven.features", "haven.results")
+    )
+    assert "source" in source
+    assert "42" in source
+    assert "results" in results
+    assert "2" in results
+
+
+def test_an_empty_list_says_how_to_begin(mimic):
+    assert "no tables yet; import one with `mimic tables import" in mimic.done("tables", "list").stdout
+
+
+def test_a_table_is_shown_with_its_columns_and_first_values(mimic, decision_table):
+    mimic.imported(decision_table())
+    text = mimic.done("tables", "show", "haven.features").stdout
+    assert "haven.features: source table, 42 rows, version " in text
+    line = next(line for line in text.splitlines() if "_individual" in line)
+    assert "int64" in line
+    assert "1, 1, 1" in line
+
+
+def test_an_export_holds_the_rows_of_the_table(mimic, decision_table):
+    mimic.imported(decision_table())
+    assert "out.parquet: 42 rows of haven.features" in mimic.done("tables", "export", "haven.features", "out.parquet").stdout
+    assert pq.read_table("out.parquet").sort_by(
+        [("_individual", "ascending"), ("_decision", "ascending"), ("_choice", "ascending")]
+    ) == (decision_table())
+
+
+def test_an_export_may_be_restricted_to_values(mimic, decision_table):
+    mimic.imported(decision_table())
+    mimic.done("tables", "export", "haven.features", "out.parquet", "--where", "_train=false", "--where", "_decision=0")
+    assert set(
+        zip(*(pq.read_table("out.parquet")[name].to_pylist() for name in ("_individual", "_decision")), strict=True)
+    ) == {(6, 0)}
+
+
+def test_an_export_that_is_refused_leaves_the_file_that_was_there(mimic, decision_table):
+    mimic.imported(decision_table())
+    Path("out.parquet").write_bytes(b"mine")
+    assert "has no column '_trian' (did you mean '_train'?)" in mimic.refused(
+        "tables", "export", "haven.features", "out.parquet", "--where", "_trian=false"
+    )
+    assert "column '_train' is bool, found 'maybe'" in mimic.refused(
+        "tables", "export", "haven.features", "out.parquet", "--where", "_train=maybe"
+    )
+    assert Path("out.parquet").read_bytes() == b"mine"
+
+
+# ---- building
+
+
+def test_a_dataset_is_built_with_a_line_per_shard_and_a_summary(mimic, decision_table):
+    mimic.imported(decision_table())
+    result = mimic.done("log-odds", "build-dataset", mimic.dataset())
+    title, *lines = result.stderr.splitlines()
+    assert title == "tfrecord_dataset s/d"
+    assert [line.strip() for line in lines] == ["shard 1/3: train_00000", "shard 2/3: train_00001", "shard 3/3: test_00000"]
+    assert "built: tfrecord_dataset s/d\n  rows 42, decisions 18, train_decisions 15, test_decisions 3" in result.stdout
+
+
+def test_an_experiment_shows_a_line_per_epoch_and_what_its_numbers_mean(with_dataset):
+    result = with_dataset.done("log-odds", "run-experiment", with_dataset.experiment())
+    assert [line.split(":")[0].strip() for line in result.stderr.splitlines()[1:]] == ["epoch 1/2", "epoch 2/2"]
+    assert "built: model_run s/e/" in result.stdout
+    assert "rho-squared" in result.stdout
+    assert "note: the exported epoch was chosen by its loss on the test split" in result.stdout
+
+
+def test_json_is_one_object_on_standard_output_with_the_keys_that_are_documented(mimic, decision_table):
+    mimic.imported(decision_table())
+    (built,) = mimic.partitions("log-odds", "build-dataset", mimic.dataset())
+    assert set(built) == MIMIC_KEYS
+    assert (built["asset"], built["key"], built["status"]) == ("tfrecord_dataset", "s/d", "built")
+    assert built["counts"]["decisions"] == 18
+    assert Path(built["location"]).is_dir()
+    with dg.DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(built["dagster_run_id"])
+    assert (run.status, run.tags["dagster/partition"]) == (dg.DagsterRunStatus.SUCCESS, "s/d")
+
+
+def test_json_of_an_experiment_has_an_entry_per_run_in_the_order_of_the_models(with_dataset):
+    models = [{"layers": ["D4"], "epochs": 1}, {"layers": []}]
+    network, linear = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=models))
+    for run in (network, linear):
+        assert set(run) == MIMIC_KEYS
+        assert run["key"] == f"s/e/{run['run_id']}"
+        assert run["metrics"]["test_nll"] > 0
+    assert (network["counts"]["epochs"], linear["counts"]["epochs"] >= 1) == (1, True)
+
+
+def test_a_failed_run_is_reported_as_json_too_and_ends_with_code_1(mimic, decision_table):
+    mimic.imported(decision_table())
+    result = mimic("log-odds", "build-dataset", mimic.dataset(missing_values_map=...), "--json")
+    assert result.exit_code == 1
+    (failed,) = json.loads(result.stdout)["partitions"]
+    assert set(failed) == MIMIC_KEYS
+    assert failed["status"] == "failed"
+    assert "without an entry in missing_values_map: 1 (individual 1 decision 0)" in failed["error"]
+    assert failed["error"] in result.stderr
+
+
+def test_one_failed_model_does_not_stop_the_others(with_dataset):
+    no_one = {"layers": ["D4"], "validation": 0.0001}
+    config = with_dataset.experiment(models=[no_one, {"layers": []}])
+    result = with_dataset("log-odds", "run-experiment", config, "--json")
+    assert result.exit_code == 1
+    first, second = json.loads(result.stdout)["partitions"]
+    assert (first["status"], second["status"]) == ("failed", "built")
+    assert "leaves no one to validate on" in first["error"]
+
+
+def test_register_only_adds_the_partition_and_builds_nothing(mimic):
+    for command, config, partitions in (
+        ("build-dataset", mimic.dataset(), "tfrecord_datasets"),
+        ("run-experiment", mimic.experiment(), "model_runs"),
+        ("run-batch-infer", mimic.inference("0" * 64), "inference_tables"),
+    ):
+        (entry,) = mimic.partitions("log-odds", command, config, "--register-only")
+        assert (entry["status"], entry["dagster_run_id"]) == ("registered", None)
+        with dg.DagsterInstance.get() as instance:
+            assert instance.get_dynamic_partitions(partitions) == [entry["key"]]
+            assert instance.get_runs() == []
+
+
+def test_a_config_may_be_yaml_and_gives_the_same_run(with_dataset):
+    (first,) = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(), "--register-only")
+    text = "experiment_name: e\nspace: s\ndataset: d\nmax_choices: 3.0\nfeatures: [size, age]\n"
+    text += "database: haven\ntable: results\nmodels:\n- {layers: [D4], epochs: 2, batch_size: 4, seed: null}\n"
+    (second,) = with_dataset.partitions("log-odds", "run-experiment", with_dataset.write("e.yaml", text), "--register-only")
+    assert second["run_id"] == first["run_id"]
+
+
+def test_layers_may_come_from_a_file_and_then_travel_with_the_run(with_dataset):
+    layers = with_dataset.write("layers.py", "LAYERS = {'wide': lambda: Dense(3, activation='tanh')}\n")
+    config = with_dataset.experiment(models=[{"layers": ["wide"], "epochs": 1}])
+    (run,) = with_dataset.partitions("log-odds", "run-experiment", config, layers)
+    assert (Path(run["location"]) / "layers.py").read_text() == layers.read_text()
+    layers.unlink()
+    (scored,) = with_dataset.partitions("log-odds", "run-batch-infer", with_dataset.inference(run["run_id"]))
+    assert scored["counts"]["rows"] == 42
+
+
+def test_an_inference_fills_its_table_and_reports_how_good_it_is(with_dataset):
+    (run,) = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment())
+    (scored,) = with_dataset.partitions("log-odds", "run-batch-infer", with_dataset.inference(run["run_id"]))
+    assert (scored["asset"], scored["location"]) == ("inference_table", "haven.scored")
+    assert scored["counts"]["rows"] == 42
+    assert scored["metrics"]["test_nll"] == pytest.approx(run["metrics"]["test_nll"], abs=1e-6)
+
+
+# ---- status and environment
+
+
+def states(mimic) -> dict[tuple[str, str], str]:
+    rows = mimic.partitions("status")
+    return {(row["asset"], row["key"].split("/")[0]): row["status"] for row in rows}
+
+
+def test_the_status_of_an_empty_home_says_how_to_begin(mimic):
+    assert "nothing yet; import a table" in mimic.done("status").stdout
+
+
+def test_the_status_tells_built_missing_and_failed_apart(with_dataset):
+    with_dataset.done("log-odds", "run-experiment", with_dataset.experiment(), "--register-only")
+    broken = with_dataset.write(
+        "broken.json", json.loads(with_dataset.dataset().read_text()) | {"space": "t", "missing_values_map": {}}
+    )
+    with_dataset.refused("log-odds", "build-dataset", broken, exit_code=1)
+    assert states(with_dataset) == {
+        ("source_table", "haven.features"): "built",
+        ("tfrecord_dataset", "s"): "built",
+        ("tfrecord_dataset", "t"): "failed",
+        ("model_run", "s"): "missing",
+    }
+
+
+def test_a_failed_rebuild_is_shown_and_the_next_success_clears_it(with_dataset):
+    with_dataset.refused("log-odds", "build-dataset", with_dataset.dataset(missing_values_map=...), exit_code=1)
+    assert states(with_dataset)["tfrecord_dataset", "s"] == "failed"
+    with_dataset.done("log-odds", "build-dataset", with_dataset.dataset())
+    assert states(with_dataset)["tfrecord_dataset", "s"] == "built"
+
+
+def test_the_status_shows_version_counts_and_since_when(with_dataset):
+    (_, dataset) = with_dataset.partitions("status")
+    assert set(dataset) == {"asset", "key", "status", "version", "counts", "since", "error"}
+    assert dataset["counts"]["decisions"] == 18
+    line = next(line for line in with_dataset.done("status").stdout.splitlines() if "tfrecord_dataset" in line)
+    assert dataset["version"] in line
+    assert "decisions 18" in line
+    assert dataset["since"] in line
+
+
+def test_a_damaged_manifest_is_named_by_the_status(with_dataset):
+    path = with_dataset.home / "mimic/objects/s-tfrecords/d/manifest.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "manifest.json: damaged" in with_dataset.done("status").stdout
+    assert states(with_dataset)["tfrecord_dataset", "s"] == "failed"
+
+
+def test_env_prints_what_a_shell_can_evaluate(mimic):
+    script = mimic.done("env").stdout + 'printf "%s:%s" "$MIMIC_HOME" "$DAGSTER_HOME"'
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={}).stdout
+    assert shown == f"{mimic.home / 'mimic'}:{mimic.home / 'dagster'}"
+
+
+def test_everything_lies_below_the_working_directory_when_nothing_is_set(mimic, monkeypatch):
+    monkeypatch.delenv("MIMIC_HOME")
+    monkeypatch.delenv("DAGSTER_HOME")
+    text = mimic.done("env").stdout
+    assert f"MIMIC_HOME={mimic.home / '.mimic'}\n" in text
+    assert f"DAGSTER_HOME={mimic.home / '.mimic/dagster'}\n" in text
+    assert not (mimic.home / ".env").exists()
+
+
+def test_env_write_stores_the_variables_beside_what_was_there(mimic):
+    (mimic.home / ".env").write_text("OTHER=1\n")
+    mimic.done("env", "--write")
+    mimic.done("env", "--write")
+    lines = (mimic.home / ".env").read_text().splitlines()
+    assert sorted(line.partition("=")[0] for line in lines) == ["DAGSTER_HOME", "MIMIC_HOME", "OTHER"]
+
+
+def test_a_variable_of_the_environment_wins_over_the_file(mimic):
+    (mimic.home / ".env").write_text("MIMIC_HOME=/nowhere\n")
+    assert f"MIMIC_HOME={mimic.home / 'mimic'}\n" in mimic.done("env").stdout
+
+
+def test_a_variable_in_the_file_is_used_when_the_environment_has_none(mimic, monkeypatch):
+    monkeypatch.delenv("MIMIC_HOME")
+    (mimic.home / ".env").write_text(f"MIMIC_HOME={mimic.home / 'elsewhere'}\n")
+    assert f"MIMIC_HOME={mimic.home / 'elsewhere'}\n" in mimic.done("env").stdout

@@ -1,0 +1,123 @@
+"""Interruptions: a build that is killed leaves what was there before, and the next one works at once."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+SHARDS = 16
+UNFINISHED = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> None:
+    """Wait until a command has said some words on standard error."""
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if re.search(rf"\b{words}\b", line):
+            return
+    raise AssertionError(f"the command ended without {words!r}: {seen}")
+
+
+def stop(process: subprocess.Popen[str], how: signal.Signals) -> str:
+    """Stop a command and wait for its end; returns the rest of what it said."""
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=30)
+    return errors
+
+
+def runs() -> dict[str, dg.DagsterRunStatus]:
+    with dg.DagsterInstance.get() as instance:
+        return {run.run_id: run.status for run in instance.get_runs()}
+
+
+def manifest(mimic, folder: str) -> dict[str, object]:
+    return json.loads((mimic.home / "mimic/objects" / folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("said", ["tfrecord_dataset s/d", f"1/{SHARDS}", f"{SHARDS - 2}/{SHARDS}"])
+def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_run_again_at_once(with_dataset, said):
+    before = manifest(with_dataset, "s-tfrecords/d")
+    config = with_dataset.dataset(train_partitions=SHARDS - 1)
+    process = with_dataset.start("log-odds", "build-dataset", config)
+    wait_for(process, said)
+    stop(process, signal.SIGKILL)
+    assert manifest(with_dataset, "s-tfrecords/d") == before
+    with_dataset.done("log-odds", "run-experiment", with_dataset.experiment(models=[{"layers": []}]))
+    (built,) = with_dataset.partitions("log-odds", "build-dataset", config)
+    statuses = runs()
+    assert statuses.pop(built["dagster_run_id"]) == dg.DagsterRunStatus.SUCCESS
+    assert not set(statuses.values()) & set(UNFINISHED)
+    assert len(manifest(with_dataset, "s-tfrecords/d")["files"]) == SHARDS
+    assert {row["status"] for row in with_dataset.partitions("status")} == {"built"}
+
+
+def test_a_run_that_is_killed_while_it_trains_leaves_no_results_and_can_be_trained_again(with_dataset):
+    config = with_dataset.experiment(models=[{"layers": ["D4"], "epochs": 150, "batch_size": 4}])
+    process = with_dataset.start("log-odds", "run-experiment", config)
+    wait_for(process, "epoch 1")
+    stop(process, signal.SIGKILL)
+    assert dg.DagsterRunStatus.STARTED in runs().values()
+    (row,) = [row for row in with_dataset.partitions("status") if row["asset"] == "model_run"]
+    assert row["status"] == "failed"
+    assert not set(runs().values()) & set(UNFINISHED)
+    assert not list(with_dataset.home.glob("mimic/objects/s-models/**/manifest.json"))
+    assert "haven.results" not in with_dataset.done("tables", "list").stdout
+    (run,) = with_dataset.partitions("log-odds", "run-experiment", config)
+    assert run["counts"]["epochs"] == 150
+    with_dataset.done("tables", "export", "haven.results", "out.parquet")
+    assert sorted(pq.read_table("out.parquet")["epoch"].to_pylist()) == list(range(1, 151))
+
+
+def test_an_inference_that_is_killed_leaves_the_previous_rows_and_the_next_one_replaces_them(with_dataset):
+    (run,) = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=[{"layers": []}]))
+    with_dataset.done("log-odds", "run-batch-infer", with_dataset.inference(run["run_id"]))
+    process = with_dataset.start("log-odds", "run-batch-infer", with_dataset.inference(run["run_id"], train_partitions=9))
+    wait_for(process, "2/10")
+    stop(process, signal.SIGKILL)
+    for partitions in ({0, 1}, set(range(9))):
+        with_dataset.done("tables", "export", "haven.scored", "out.parquet")
+        table = pq.read_table("out.parquet")
+        assert len(table) == 42
+        assert set(table["_partition"].to_pylist()) <= partitions
+        with_dataset.done("log-odds", "run-batch-infer", with_dataset.inference(run["run_id"], train_partitions=9))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_build_that_is_asked_to_stop_ends_cleanly(with_dataset, how):
+    before = manifest(with_dataset, "s-tfrecords/d")
+    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS - 1))
+    wait_for(process, f"2/{SHARDS}")
+    errors = stop(process, how)
+    assert process.returncode == 130
+    assert "mimic: interrupted; what was published before is unchanged" in errors
+    assert "Traceback" not in errors
+    assert manifest(with_dataset, "s-tfrecords/d") == before
+    assert not set(runs().values()) & set(UNFINISHED)
+
+
+def test_a_run_of_another_machine_or_of_a_living_process_is_left_alone(with_dataset):
+    import psutil
+
+    from mimic_assets.cli.execution import HOST, PID, STARTED, fail_dead_runs
+
+    alive = {PID: str(psutil.Process().pid), STARTED: str(psutil.Process().create_time()), HOST: socket.gethostname()}
+    reused = alive | {STARTED: "1.0"}
+    elsewhere = alive | {STARTED: "1.0", HOST: "elsewhere"}
+    with dg.DagsterInstance.get() as instance:
+
+        @dg.job
+        def nothing() -> None:
+            pass
+
+        ids = {
+            name: instance.create_run_for_job(nothing, tags=tags, status=dg.DagsterRunStatus.STARTED).run_id
+            for name, tags in {"alive": alive, "reused": reused, "elsewhere": elsewhere}.items()
+        }
+        assert fail_dead_runs(instance) == [ids["reused"]]
+        assert instance.get_run_by_id(ids["reused"]).status == dg.DagsterRunStatus.FAILURE

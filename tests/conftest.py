@@ -1,0 +1,59 @@
+"""What tests of several folders share: a home of their own, and the smallest decision table that is worth training on."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
+# observable source asset, a nested resource, the run id of an asset), Keras converts variables in NumPy 1's way.
+# The last two are the features that mimic_assets.partitions uses knowingly; pytest undoes its filters after each test.
+LIBRARIES_WARN = (
+    "Property `OpDefinition.version` is deprecated:DeprecationWarning",
+    "InitResourceContext.dagster_run is deprecated:DeprecationWarning",
+    "AssetExecutionContext.run_id is deprecated:DeprecationWarning",
+    "__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "Specifying a partitions_def on an AssetCheckSpec is currently in preview",
+    "Function `observable_source_asset` is currently in beta",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for warning in LIBRARIES_WARN:
+        config.addinivalue_line("filterwarnings", f"ignore:{warning}")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with everything of mimic and Dagster below it."""
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path / "mimic"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def decision_table() -> Callable[..., pa.Table]:
+    """Give the function that builds a decision table."""
+    return build_decision_table
+
+
+def build_decision_table(
+    individuals: Sequence[int] = (1, 2, 3, 4, 5, 6), *, test: Sequence[int] = (6,), decisions: int = 3, seed: int = 0
+) -> pa.Table:
+    """Build decisions of 2 or 3 choices with the features size and age, drawn from a known logit; a size is missing."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for individual in individuals:
+        for decision in range(decisions):
+            x = generator.uniform(-1, 1, (2 + decision % 2, 2)).round(2)
+            selected = int(np.argmax(x @ [1.0, -0.7] + generator.gumbel(size=len(x))))
+            for choice, (size, age) in enumerate(x):
+                keys = {"_individual": individual, "_decision": decision, "_choice": choice}
+                flags = {"_selected": choice == selected, "_train": individual not in test}
+                rows.append({**keys, **flags, "size": size, "age": age})
+    rows[0]["size"] = None
+    return pa.Table.from_pylist(rows)

@@ -1,0 +1,136 @@
+"""Artefacts: a reader sees old bytes or new ones, and bytes that were changed are noticed."""
+
+import errno
+import os
+
+import pytest
+
+from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, StorageError
+from resources.artefacts import ArtefactStore
+
+
+@pytest.fixture
+def store(tmp_path) -> ArtefactStore:
+    return ArtefactStore(root=str(tmp_path / "objects"))
+
+
+def files(store: ArtefactStore, folder: str) -> list[str]:
+    return sorted(path.name for path in store.path(folder).iterdir())
+
+
+def publish(store: ArtefactStore, replaces: str | None = None, **document: object) -> str:
+    with store.publishing("space/dataset", str(document["version"]), replaces) as write:
+        write(document)
+    return store.published("space/dataset")
+
+
+def test_what_was_written_is_read_and_fits_its_entry(store):
+    entry = store.write("space/a.bin", [b"one", b"two"])
+    assert store.read("space/a.bin", entry) == b"onetwo"
+    assert entry["bytes"] == 6
+
+
+def test_a_flipped_byte_is_refused_with_the_name_of_the_file(store):
+    entry = store.write("space/a.bin", [b"one"])
+    store.path("space/a.bin").write_bytes(b"ofe")
+    with pytest.raises(CorruptFileError, match=r"space/a\.bin: damaged"):
+        store.read("space/a.bin", entry)
+
+
+def test_a_file_that_is_gone_is_named(store):
+    with pytest.raises(NotFoundError, match=r"space/a\.bin: this file is gone"):
+        store.read("space/a.bin")
+
+
+def test_a_writer_that_fails_half_way_leaves_the_old_bytes_and_no_temporary_file(store):
+    def chunks():
+        yield b"new"
+        raise RuntimeError("half-way")
+
+    store.write("space/a.bin", [b"old"])
+    with pytest.raises(RuntimeError, match="half-way"):
+        store.write("space/a.bin", chunks())
+    assert store.read("space/a.bin") == b"old"
+    assert files(store, "space") == ["a.bin"]
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_leaves_the_old_bytes(store, monkeypatch):
+    store.write("space/a.bin", [b"old"])
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"a\.bin: could not be written: No space left on device"):
+        store.write("space/a.bin", [b"new"])
+    assert store.read("space/a.bin") == b"old"
+    assert files(store, "space") == ["a.bin"]
+
+
+def test_a_file_is_created_once(store):
+    store.create("specs/1.json", b"first")
+    with pytest.raises(ConflictError, match=r"1\.json: another writer was first"):
+        store.create("specs/1.json", b"second")
+    assert store.read("specs/1.json") == b"first"
+    assert files(store, "specs") == ["1.json"]
+
+
+def test_unfinished_files_are_not_listed(store):
+    store.write("space/b", [b""])
+    store.write("space/a", [b""])
+    (store.path("space") / ".writing-abc").write_bytes(b"")
+    assert store.names("space") == ["a", "b"]
+    assert store.names("nothing") == []
+
+
+def test_nothing_is_published_before_the_manifest(store):
+    store.write("space/dataset/v1/data", [b"1"])
+    assert store.manifest("space/dataset") is None
+    assert store.published("space/dataset") is None
+
+
+def test_a_published_manifest_is_read_back(store):
+    publish(store, version="v1")
+    assert store.manifest("space/dataset")["version"] == "v1"
+
+
+def test_publishing_again_replaces_what_it_began_with(store):
+    token = publish(store, version="v1")
+    publish(store, token, version="v2")
+    assert store.manifest("space/dataset")["version"] == "v2"
+
+
+@pytest.mark.parametrize("began_with", [None, "another"])
+def test_a_build_that_was_overtaken_is_discarded(store, began_with):
+    publish(store, version="v1")
+    store.write("space/dataset/v2/data", [b"1"])
+    with pytest.raises(ConflictError, match="another build published a newer version while this one ran"):
+        publish(store, began_with, version="v2")
+    assert store.manifest("space/dataset")["version"] == "v1"
+    assert not store.path("space/dataset/v2").exists()
+
+
+def test_a_publication_that_fails_leaves_the_previous_manifest(store):
+    token = publish(store, version="v1")
+    with pytest.raises(RuntimeError), store.publishing("space/dataset", "v2", token):
+        raise RuntimeError
+    assert store.manifest("space/dataset")["version"] == "v1"
+    publish(store, token, version="v2")
+
+
+@pytest.mark.parametrize("position", [0, 40, -3])
+def test_a_flipped_byte_in_a_manifest_is_refused_with_its_name(store, position):
+    publish(store, version="v1", counts={"rows": 3})
+    path = store.path("space/dataset/manifest.json")
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptFileError, match=r"space/dataset/manifest\.json: damaged"):
+        store.manifest("space/dataset")
+
+
+def test_a_folder_is_discarded_with_all_below_it(store):
+    store.write("space/dataset/v1/train/a", [b"1"])
+    store.discard("space/dataset/v1")
+    store.discard("space/dataset/v1")
+    assert store.names("space/dataset") == []

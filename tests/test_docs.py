@@ -1,0 +1,167 @@
+"""The documentation says what the code does: generated pages are fresh, nothing is missing, links work, code runs."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from mimic_assets.cli.main import main as mimic
+from mimic_core import datasets
+from mimic_core.manifests import file_entry, seal
+from mimic_core.sources import columns_to_read, select_shard, shards
+from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, parse_spec, read_document
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*/*.md")])
+FIRST_TABLE = ROOT / "examples" / "first_table"
+HUGE = 2**53 + 1
+
+
+def load_generator():
+    """Load docs/generate.py, which is a script and no package."""
+    place = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+generator = load_generator()
+
+
+def commands(command: click.Command, path: str) -> list[str]:
+    below = command.commands.items() if isinstance(command, click.Group) else []
+    return [path, *(name for short, child in below for name in commands(child, f"{path} {short}"))]
+
+
+def snippets(page: Path) -> str:
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page's headings make, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def decision_table() -> pa.Table:
+    """Two training individuals and one test individual; the choices of the first are listed backwards."""
+    return pa.table(
+        {
+            "_individual": np.array([HUGE, HUGE, HUGE, -1, -1, 0, 0], np.int64),
+            "_decision": np.array([0, 0, 0, 5, 5, 0, 0], np.int64),
+            "_choice": np.array([3, 2, 1, 0, 7, 0, 1], np.int64),
+            "_selected": [False, True, False, False, True, True, False],
+            "_train": [True, True, True, True, True, False, False],
+            "size": [3.0, 2.0, None, -4.0, -5.0, 6.0, 7.0],
+            "age": [30.0, 20.0, 10.0, 40.0, 50.0, 60.0, 70.0],
+        }
+    )
+
+
+def write_example_dataset(home: Path) -> None:
+    """Build the dataset of examples/first_table from a tiny table with the library alone."""
+    spec = parse_spec(DatasetSpec, read_document(FIRST_TABLE / "dataset.json"))
+    store = home / "objects" / spec.folder
+    folder, table = store / "20260131T174500Z-1a2b3c4d", decision_table()
+    columns = columns_to_read(table.schema, spec.features)
+    files = []
+    for shard in shards(spec.partitions):
+        checked = datasets.check_shard(select_shard(table.select(columns.names).to_batches(), columns, shard), spec)
+        assert not checked.outcome.violations
+        path = folder / datasets.shard_path(shard)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = b"".join(datasets.encode_shard(checked, spec))
+        path.write_bytes(data)
+        files.append(file_entry(data, path=datasets.shard_path(shard), split=shard.split, decisions=checked.rows.decisions))
+    (folder / "schema.json").write_bytes(seal(datasets.schema_document(spec, files)))
+    (store / "manifest.json").write_bytes(seal({"version": folder.name, "place": "Zürich"}))
+
+
+def test_the_generated_pages_are_up_to_date():
+    result = CliRunner().invoke(generator.generate, ["--check"])
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_a_stale_page_is_named_with_the_command_that_mends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "DOCS", tmp_path)
+    stale = CliRunner().invoke(generator.generate, ["--check"])
+    assert stale.exit_code == 1
+    assert "docs/specs.md is out of date; run: python docs/generate.py" in stale.output
+    assert "docs/cli.md is out of date" in stale.output
+    CliRunner().invoke(generator.generate, [])
+    assert CliRunner().invoke(generator.generate, ["--check"]).exit_code == 0
+
+
+def test_the_generated_pages_do_not_depend_on_the_terminal(monkeypatch):
+    pages = generator.pages()
+    monkeypatch.setenv("COLUMNS", "200")
+    assert generator.pages() == pages
+
+
+@pytest.mark.parametrize("command", commands(mimic, "mimic"))
+def test_every_command_is_documented(command):
+    assert f"## {command}\n\n```text\nUsage: {command} " in (DOCS / "cli.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [DatasetSpec, ExperimentSpec, ModelSpec, InferenceSpec])
+def test_every_spec_key_is_documented_with_a_description(kind):
+    section = (DOCS / "specs.md").read_text(encoding="utf-8").split(f"## {kind.__name__}\n")[1].split("\n## ")[0]
+    for name, field in kind.model_fields.items():
+        row = next(line for line in section.splitlines() if line.startswith(f"| `{name}` |"))
+        assert field.description
+        assert row.endswith(f"| {field.description} |")
+        assert ("| required |" in row) == field.is_required()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page}: {target}"
+
+
+def test_every_page_of_the_documentation_is_in_its_index():
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in DOCS.rglob("*.md"):
+        assert page.name == "README.md" or f"({page.relative_to(DOCS).as_posix()})" in index
+
+
+def test_the_python_of_the_format_page_runs(tmp_path, monkeypatch):
+    write_example_dataset(tmp_path / ".mimic")
+    monkeypatch.chdir(tmp_path)
+    plain, ours = snippets(DOCS / "formats.md").split("from mimic_core.records import")
+    names: dict = {}
+    exec(plain, names)  # noqa: S102  our own documentation
+    decisions = {int(i): j for j, i in enumerate(names["batch"]["individual"])}
+    assert sorted(decisions) == [-1, HUGE]
+    order = [decisions[HUGE], decisions[-1]]
+    assert names["batch"]["n_choices"].numpy()[order].tolist() == [3, 2]
+    assert names["batch"]["choices"].numpy()[order].tolist() == [[1, 2, 3], [0, 7, 0]]
+    assert names["batch"]["selected"].numpy()[order].tolist() == [1, 1]
+    assert names["largest"].numpy()[order].tolist() == [3.0, -4.0]
+
+    exec("import json\nfrom pathlib import Path\nfrom mimic_core.records import" + ours, names)  # noqa: S102
+    assert names["x"].numpy()[order].tolist() == [[[10, -1], [20, 2], [30, 3]], [[40, -4], [50, -5], [0, 0]]]
+    assert names["mask"].numpy()[order].tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_the_format_page_names_every_field_of_the_schema():
+    spec = parse_spec(DatasetSpec, read_document(FIRST_TABLE / "dataset.json"))
+    text = (DOCS / "formats.md").read_text(encoding="utf-8")
+    document = datasets.schema_document(spec, [])
+    for name in [*document, *document["fields"], "format_version", "checksum"]:
+        assert f"| `{name}` |" in text
+    for name in ("framing", "padding"):
+        assert document[name] in text

@@ -1,0 +1,166 @@
+"""The shape of the whole: imports go one way, the code location is light, and its graph is the one that is documented."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from mimic_assets.definitions import defs
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("mimic_core", "resources", "mimic_assets")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+HEAVY = ("tensorflow", "keras", "pandas")
+FORBIDDEN = {
+    "mimic_core": {
+        "resources",
+        "mimic_assets",
+        "dagster",
+        "boto3",
+        "botocore",
+        "pyiceberg",
+        "kubernetes",
+        "time",
+        "datetime",
+    },
+    "resources": {"mimic_assets"},
+    "mimic_assets": {"boto3", "pyiceberg", "sqlalchemy"},
+}
+DAGSTER_WARNS = "ignore:Property `OpDefinition.version` is deprecated:DeprecationWarning"  # see conftest.py
+
+
+def name(path: Path) -> str:
+    """A module as it is named in messages."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a module imports anywhere, also inside functions or for types only."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+def reads_environment(path: Path) -> bool:
+    """Whether a module mentions os.environ or os.getenv."""
+    attributes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute))
+    return any(node.attr in {"environ", "getenv"} for node in attributes)
+
+
+def loaded_by(code: str, names: tuple[str, ...], tmp_path: Path) -> list[str]:
+    """Which of some packages a fresh interpreter has loaded after it ran some code, every warning being an error."""
+    code = f"import json, sys\n{code}\nprint(json.dumps([name for name in {names!r} if name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", DAGSTER_WARNS, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MIMIC_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_imports_go_one_way():
+    wrong = {name(path): imported(path) & FORBIDDEN[name(path).partition("/")[0]] for path in MODULES}
+    assert {module: packages for module, packages in wrong.items() if packages} == {}
+
+
+def test_only_the_command_line_and_the_environments_module_read_the_environment():
+    reading = {name(path) for path in MODULES if reads_environment(path) and "/cli/" not in name(path)}
+    assert reading == {"resources/environments.py"}
+
+
+def test_every_module_begins_with_a_docstring():
+    assert [name(path) for path in MODULES if ast.get_docstring(ast.parse(path.read_text())) is None] == []
+
+
+def test_outside_the_command_line_assets_catch_errors_in_one_module_only():
+    catching = [
+        path.name
+        for path in (ROOT / "mimic_assets").glob("*.py")
+        if any(isinstance(node, ast.Try) for node in ast.walk(ast.parse(path.read_text())))
+    ]
+    assert catching == ["failures.py"]
+
+
+def test_no_package_marker_below_tests_shadows_a_package():
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_code_location_loads_without_tensorflow_or_pandas_and_without_a_warning(tmp_path):
+    code = "import mimic_assets.definitions\nmimic_assets.definitions.defs().get_repository_def()"
+    assert loaded_by(code, HEAVY, tmp_path) == []
+
+
+def test_loading_the_code_location_touches_no_files(tmp_path):
+    loaded_by("import mimic_assets.definitions\nmimic_assets.definitions.defs().get_repository_def()", HEAVY, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_starts_without_anything_heavy(tmp_path):
+    heavy = (*HEAVY, "dagster", "pyarrow", "pyiceberg", "numpy", "scipy")
+    assert loaded_by("import mimic_assets.cli.main", heavy, tmp_path) == []
+
+
+def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    graph = defs().get_repository_def().asset_graph
+    shape = {
+        key.to_user_string(): (
+            graph.get(key).partitions_def.name,
+            graph.get(key).group_name,
+            sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
+        )
+        for key in graph.get_all_asset_keys()
+    }
+    assert shape == {
+        "source_table": ("source_tables", "sources", []),
+        "tfrecord_dataset": ("tfrecord_datasets", "datasets", ["source_table"]),
+        "model_run": ("model_runs", "models", ["tfrecord_dataset"]),
+        "inference_table": ("inference_tables", "inferences", ["model_run", "source_table"]),
+    }
+    assert all(
+        isinstance(graph.get(key).partitions_def, dg.DynamicPartitionsDefinition) for key in graph.get_all_asset_keys()
+    )
+    assert {key.to_user_string() for key in graph.asset_check_keys} == {
+        "tfrecord_dataset:decision_table_contract",
+        "inference_table:decision_table_contract",
+    }
+
+
+def test_every_asset_describes_itself_and_can_be_observed_or_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    graph = defs().get_repository_def().asset_graph
+    assert all(graph.get(key).description for key in graph.get_all_asset_keys())
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
+        "tfrecord_dataset",
+        "model_run",
+        "inference_table",
+    }
+    assert {key.to_user_string() for key in graph.observable_asset_keys} == {"source_table"}
+
+
+def test_the_jobs_build_one_stage_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    repository = defs().get_repository_def()
+    jobs = {
+        job.name: {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+        for job in repository.get_all_jobs()
+    }
+    del jobs["__ASSET_JOB"]
+    assert jobs == {
+        "build_dataset": {"tfrecord_dataset"},
+        "train_run": {"model_run"},
+        "infer_batch": {"inference_table"},
+    }
