@@ -101,10 +101,10 @@ def publish_dataset(
         check_name=CONTRACT.name,
         metadata={"outcome": dg.MetadataValue.json(report)},
     )
-    if report["violations"]:
+    counts = _counts(built, individuals, outcome)
+    if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
     contract.require_kept(outcome, leaks, pin.name)
-    counts = _counts(built, individuals, outcome)
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
     document = _publish(context, build, pin, built, counts, report, tables, artefacts)
     spec = build.stored.spec

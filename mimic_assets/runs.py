@@ -51,7 +51,7 @@ def model_run(
     spec = stored.spec
     dataset = dataset_manifest(spec, artefacts)
     tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RESULTS_KEY)
-    build = begin(stored, artefacts, context.run_id)
+    build = begin(stored, artefacts, context.run.run_id)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
     train, test = (records.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
@@ -116,7 +116,7 @@ def _publish(
         files = [{"path": name, **artefacts.write(f"{build.folder}/{name}", chunks)} for name, chunks in contents.items()]
         document = manifest(
             build,
-            context.run_id,
+            context.run.run_id,
             runs.CODE_VERSION,
             {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}},
             counts={"epochs": len(history)},

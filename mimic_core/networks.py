@@ -46,8 +46,8 @@ def default_layers(names: Sequence[str], where: str = "layers") -> str:
         match = DENSE.fullmatch(name)
         if not match:
             raise SpecError(
-                f"{where}: unknown layer {name!r}; without a layers file only D<units> is known, for example D16; "
-                "give a Python file that defines LAYERS"
+                f"{where}[{list(names).index(name)}]: unknown layer {name!r}; "
+                "without a layers file only D<units> is known, for example D16; give a Python file that defines LAYERS"
             )
         lines.append(f'    "{name}": lambda: Dense({match[1]}, activation="relu"),\n')
     return "from keras.layers import Dense\n\nLAYERS = {\n" + "".join(lines) + "}\n"

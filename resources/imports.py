@@ -79,10 +79,11 @@ def storable_schema(schema: pa.Schema, paths: Sequence[Path]) -> pa.Schema:
         raise TableError(f"{', '.join(map(str, paths))}: {error}") from error
     fields = []
     for field in standard:
-        kind = WIDER.get(field.type, field.type)
-        if pa.types.is_null(kind) or pa.types.is_nested(kind):
+        kind = _stored_type(field.type)
+        if kind is None:
             raise TableError(
-                f"{', '.join(map(str, paths))}: column {field.name!r} is {kind}; expected numbers, true or false, or text; "
+                f"{', '.join(map(str, paths))}: column {field.name!r} is {field.type}; "
+                "expected numbers, true or false, text or times; "
                 "leave the column out, or give it a type"
             )
         fields.append(pa.field(field.name, kind))
@@ -92,10 +93,32 @@ def storable_schema(schema: pa.Schema, paths: Sequence[Path]) -> pa.Schema:
     return pa.schema(fields)
 
 
+def _stored_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return the type in which Iceberg keeps a column; None where it has none."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", "UTC" if kind.tz else None)
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_date(kind):
+        return pa.date32()
+    kind = WIDER.get(kind, kind)
+    plain = (
+        pa.types.is_boolean,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal128,
+        pa.types.is_string,
+        pa.types.is_binary,
+    )
+    return kind if any(holds(kind) for holds in plain) else None
+
+
 def shaped(table: pa.Table, target: pa.Schema) -> pa.Table:
     """Order and widen columns; a column that is not there is null."""
     columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        table[field.name].cast(field.type, safe=not pa.types.is_temporal(field.type))
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
         for field in target
     ]
     return pa.table(columns, schema=target)

@@ -155,22 +155,16 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             TableError: the table has another purpose, or other columns or types.
         """
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, TableAlreadyExistsError
 
         identifier = table_name(name)
-        if not self._catalog.table_exists(identifier):
-            with suppress(NamespaceAlreadyExistsError):
-                self._catalog.create_namespace(identifier.split(".")[0])
-            try:
-                with self._catalog.create_table_transaction(
-                    identifier, schema=schema, properties={**PROPERTIES, KIND: kind}
-                ) as transaction:
-                    if partition_by:
-                        with transaction.update_spec() as spec:
-                            for column in partition_by:
-                                spec.add_identity(column)
-            except TableAlreadyExistsError:
-                pass  # another process made it at the same moment
+        with self._queue(".creating"):
+            if not self._catalog.table_exists(identifier):
+                with suppress(NamespaceAlreadyExistsError):
+                    self._catalog.create_namespace(identifier.split(".")[0])
+                # another machine may make it at the same moment
+                with suppress(TableAlreadyExistsError, CommitFailedException):
+                    self._create(identifier, schema, kind, partition_by)
         self.require_kind(name, kind)
         if kind == SOURCE:
             return
@@ -191,7 +185,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             TableError: for example a source table where results should go.
         """
         if self.exists(name) and (found := self._load(name).properties.get(KIND, SOURCE)) != kind:
-            raise TableError(f"table {name} is a {found} table, expected a {kind} table; give another name")
+            raise TableError(f"table {name} holds {found} rows, expected {kind} rows; give another name")
 
     def stage(self, name: str, data: Iterable[pa.Table], label: str = "rows") -> Staged:
         """Write Parquet files under a table's location, touching no catalog.
@@ -279,6 +273,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         target = self._import_transaction(table, schema, name, append=append).table_metadata.schema()
         staged = self._stage(f"{table.location()}/data/import", name, target, standard_parts(source, schema, paths, on_rows))
         try:
+            if not staged.rows:
+                raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
             content = [token_before] if append else []
             return self._commit(name, list(staged.paths), commit, fingerprint([*content, *map(_file_hash, staged.paths)]))
         except BaseException:
@@ -293,11 +289,20 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from sqlalchemy import text
 
         Path(_local(self.warehouse)).mkdir(parents=True, exist_ok=True)
-        catalog = SqlCatalog("mimic", uri=self.catalog_uri, warehouse=self.warehouse)
+        with self._queue(".opening"):  # the first to open it makes its tables
+            catalog = SqlCatalog("mimic", uri=self.catalog_uri, warehouse=self.warehouse)
         if self.catalog_uri.startswith("sqlite"):
             with catalog.engine.connect() as connection:
                 connection.execute(text("PRAGMA journal_mode=WAL"))  # readers never block the writer
         return catalog
+
+    def _create(self, identifier: str, schema: pa.Schema, kind: str, partition_by: Sequence[str]) -> None:
+        properties = {**PROPERTIES, KIND: kind}
+        with self._catalog.create_table_transaction(identifier, schema=schema, properties=properties) as transaction:
+            if partition_by:
+                with transaction.update_spec() as spec:
+                    for column in partition_by:
+                        spec.add_identity(column)
 
     def _load(self, name: str) -> "Table":
         from pyiceberg.exceptions import NoSuchTableError
@@ -403,7 +408,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                             pq.ParquetWriter(_local(paths[-1]), target, compression="zstd"),
                             0,
                         )
-                    writer.write_table(shaped(piece, target))
+                    writer.write_table(_fitting(piece, target, name))
                     rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
             if writer is not None:
                 writer.close()
@@ -440,6 +445,13 @@ def _widens(given: pa.DataType, stored: pa.DataType) -> bool:
         (integer(given) and (real(stored) or integer(stored)) and given.bit_width <= stored.bit_width)
         or (real(given) and real(stored) and given.bit_width <= stored.bit_width)
     )
+
+
+def _fitting(rows: pa.Table, target: pa.Schema, name: str) -> pa.Table:
+    try:
+        return shaped(rows, target)
+    except pa.ArrowInvalid as error:
+        raise TableError(f"these rows do not fit table {name}: {error}") from error
 
 
 def _equal(where: Mapping[str, Any] | None) -> Any:

@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES_WARN = (
     "Property `OpDefinition.version` is deprecated:DeprecationWarning",
     "InitResourceContext.dagster_run is deprecated:DeprecationWarning",
-    "AssetExecutionContext.run_id is deprecated:DeprecationWarning",
     "__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     "Specifying a partitions_def on an AssetCheckSpec is currently in preview",
     "Function `observable_source_asset` is currently in beta",

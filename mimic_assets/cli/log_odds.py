@@ -1,7 +1,9 @@
 """`mimic log-odds`: validate a config, register it, build it as Dagster runs, and sum up."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +51,7 @@ def build_dataset(config: Path, register_only: bool, as_json: bool) -> None:
     spec = parse_spec(DatasetSpec, read_document(config), str(config))
     if not register_only:
         pin_source(spec, local_resources()["tables"])
-    _build([(spec, "")], register_only, as_json)
+    _finish(_build([(spec, "")], register_only), as_json)
 
 
 @log_odds.command(name="run-experiment")
@@ -73,20 +75,21 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     from resources.tables import RESULTS
 
     spec = parse_spec(ExperimentSpec, read_document(config), str(config))
-    if layers is None:
-        for index, model in enumerate(spec.models):
-            default_layers(model.layers, f"{config}: models[{index}].layers")
-        sources = [default_layers(model.layers) for model in spec.models]
-    else:
-        sources = [_read_text(layers)] * len(spec.models)
-    resources = local_resources()
-    if not register_only:
-        dataset_manifest(spec.runs[0], resources["artefacts"])
-        resources["tables"].require_kind(spec.results, RESULTS)
-    check_models(
-        spec.models, [load_layers(source, str(layers or "layers"))[0] for source in sources], len(spec.features), str(config)
-    )
-    _build(list(zip(spec.runs, sources, strict=True)), register_only, as_json)
+    # a layers file may print, and standard output is for the summary
+    with redirect_stdout(sys.stderr):
+        if layers is None:
+            places = (f"{config}: models[{index}].layers" for index in range(len(spec.models)))
+            sources = [default_layers(model.layers, place) for model, place in zip(spec.models, places, strict=True)]
+        else:
+            sources = [_read_text(layers)] * len(spec.models)
+        resources = local_resources()
+        if not register_only:
+            dataset_manifest(spec.runs[0], resources["artefacts"])
+            resources["tables"].require_kind(spec.results, RESULTS)
+        known = [load_layers(source, str(layers or "layers"))[0] for source in sources]
+        check_models(spec.models, known, len(spec.features), str(config))
+        outcomes = _build(list(zip(spec.runs, sources, strict=True)), register_only)
+    _finish(outcomes, as_json)
 
 
 @log_odds.command(name="run-batch-infer")
@@ -108,24 +111,24 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
         resources = local_resources()
         run_manifest(spec, resources["artefacts"])
         pin_source(spec, resources["tables"])
-    _build([(spec, "")], register_only, as_json)
+    _finish(_build([(spec, "")], register_only), as_json)
 
 
-def _build(new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool, as_json: bool) -> None:
+def _build(new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool) -> "list[Outcome]":
     from mimic_assets.cli.environment import local_resources, open_instance
     from mimic_assets.cli.execution import Outcome, fail_dead_runs
     from mimic_assets.registration import register
 
     resources = local_resources()
-    with open_instance() as instance:
+    with open_instance() as instance, redirect_stdout(sys.stderr):
         fail_dead_runs(instance)
         register(instance, resources["specs"], new)
         if register_only:
-            outcomes = [Outcome(asset=s.asset, key=s.key, status="registered", run_id=_run_id(s)) for s, _ in new]
-        else:
-            outcomes = [
-                _build_one(instance, spec, f"{spec.asset} {_short(spec.key)}", resources["artefacts"]) for spec, _ in new
-            ]
+            return [Outcome(asset=s.asset, key=s.key, status="registered", run_id=_run_id(s)) for s, _ in new]
+        return [_build_one(instance, spec, f"{spec.asset} {_short(spec.key)}", resources["artefacts"]) for spec, _ in new]
+
+
+def _finish(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"partitions": [outcome.document() for outcome in outcomes]}, indent=1))
     else:

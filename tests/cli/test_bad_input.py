@@ -180,7 +180,7 @@ def test_a_table_without_a_reserved_column(mimic, decision_table):
             "features: the dataset has no 'aeg' (did you mean 'age'?); its features are size, age",
         ),
         ({"max_choices": 2}, "max_choices: 2 is less than the 3 choices of the largest decision in dataset s/d"),
-        ({"table": "features"}, "table haven.features is a source table, expected a results table; give another name"),
+        ({"table": "features"}, "table haven.features holds source rows, expected results rows; give another name"),
     ],
 )
 def test_an_experiment_that_cannot_be_run(unchanged, changes, message):

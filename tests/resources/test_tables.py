@@ -339,11 +339,11 @@ def test_replacing_a_key_by_nothing_removes_its_rows(tables):
 def test_a_table_of_another_kind_is_refused(tables, tmp_path):
     tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
     with pytest.raises(
-        TableError, match=r"table haven\.features is a source table, expected a results table; give another name"
+        TableError, match=r"table haven\.features holds source rows, expected results rows; give another name"
     ):
         tables.ensure(NAME, RESULTS_SCHEMA, kind=RESULTS)
     replace(tables, results("a", 0.9), "a")
-    with pytest.raises(TableError, match=r"is a results table, expected a source table"):
+    with pytest.raises(TableError, match=r"holds results rows, expected source rows"):
         tables.import_files("haven.results", [parquet(tmp_path / "a.parquet", rows(1))])
 
 
