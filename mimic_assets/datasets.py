@@ -139,7 +139,9 @@ def _publish(
 ) -> dict[str, Any]:
     spec, files = build.stored.spec, [part.file for part in built if part.file]
     source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features))
-    with artefacts.publishing(spec.folder, build.version, build.replaces) as publish:
+    with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
+        if publication.done:
+            return publication.done
         sealed = seal(datasets.schema_document(spec, files))
         document = manifest(
             build,
@@ -151,7 +153,7 @@ def _publish(
             schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
             files=files,
         )
-        publish(document)
+        publication.publish(document)
     return document
 
 

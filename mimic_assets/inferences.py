@@ -12,6 +12,7 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
 from mimic_core.errors import NotFoundError
+from mimic_core.manifests import seal
 from mimic_core.sources import KEYS, SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard, shards
 from mimic_core.specs import InferenceSpec
 from resources.artefacts import ArtefactStore
@@ -184,10 +185,9 @@ def _publish(
         "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
         "source_table": table_input(task.pin, columns),
     }
-    with artefacts.publishing(spec.folder, build.version, build.replaces) as publish:
-        staged = [part.staged for part in scored if part.staged]
-        key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
-        pin = tables.replace(spec.destination, staged, key)
+    with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
+        if publication.done:
+            return publication.done
         document = manifest(
             build,
             context.run_id,
@@ -197,9 +197,12 @@ def _publish(
             metrics=evaluation.named(evaluated["train"], "train") | evaluation.named(evaluated["test"], "test"),
             contract=report,
             table=spec.destination,
-            snapshot=pin.snapshot,
         )
-        publish(document)
+        seal(document)  # whatever cannot be published must fail before the table changes
+        staged = [part.staged for part in scored if part.staged]
+        key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
+        document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
+        publication.publish(document)
     return document
 
 

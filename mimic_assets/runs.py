@@ -1,10 +1,8 @@
 """Model runs: one step trains one model of an experiment, with its epochs observable while it trains."""
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -22,8 +20,6 @@ from resources.specs import SpecStore
 from resources.tables import RESULTS, TableStore
 
 if TYPE_CHECKING:
-    import keras
-
     from mimic_core.runs import Epoch, TrainedRun
 
 RESULTS_SCHEMA = pa.schema(
@@ -102,6 +98,7 @@ def _publish(
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     from mimic_core import runs
+    from mimic_core.networks import export_network
 
     spec = build.stored.spec
     config = spec.document | {"missing_values_map": dataset["spec"].get("missing_values_map", {})}
@@ -109,10 +106,12 @@ def _publish(
     contents = {
         "config.json": [seal(config)],
         "layers.py": [build.stored.layers.encode()],
-        "model.keras": [_exported(trained.network)],
+        "model.keras": [export_network(trained.network, build.stored.layers)],
         "history.jsonl": [f"{json.dumps(epoch)}\n".encode() for epoch in history],
     }
-    with artefacts.publishing(spec.folder, build.version, build.replaces) as publish:
+    with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
+        if publication.done:
+            return publication.done
         files = [{"path": name, **artefacts.write(f"{build.folder}/{name}", chunks)} for name, chunks in contents.items()]
         document = manifest(
             build,
@@ -126,18 +125,12 @@ def _publish(
             missing_values_map=config["missing_values_map"],
             files=files,
         )
+        seal(document)  # whatever cannot be published must fail before the table changes
         key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
         rows = pa.Table.from_pylist([key | epoch for epoch in history], schema=RESULTS_SCHEMA)
         tables.replace(spec.results, [tables.stage(spec.results, [rows])], key)
-        publish(document)
+        publication.publish(document)
     return document
-
-
-def _exported(network: "keras.Model") -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        network.save(path)
-        return path.read_bytes()
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

@@ -118,9 +118,16 @@ def _identified(x: Float64, size: Float64) -> tuple[Float64, Int64]:
         return scale, varies
     norms = np.sqrt(len(x)) * scale[varies]
     r, pivots = scipy.linalg.qr(x[:, varies] / norms, mode="r", pivoting=True, check_finite=False)
-    noise = max(DEPENDENT, ROUNDING * float(np.max(size[varies] / scale[varies])))
-    rank = int((np.abs(np.diag(r)) > noise).sum())
-    return scale, np.sort(varies[pivots[:rank]])
+    r = r[: len(pivots)]
+    rounding = ROUNDING * (size[varies] / scale[varies])[pivots]  # of each column, in the order of the pivots
+    kept: list[int] = []
+    for k in range(len(pivots)):
+        column, basis = r[: k + 1, k], r[: k + 1, kept]
+        weights = np.linalg.lstsq(basis, column, rcond=None)[0]
+        residual = float(np.linalg.norm(column - basis @ weights))
+        if residual > max(DEPENDENT, float(rounding[k] + np.abs(weights) @ rounding[kept])):
+            kept.append(k)
+    return scale, np.sort(varies[pivots[kept]])
 
 
 def _solve(hessian: Float64, gradient: Float64) -> Float64:

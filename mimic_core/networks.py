@@ -8,13 +8,14 @@ import inspect
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mimic_core.errors import SpecError, did_you_mean
+from mimic_core.errors import SpecError, TrainingError, did_you_mean
 from mimic_core.sources import Float32, Float64
 from mimic_core.specs import ModelSpec
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 DENSE = re.compile(r"D([1-9][0-9]*)")
+MODULE = "mimic_layers"  # the name under which a layers file is executed
 CHUNK = 65_536  # rows whose utilities are computed at once
 
 Layers = Mapping[str, Callable[[], Any]]
@@ -61,13 +63,13 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
         where: its name, for messages.
 
     Returns:
-        LAYERS, and the layer classes that the file defines, by name.
+        LAYERS, and the functions and classes that the file defines, by name.
 
     Raises:
         SpecError: the text cannot be executed or defines no LAYERS.
     """
     keras = import_keras()
-    namespace: dict[str, Any] = {"keras": keras, "__name__": "mimic_layers"}
+    namespace: dict[str, Any] = {"keras": keras, "__name__": MODULE}
     public = {name: value for name, value in vars(keras.layers).items() if not name.startswith("_")}
     namespace.update(public)
     try:
@@ -88,12 +90,8 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
                 f"{where}: LAYERS[{name!r}]: expected a function that makes a new layer, found {type(make).__name__}; "
                 f"write {name!r}: lambda: ..."
             )
-    classes = {
-        name: value
-        for name, value in namespace.items()
-        if isinstance(value, type) and issubclass(value, keras.layers.Layer) and name not in public
-    }
-    return layers, classes
+    own = {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == MODULE}
+    return layers, own
 
 
 def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], features: int, where: str) -> None:
@@ -190,6 +188,8 @@ def make_optimizer(model: ModelSpec, path: str = "model") -> "keras.optimizers.O
             f"{path}.optimizer: unknown optimizer {model.optimizer!r}{did_you_mean(model.optimizer, known)}; "
             f"keras.optimizers has {', '.join(sorted(known))}"
         )
+    if "use_ema" in model.optimizer_kwargs:
+        raise SpecError(f"{path}.optimizer_kwargs: use_ema is not supported: the weights of one epoch are exported")
     kind = known[model.optimizer]
     defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
     # a spec holds 1.0 as 1, and Keras takes no integer for a learning rate
@@ -210,10 +210,37 @@ def make_optimizer(model: ModelSpec, path: str = "model") -> "keras.optimizers.O
 
 
 def load_network(path: Path, layers_source: str) -> "keras.Model":
-    """Load an exported model; the classes that its layers file defines are known to it."""
+    """Load an exported model; the functions and classes that its layers file defines are known to it."""
     keras = import_keras()
-    _, classes = load_layers(layers_source)
-    return keras.models.load_model(path, custom_objects=classes, compile=False, safe_mode=False)
+    _, own = load_layers(layers_source)
+    return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=False)
+
+
+def export_network(network: "keras.Model", layers_source: str) -> bytes:
+    """Return the bytes of a model's file, proved to give the same utilities when it is loaded.
+
+    Raises:
+        TrainingError: the file cannot be written, loaded, or computes something else.
+    """
+    probe = np.random.default_rng(0).normal(size=(64, network.input_shape[-1])).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            network.save(path)
+            loaded = load_network(path, layers_source)
+            same = np.allclose(utility_function(network)(probe), utility_function(loaded)(probe), equal_nan=True)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(
+                f"the trained network cannot be stored and loaded again: {reason}; "
+                "define its layers, activations and initializers by name in the layers file"
+            ) from error
+        if not same:
+            raise TrainingError(
+                "the trained network gives other utilities after it was stored and loaded; "
+                "give every layer of the layers file a get_config() with all of its arguments"
+            )
+        return path.read_bytes()
 
 
 def utility_function(network: "keras.Model") -> Callable[[Float32], Float64]:

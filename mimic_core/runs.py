@@ -100,25 +100,34 @@ def train(
     if not test_rows.decisions:
         notes.append("the test split is empty: there are no test numbers" + _last_epoch(model, chooser))
     utilities = networks.utility_function(network)
-    evaluations = {
-        name: result
-        for name, rows in parts.items()
-        if (result := evaluate(utilities(rows.x), rows.selected, rows.starts)) is not None
-    }
+    with np.errstate(over="ignore", invalid="ignore"):  # said below in words
+        evaluated = {name: evaluate(utilities(rows.x), rows.selected, rows.starts) for name, rows in parts.items()}
+    evaluations = {name: result for name, result in evaluated.items() if result is not None}
+    for name, result in evaluations.items():
+        if not np.isfinite(result.nll):
+            raise TrainingError(
+                f"the log-likelihood of the {name} decisions is not finite: the utilities are out of range. "
+                "Give a lower learning_rate, or scale the features"
+            )
     return TrainedRun(network=network, history=history, evaluations=evaluations, notes=notes)
 
 
 def split_validation(rows: Rows, share: float, seed: int) -> dict[str, Rows]:
-    """Set a share of the individuals aside, chosen by a seeded hash of their ids.
+    """Set a share of the individuals aside: those whose seeded hash is low, and at least the one with the lowest.
+
+    Who is set aside does not depend on the other individuals, so it stays as data arrives.
 
     Raises:
-        SpecError: a part would be empty.
+        SpecError: no one would be left to train on.
     """
-    mine = hash64(rows.individual, seed + 1) < np.uint64(int(share * 2**64))
-    if mine.all() or not mine.any():
+    individuals = rows.individuals
+    hashes = hash64(individuals, seed + 1)
+    limit = max(np.uint64(int(share * 2**64)), hashes.min())
+    mine = np.isin(rows.individual, individuals[hashes <= limit])
+    if mine.all():
         raise SpecError(
-            f"model.validation: a share of {share} of {len(rows.individuals)} training individuals leaves "
-            f"{'no one to train on' if mine.all() else 'no one to validate on'}; give another share"
+            f"model.validation: a share of {share} of {len(individuals)} training individuals leaves no one to train on; "
+            "give a smaller share, or train on more individuals"
         )
     return {"train": _where(rows, ~mine), "validation": _where(rows, mine)}
 
@@ -176,7 +185,14 @@ def _fit(
                 f"the loss of epoch {number} is {loss}; expected a finite number. The features reach "
                 f"{_ranges(rows.x, spec.features)}; scale them, or give a lower learning_rate"
             )
-        judged = evaluate(utilities(chooser.x), chooser.selected, chooser.starts)
+        _require_finite_weights(network, number)
+        with np.errstate(over="ignore", invalid="ignore"):  # said below in words
+            judged = evaluate(utilities(chooser.x), chooser.selected, chooser.starts)
+        if judged and not np.isfinite(judged.nll):
+            raise TrainingError(
+                f"the val_loss of epoch {number} is {judged.nll}; expected a finite number. The features reach "
+                f"{_ranges(chooser.x, spec.features)}; scale them, or give a lower learning_rate"
+            )
         history.append(Epoch(epoch=number, loss=loss, val_loss=judged.nll if judged else None))
         if best == 0 or judged is None or judged.nll < (history[best - 1].val_loss or 0.0):
             best, best_weights = number, network.get_weights()
@@ -224,6 +240,14 @@ def _epochs(network: "keras.Model", model: ModelSpec, rows: Rows) -> Iterator[fl
     for number in range(model.epochs):
         order = np.random.default_rng([model.seed, number]).permutation(rows.decisions)
         yield float(epoch(tf.constant(order)))
+
+
+def _require_finite_weights(network: "keras.Model", epoch: int) -> None:
+    if not all(np.isfinite(weights).all() for weights in network.get_weights()):
+        raise TrainingError(
+            f"the weights are not finite after epoch {epoch}: training diverged. "
+            "Give a lower learning_rate, or scale the features"
+        )
 
 
 def _where(rows: Rows, keep: Bool) -> Rows:

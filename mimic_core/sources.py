@@ -232,12 +232,8 @@ def standard_columns(table: pa.Table) -> pa.Table:
             if not pa.types.is_integer(column.type):
                 raise TableError(f"column {field.name!r} is {column.type}, expected whole numbers as ids")
             column = _safely(column, pa.int64(), field.name)
-        if field.name in FLAGS and pa.types.is_integer(column.type):
-            if not pc.all(pc.is_in(column.drop_null(), pa.array([0, 1], column.type)), min_count=0).as_py():
-                raise TableError(f"column {field.name!r} holds other numbers than 0 and 1; expected true or false")
-            column = column.cast(pa.bool_())
-        if field.name in FLAGS and not pa.types.is_boolean(column.type):
-            raise TableError(f"column {field.name!r} is {column.type}, expected true and false, or 1 and 0")
+        if field.name in FLAGS:
+            column = _flags(column, field.name)
         if column.type in (pa.large_string(), pa.string_view()):
             column = column.cast(pa.string())
         table = table.set_column(index, field.name, column)
@@ -249,6 +245,20 @@ def _safely(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.Chunked
         return column.cast(kind)
     except pa.ArrowInvalid as error:
         raise TableError(f"column {name!r} ({column.type}) does not fit {kind}: {error}") from error
+
+
+def _flags(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Turn true and false, 1 and 0, and what pandas makes of them beside a missing value, to bool."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        wrong = column.filter(pc.invert(pc.is_in(column, pa.array([0, 1, None], column.type))))
+        if len(wrong):
+            found = ", ".join(map(str, wrong.slice(0, 5).to_pylist()))
+            raise TableError(f"column {name!r} holds other numbers than 0 and 1 in {len(wrong):,} rows ({found})")
+    elif not (pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):
+        raise TableError(f"column {name!r} is {column.type}, expected true and false, or 1 and 0")
+    return column.cast(pa.bool_())
 
 
 def _in_shard(batch: pa.RecordBatch, shard: Shard) -> Bool:

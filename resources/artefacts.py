@@ -10,15 +10,29 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from mimic_core.errors import ConflictError, NotFoundError, StorageError
+from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, StorageError
 from mimic_core.manifests import seal, unseal, verify
 
 MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """The right to publish one version of one partition.
+
+    Attributes:
+        done: the manifest, where this very version is published already.
+        publish: takes the new manifest; everything that it names must be stored before.
+    """
+
+    done: dict[str, Any] | None
+    publish: Callable[[dict[str, Any]], None]
 
 
 class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -98,8 +112,10 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
     @contextmanager
-    def publishing(self, folder: str, version: str, replaces: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """Publish by compare-and-swap: within the context, call what it gives with the new manifest.
+    def publishing(self, folder: str, version: str, replaces: str | None) -> "Iterator[Publication]":
+        """Publish by compare-and-swap, within the context that this gives.
+
+        A step that is executed again after it published finds its own manifest and has nothing more to do.
 
         Args:
             folder: of the partition.
@@ -114,13 +130,23 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         # the kernel drops this lock when a process dies
         with (locks / hashlib.sha256(folder.encode()).hexdigest()[:24]).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            manifest = self._intact_manifest(folder)
+            if manifest is not None and manifest["version"] == version:
+                yield Publication(done=manifest, publish=lambda _: None)
+                return
             if self.published(folder) != replaces:
                 self.discard(f"{folder}/{version}")
                 raise ConflictError(
                     f"{self.path(folder)}: another build published a newer version while this one ran; "
                     "this one was discarded. Build again if it should be replaced"
                 )
-            yield lambda document: self._publish(folder, document)
+            yield Publication(done=None, publish=lambda document: self._publish(folder, document))
+
+    def _intact_manifest(self, folder: str) -> dict[str, Any] | None:
+        try:
+            return self.manifest(folder)
+        except CorruptFileError:
+            return None  # it is about to be replaced
 
     def _publish(self, folder: str, document: dict[str, Any]) -> None:
         self.write(f"{folder}/{MANIFEST}", [seal(document)])

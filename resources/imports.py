@@ -65,8 +65,13 @@ def standard_parts(
                 yield shaped(standard_columns(pa.Table.from_batches([batch])), schema)
                 rows += batch.num_rows
                 on_rows(rows)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise TableError(f"{', '.join(map(str, paths))}: row {rows:,} or a later one cannot be read: {error}") from error
+    except TableError as error:
+        raise TableError(f"{', '.join(map(str, paths))}: {error}; the table is unchanged") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise TableError(
+            f"{', '.join(map(str, paths))}: cannot be read: {error}; the table is unchanged. "
+            "A CSV column takes its type from the first rows: write 1.0 there for 1 where later numbers have decimals"
+        ) from error
 
 
 def storable_schema(schema: pa.Schema, paths: Sequence[Path]) -> pa.Schema:

@@ -107,7 +107,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             name=name,
             snapshot=snapshot.snapshot_id if snapshot else 0,
             schema_id=table.metadata.current_schema_id,
-            token=properties.get(TOKEN, str(snapshot.snapshot_id if snapshot else 0)),
+            token=_token(table),
             kind=table.properties.get(KIND, SOURCE),
             rows=int(properties.get("total-records", 0)),
         )
@@ -223,16 +223,6 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         paths = _paths(staged)
         return self._commit(name, paths, commit)
 
-    def append(self, name: str, staged: Sequence[Staged]) -> Pin:
-        """Add staged rows in one commit."""
-
-        def commit(table: "Table", note: dict[str, str]) -> None:
-            with table.transaction() as transaction:
-                transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
-
-        paths = _paths(staged)
-        return self._commit(name, paths, commit)
-
     # ---- people's files
 
     def import_files(
@@ -259,6 +249,9 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.ensure(name, schema, kind=SOURCE)
 
         def commit(table: "Table", note: dict[str, str]) -> None:
+            # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
+            before = [_token(table)] if append else []
+            note = note | {TOKEN: fingerprint([*before, *content])[:24]}
             transaction = self._import_transaction(table, schema, name, append=append)
             if transaction.table_metadata.schema().as_struct() != target.as_struct():
                 raise ConflictError(f"table {name}: its columns were changed during this import; run it again")
@@ -269,17 +262,18 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             transaction.commit_transaction()
 
         table = self._load(name)
-        token_before = self.pin(name).token if append and table.current_snapshot() else ""
         target = self._import_transaction(table, schema, name, append=append).table_metadata.schema()
         staged = self._stage(f"{table.location()}/data/import", name, target, standard_parts(source, schema, paths, on_rows))
-        try:
-            if not staged.rows:
-                raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
-            content = [token_before] if append else []
-            return self._commit(name, list(staged.paths), commit, fingerprint([*content, *map(_file_hash, staged.paths)]))
-        except BaseException:
+        if not staged.rows:
             self.discard(staged)
+            raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
+        content = [_file_hash(path) for path in staged.paths]
+        try:
+            self._commit(name, list(staged.paths), commit)
+        except (ConflictError, TableError):
+            self.discard(staged)  # after anything else it may have landed
             raise
+        return self.pin(name)
 
     # ---- pyiceberg
 
@@ -326,14 +320,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         return table
 
-    def _commit(
-        self, name: str, paths: Sequence[str], commit: Callable[["Table", dict[str, str]], None], token: str = ""
-    ) -> Pin:
-        """Commit with retries; `token` is the new content token, by default one that no other commit has."""
+    def _commit(self, name: str, paths: Sequence[str], commit: Callable[["Table", dict[str, str]], None]) -> Pin:
         from pyiceberg.exceptions import CommitFailedException, ValidationException
 
         write = hashlib.sha256("\n".join(sorted(paths) or [uuid.uuid4().hex]).encode()).hexdigest()[:24]
-        note = {WRITE: write, TOKEN: token[:24] or write}
+        note = {WRITE: write, TOKEN: write}
         for attempt in range(MOST_ATTEMPTS):
             try:
                 with self._queue(name), warnings.catch_warnings():
@@ -348,8 +339,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311  jitter, not a secret
             except OSError as error:
                 raise StorageError(
-                    f"table {name}: the commit could not be written: {error.strerror or error}; the table is unchanged. "
-                    "Check free space and rights, then run this again"
+                    f"table {name}: the commit could not be written: {error.strerror or error}; "
+                    "it holds its old rows or all of the new ones. Check free space and rights, then run this again"
                 ) from error
         raise ConflictError(f"table {name}: {MOST_ATTEMPTS} attempts to commit failed, the last with: {last}")
 
@@ -429,7 +420,7 @@ def table_name(name: str) -> str:
     Raises:
         SpecError: it has not.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*", name):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}\.[A-Za-z_][A-Za-z0-9_]{0,127}", name):
         raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
     return name
 
@@ -461,6 +452,15 @@ def _equal(where: Mapping[str, Any] | None) -> Any:
     for column, value in (where or {}).items():
         condition = And(condition, EqualTo(column, value))  # type: ignore[call-arg, arg-type]
     return condition
+
+
+def _token(table: "Table") -> str:
+    """Return the content token of a table's present version: the one it was written with, or its snapshot."""
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return "0"
+    properties = snapshot.summary.additional_properties if snapshot.summary else {}
+    return str(properties.get(TOKEN, snapshot.snapshot_id))
 
 
 def _landed(table: "Table", write: str) -> bool:

@@ -1,5 +1,6 @@
 """`mimic env` and `mimic dev`: where everything lives on this machine, and the Dagster UI over it."""
 
+import fcntl
 import os
 import sys
 from importlib.resources import files
@@ -25,6 +26,8 @@ def prepare() -> dict[str, str]:
         if name in VARIABLES and value:
             os.environ.setdefault(name, value)
     home = mimic_home()
+    if set("#?%") & set(str(home)):
+        raise SpecError(f"MIMIC_HOME is {home}, which has one of # ? % in it; give a folder without them")
     dagster_home = Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
     config = dagster_home / "dagster.yaml"
     try:
@@ -53,8 +56,10 @@ def open_instance() -> "dg.DagsterInstance":
     """Open the Dagster instance under DAGSTER_HOME."""
     import dagster as dg
 
-    prepare()
-    return dg.DagsterInstance.get()
+    home = Path(prepare()["DAGSTER_HOME"])
+    with (home / ".opening").open("w") as lock:  # the first to open it makes its tables
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return dg.DagsterInstance.get()
 
 
 @click.command()

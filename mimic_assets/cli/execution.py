@@ -94,7 +94,8 @@ def failure(instance: dg.DagsterInstance, run_id: str) -> str:
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose command-line process on this machine is gone; returns their ids."""
     records = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={HOST: socket.gethostname()}))
-    dead = [run for run in records if not _alive(run.tags)]
+    # a run that Dagster executes again may carry the tags of its parent
+    dead = [run for run in records if run.parent_run_id is None and not _alive(run.tags)]
     for run in dead:
         instance.report_run_failed(run, f"process {run.tags[PID]} ended without finishing this run")
     return [run.run_id for run in dead]

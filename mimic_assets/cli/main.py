@@ -25,6 +25,16 @@ class _Commands(click.Group):
             click.echo(f"mimic: {error}", err=True)
             failed = isinstance(error, ConflictError | StorageError)
             context.exit(FAILED if failed else WRONG_INPUT)
+        except OSError as error:
+            click.echo(f"mimic: {error}; check free space and rights, then run this again", err=True)
+            context.exit(FAILED)
+        except Exception as error:
+            # the databases of the catalog and of Dagster, whose library is not imported here
+            if type(error).__module__ != "sqlalchemy.exc":
+                raise
+            reason = getattr(error, "orig", None) or error
+            click.echo(f"mimic: a database below MIMIC_HOME or DAGSTER_HOME cannot be used: {reason}", err=True)
+            context.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("mimic: interrupted; what was published before is unchanged", err=True)
             context.exit(INTERRUPTED)

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     import dagster as dg
 
+RUNNING = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 RECENT_RUNS = 5_000  # looked through for failures, newest first
 
 
@@ -78,9 +79,9 @@ def _state(manifest: dict[str, Any] | None, run: "dg.RunRecord | None") -> tuple
         since = datetime.fromtimestamp(run.end_time or run.create_timestamp.timestamp(), UTC)
         # a run that began before the published build ended lost to it and changes nothing
         newer = built_at is None or run.create_timestamp > built_at
-        if run.dagster_run.status == dg.DagsterRunStatus.STARTED:
+        if run.dagster_run.status.value in RUNNING:
             return "running", since.isoformat(timespec="seconds")
-        if run.dagster_run.status == dg.DagsterRunStatus.FAILURE and newer:
+        if run.dagster_run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED) and newer:
             return "failed", since.isoformat(timespec="seconds")
     return ("built", built_at.isoformat(timespec="seconds")) if built_at else ("missing", None)
 

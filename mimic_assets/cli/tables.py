@@ -152,6 +152,8 @@ def _conditions(conditions: Sequence[str], schema: "pa.Schema", name: str) -> di
         if column not in schema.names:
             hint = did_you_mean(column, schema.names)
             raise SpecError(f"--where: table {name} has no column {column!r}{hint}; it has {', '.join(schema.names)}")
+        if column in where:
+            raise SpecError(f"--where: column {column!r} stands twice; give it one value")
         where[column] = _value(text, schema.field(column).type, column)
     return where
 
@@ -162,9 +164,12 @@ def _value(text: str, kind: "pa.DataType", column: str) -> Any:
     from mimic_core.errors import SpecError
 
     try:
-        return pa.scalar(text).cast(kind).as_py()
-    except pa.ArrowInvalid as error:
+        value = pa.scalar(text).cast(kind).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise SpecError(f"--where: column {column!r} is {kind}, found {text!r}") from error
+    if value != value:
+        raise SpecError(f"--where: {column} = NaN selects nothing; give a number")
+    return value
 
 
 def _counting() -> Any:

@@ -229,7 +229,7 @@ def test_an_inference_that_cannot_be_run(with_run):
         "shoe_size not used by it; give exactly these": {"features": ["size", "age", "shoe_size"]},
         "there is no table haven.others": {"table": "others"},
         "upload_table: 'features' is the source table": {"upload_table": "features"},
-        "table haven.results is a results table": {"upload_table": "results"},
+        "table haven.results holds results rows, expected inference rows": {"upload_table": "results"},
     }
     for message, changes in mistakes.items():
         assert message in mimic.refused("log-odds", "run-batch-infer", mimic.inference(run_id, **changes))

@@ -196,13 +196,13 @@ def test_a_failed_run_is_reported_as_json_too_and_ends_with_code_1(mimic, decisi
 
 
 def test_one_failed_model_does_not_stop_the_others(with_dataset):
-    no_one = {"layers": ["D4"], "validation": 0.0001}
+    no_one = {"layers": ["D4"], "validation": 0.9999}
     config = with_dataset.experiment(models=[no_one, {"layers": []}])
     result = with_dataset("log-odds", "run-experiment", config, "--json")
     assert result.exit_code == 1
     first, second = json.loads(result.stdout)["partitions"]
     assert (first["status"], second["status"]) == ("failed", "built")
-    assert "leaves no one to validate on" in first["error"]
+    assert "leaves no one to train on" in first["error"]
 
 
 def test_register_only_adds_the_partition_and_builds_nothing(mimic):

@@ -275,3 +275,16 @@ def test_an_exact_sum_is_recognised_through_the_rounding_of_float32_features():
     result = estimate(rows, ["size", "age", "both"])
     assert len(result.not_identified) == 1
     assert np.abs(result.coefficients).max() < 50
+
+
+@pytest.mark.parametrize("offset", [1e6, 2e7, 1.7e9])
+def test_a_column_far_from_zero_leaves_the_other_estimates_as_they_are(offset):
+    """Float32 leaves little or nothing of what varies in a year in seconds; that is no fault of the other columns."""
+    source = table()
+    names = source.column_names[-2:]
+    alone = estimate(train_rows(source, names), list(names))
+    moments = offset + np.random.default_rng(3).normal(size=len(source))
+    rows = train_rows(source.append_column("moment", pa.array(moments)), [*names, "moment"])
+    beside = estimate(rows, [*names, "moment"])
+    assert set(beside.not_identified) <= {"moment"}
+    assert beside.coefficients[:2] == pytest.approx(alone.coefficients, rel=0.1, abs=0.02)

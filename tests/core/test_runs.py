@@ -216,10 +216,25 @@ def test_a_larger_validation_share_holds_the_smaller_one():
     assert small < large
 
 
-@pytest.mark.parametrize(("share", "part"), [(1e-9, "no one to validate on"), (1 - 1e-9, "no one to train on")])
-def test_a_validation_share_that_leaves_a_part_empty_is_refused(share, part):
-    with pytest.raises(SpecError, match=rf"model\.validation: a share of .* of 16 training individuals leaves {part}; give"):
-        split_validation(splits(table())[0], share, 0)
+def test_a_tiny_validation_share_still_holds_one_individual():
+    parts = split_validation(splits(table())[0], 1e-9, 0)
+    assert [len(parts[name].individuals) for name in ("validation", "train")] == [1, 15]
+
+
+def test_a_validation_share_that_leaves_no_one_to_train_on_is_refused():
+    expected = r"model\.validation: a share of .* of 16 training individuals leaves no one to train on; give"
+    with pytest.raises(SpecError, match=expected):
+        split_validation(splits(table())[0], 1 - 1e-9, 0)
+
+
+def test_a_network_that_diverges_is_an_error_and_not_a_model():
+    """The loss of the last epoch is that of the weights before its last step, and says nothing of those after it."""
+    data, test = splits(table())
+    spec = run_spec(epochs=1, batch_size=1000, optimizer="SGD", optimizer_kwargs={"learning_rate": 1e38})
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        train(spec, LAYERS, data, test)
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        train(spec, LAYERS, data, splits(table().slice(0, 0))[1])
 
 
 def test_validation_individuals_choose_the_epoch_and_the_test_split_is_not_touched():

@@ -252,7 +252,7 @@ def test_an_imported_table_gets_int64_ids_bool_flags_and_plain_strings():
 
 
 def test_a_flag_with_another_number_than_0_and_1_is_refused():
-    with pytest.raises(TableError, match="column '_selected' holds other numbers than 0 and 1; expected true or false"):
+    with pytest.raises(TableError, match=r"column '_selected' holds other numbers than 0 and 1 in 1 rows \(2\)"):
         standard_columns(pa.table({"_selected": [0, 1, 2]}))
 
 
@@ -267,7 +267,14 @@ def test_ids_that_are_no_whole_numbers_are_refused(values):
         standard_columns(pa.table({"_individual": values}))
 
 
-@pytest.mark.parametrize("values", [["yes"], [1.0]])
+def test_flags_with_missing_values_keep_them():
+    """pandas writes a flag with a gap as 1.0, 0.0 and NaN, and one of gaps only without a type."""
+    columns = pa.table({"_train": [1.0, 0.0, float("nan"), None], "_selected": pa.nulls(4)})
+    expected = {"_train": [True, False, None, None], "_selected": [None] * 4}
+    assert standard_columns(columns).to_pydict() == expected
+
+
+@pytest.mark.parametrize("values", [["yes"], [b"1"]])
 def test_a_flag_that_is_neither_true_nor_a_whole_number_is_refused(values):
     with pytest.raises(TableError, match=r"column '_train' is .*, expected true and false, or 1 and 0"):
         standard_columns(pa.table({"_train": values}))

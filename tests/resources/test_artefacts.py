@@ -19,8 +19,8 @@ def files(store: ArtefactStore, folder: str) -> list[str]:
 
 
 def publish(store: ArtefactStore, replaces: str | None = None, **document: object) -> str:
-    with store.publishing("space/dataset", str(document["version"]), replaces) as write:
-        write(document)
+    with store.publishing("space/dataset", str(document["version"]), replaces) as publication:
+        publication.publish(document)
     return store.published("space/dataset")
 
 
@@ -108,6 +108,23 @@ def test_a_build_that_was_overtaken_is_discarded(store, began_with):
         publish(store, began_with, version="v2")
     assert store.manifest("space/dataset")["version"] == "v1"
     assert not store.path("space/dataset/v2").exists()
+
+
+def test_a_step_that_runs_again_after_it_published_keeps_what_it_published(store):
+    """A worker can die between the manifest and Dagster's record of the step; the step is then executed again."""
+    store.write("space/dataset/v1/data", [b"1"])
+    publish(store, version="v1")
+    with store.publishing("space/dataset", "v1", None) as publication:
+        assert publication.done["version"] == "v1"
+    assert store.read("space/dataset/v1/data") == b"1"
+
+
+def test_a_damaged_manifest_can_be_replaced(store):
+    publish(store, version="v1")
+    path = store.path("space/dataset/manifest.json")
+    path.write_bytes(path.read_bytes()[:-5])
+    publish(store, store.published("space/dataset"), version="v2")
+    assert store.manifest("space/dataset")["version"] == "v2"
 
 
 def test_a_publication_that_fails_leaves_the_previous_manifest(store):
