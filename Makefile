@@ -9,10 +9,13 @@ help: ## Show this list
 
 .venv: .venv/installed ## Make the environment from the lock
 
-# a file of its own, so that an installation that was cut short is not taken for a whole one
-.venv/installed: requirements.lock pyproject.toml
+# files of their own, so that an installation that was cut short is not taken for a whole one
+.venv/locked: requirements.lock
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/installed: .venv/locked pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -44,6 +47,6 @@ lock: .venv ## Resolve the lock from pyproject.toml (UPGRADE=1: newest versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
 
-clean: ## Remove the environment and all that mimic and its tools wrote here
-	rm -rf .venv .mimic .env build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove the environment and what tools left here; tables and models in .mimic stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

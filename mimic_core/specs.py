@@ -117,7 +117,8 @@ class ModelSpec(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything random in this model.")
     validation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
-        description="Share of training individuals that chooses the epoch; unset: the test split chooses it.",
+        description="Share of training individuals, by a seeded hash, that chooses the epoch instead of the test split; "
+        "a linear model is estimated without them.",
     )
 
     @property

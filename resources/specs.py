@@ -73,7 +73,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def registered(self, asset: str) -> list[str]:
         """List the keys under which specs of an asset are registered, sorted."""
         root = self.artefacts.path(f"specs/{asset}")
-        return sorted({file.parent.relative_to(root).as_posix() for file in root.glob("**/[0-9]*.json")})
+        return sorted({file.parent.relative_to(root).as_posix() for file in root.glob("**/[0-9]*.json") if file.is_file()})
 
     def _versions(self, asset: str, key: str) -> list[str]:
         return [name for name in self.artefacts.names(_folder(asset, key)) if name.endswith(".json")]
