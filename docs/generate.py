@@ -9,7 +9,8 @@ import click
 from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
-from mimic_core.specs import PATTERN_HELP, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
+from mimic_core.configs import PATTERN_HELP
+from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples" / "first_table"

@@ -58,6 +58,11 @@ def open_files(paths: Sequence[Path]) -> "ds.Dataset":
 def standard_parts(
     source: "ds.Dataset", schema: pa.Schema, paths: Sequence[Path], on_rows: Callable[[int], None]
 ) -> Iterator[pa.Table]:
+    """Stream the files' rows with the column types that a table stores.
+
+    Raises:
+        TableError: a file cannot be read, or an id or flag is not one.
+    """
     rows = 0
     try:
         for batch in source.to_batches(batch_readahead=2, fragment_readahead=1):

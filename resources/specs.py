@@ -8,9 +8,10 @@ from typing import Generic, TypeVar
 
 import dagster as dg
 
+from mimic_core.configs import parse_spec
 from mimic_core.errors import ConflictError, NotFoundError, SpecError
 from mimic_core.manifests import seal, unseal
-from mimic_core.specs import InferenceSpec, PartitionSpec, parse_spec, spec_digest
+from mimic_core.specs import InferenceSpec, PartitionSpec, spec_digest
 from resources.artefacts import ArtefactStore
 
 P = TypeVar("P", bound=PartitionSpec)

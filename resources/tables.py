@@ -24,14 +24,26 @@ import pyarrow.parquet as pq
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
-from resources.imports import open_files, shaped, standard_parts, storable_schema
+from resources.iceberg import (
+    TOKEN,
+    WRITE,
+    content_token,
+    equal,
+    file_hash,
+    fitting,
+    landed,
+    local_path,
+    plain_schema,
+    widens,
+)
+from resources.imports import open_files, standard_parts, storable_schema
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
 SOURCE, RESULTS, INFERENCE = "source", "results", "inference"
-KIND, TOKEN, WRITE = "mimic.kind", "mimic.content-token", "mimic.write"
+KIND = "mimic.kind"
 ROWS_PER_FILE = 500_000  # bounds the memory of a reader, which holds one file at a time
 MOST_ATTEMPTS = 30
 PROPERTIES = {
@@ -107,7 +119,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             name=name,
             snapshot=snapshot.snapshot_id if snapshot else 0,
             schema_id=table.metadata.current_schema_id,
-            token=_token(table),
+            token=content_token(table),
             kind=table.properties.get(KIND, SOURCE),
             rows=int(properties.get("total-records", 0)),
         )
@@ -117,7 +129,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.io.pyarrow import schema_to_pyarrow
 
         iceberg = self._load(pin.name).schemas()[pin.schema_id]
-        return _plain(schema_to_pyarrow(iceberg, include_field_ids=False))
+        return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
 
     def changed_at(self, pin: Pin) -> float:
         """Return when a pinned version was committed, in seconds since 1970."""
@@ -138,7 +150,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not pin.snapshot:
             return
         table = self._at(pin)
-        scan = table.scan(row_filter=_equal(where), selected_fields=tuple(columns or ("*",)))
+        scan = table.scan(row_filter=equal(where), selected_fields=tuple(columns or ("*",)))
         schema = self.schema_of(pin)
         target = pa.schema([schema.field(name) for name in columns]) if columns else schema
         # pyiceberg's own reader holds all files of a scan at once
@@ -202,7 +214,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def discard(self, staged: Staged) -> None:
         """Remove files that no commit will name."""
         for path in staged.paths:
-            _local(path).unlink(missing_ok=True)
+            local_path(path).unlink(missing_ok=True)
 
     def replace(self, name: str, staged: Sequence[Staged], where: Mapping[str, Any] | None) -> Pin:
         """Replace the rows of a key by staged ones in one commit; None replaces all rows.
@@ -216,7 +228,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         def commit(table: "Table", note: dict[str, str]) -> None:
             with table.transaction() as transaction:
                 # always, also on an empty table: it makes a concurrent commit of the same key a conflict
-                transaction.delete(_equal(where), snapshot_properties=note)
+                transaction.delete(equal(where), snapshot_properties=note)
                 if paths:
                     transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
 
@@ -250,13 +262,13 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         def commit(table: "Table", note: dict[str, str]) -> None:
             # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
-            before = [_token(table)] if append else []
+            before = [content_token(table)] if append else []
             note = note | {TOKEN: fingerprint([*before, *content])[:24]}
             transaction = self._import_transaction(table, schema, name, append=append)
             if transaction.table_metadata.schema().as_struct() != target.as_struct():
                 raise ConflictError(f"table {name}: its columns were changed during this import; run it again")
             if not append:
-                transaction.delete(_equal(None), snapshot_properties=note)
+                transaction.delete(equal(None), snapshot_properties=note)
             if staged.paths:
                 transaction.add_files(list(staged.paths), snapshot_properties=note, check_duplicate_files=False)
             transaction.commit_transaction()
@@ -267,7 +279,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not staged.rows:
             self.discard(staged)
             raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
-        content = [_file_hash(path) for path in staged.paths]
+        content = [file_hash(path) for path in staged.paths]
         try:
             self._commit(name, list(staged.paths), commit)
         except (ConflictError, TableError):
@@ -282,7 +294,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.catalog.sql import SqlCatalog
         from sqlalchemy import text
 
-        Path(_local(self.warehouse)).mkdir(parents=True, exist_ok=True)
+        Path(local_path(self.warehouse)).mkdir(parents=True, exist_ok=True)
         with self._queue(".opening"):  # the first to open it makes its tables
             catalog = SqlCatalog("mimic", uri=self.catalog_uri, warehouse=self.warehouse)
         if self.catalog_uri.startswith("sqlite"):
@@ -330,7 +342,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 with self._queue(name), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Delete operation did not match any records")
                     table = self._load(name)
-                    if not _landed(table, write):
+                    if not landed(table, write):
                         commit(table, note)
                 return self.pin(name)
             except (CommitFailedException, ValidationException) as error:
@@ -355,14 +367,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Begin a transaction whose table has the columns that an import needs."""
         from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-        have = _plain(schema_to_pyarrow(table.schema(), include_field_ids=False))
+        have = plain_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
         retyped = [field.name for field in schema if field.name in have.names and have.field(field.name).type != field.type]
         transaction = table.transaction()
         if append:
             problems = [
                 f"column {column!r} is {schema.field(column).type}, the table has {have.field(column).type}"
                 for column in retyped
-                if not _widens(schema.field(column).type, have.field(column).type)
+                if not widens(schema.field(column).type, have.field(column).type)
             ]
             if problems:
                 raise TableError(f"these rows do not fit table {name}:\n  " + "\n  ".join(problems))
@@ -381,7 +393,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _stage(self, location: str, name: str, schema: Any, data: Iterable[pa.Table]) -> Staged:
         from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-        target = _plain(schema_to_pyarrow(schema, include_field_ids=True))
+        target = plain_schema(schema_to_pyarrow(schema, include_field_ids=True))
         base = f"{location}-{uuid.uuid4().hex}"
         writer: pq.ParquetWriter | None = None
         paths: list[str] = []
@@ -394,12 +406,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                         if writer is not None:
                             writer.close()
                         paths.append(f"{base}-{len(paths):05d}.parquet")
-                        _local(paths[-1]).parent.mkdir(parents=True, exist_ok=True)
+                        local_path(paths[-1]).parent.mkdir(parents=True, exist_ok=True)
                         writer, rows_in_file = (
-                            pq.ParquetWriter(_local(paths[-1]), target, compression="zstd"),
+                            pq.ParquetWriter(local_path(paths[-1]), target, compression="zstd"),
                             0,
                         )
-                    writer.write_table(_fitting(piece, target, name))
+                    writer.write_table(fitting(piece, target, name))
                     rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
             if writer is not None:
                 writer.close()
@@ -425,57 +437,5 @@ def table_name(name: str) -> str:
     return name
 
 
-def _plain(schema: pa.Schema) -> pa.Schema:
-    """Replace large strings, which pyiceberg gives back, by strings."""
-    return pa.schema([field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in schema])
-
-
-def _widens(given: pa.DataType, stored: pa.DataType) -> bool:
-    integer, real = pa.types.is_integer, pa.types.is_floating
-    return bool(
-        (integer(given) and (real(stored) or integer(stored)) and given.bit_width <= stored.bit_width)
-        or (real(given) and real(stored) and given.bit_width <= stored.bit_width)
-    )
-
-
-def _fitting(rows: pa.Table, target: pa.Schema, name: str) -> pa.Table:
-    try:
-        return shaped(rows, target)
-    except pa.ArrowInvalid as error:
-        raise TableError(f"these rows do not fit table {name}: {error}") from error
-
-
-def _equal(where: Mapping[str, Any] | None) -> Any:
-    from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
-
-    condition: BooleanExpression = AlwaysTrue()
-    for column, value in (where or {}).items():
-        condition = And(condition, EqualTo(column, value))  # type: ignore[call-arg, arg-type]
-    return condition
-
-
-def _token(table: "Table") -> str:
-    """Return the content token of a table's present version: the one it was written with, or its snapshot."""
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return "0"
-    properties = snapshot.summary.additional_properties if snapshot.summary else {}
-    return str(properties.get(TOKEN, snapshot.snapshot_id))
-
-
-def _landed(table: "Table", write: str) -> bool:
-    """Tell whether a commit is in the history: its answer may have been lost."""
-    return any(s.summary and s.summary.additional_properties.get(WRITE) == write for s in table.snapshots())
-
-
 def _paths(staged: Sequence[Staged]) -> list[str]:
     return [path for part in staged for path in part.paths]
-
-
-def _file_hash(url: str) -> str:
-    with _local(url).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _local(url: str) -> Path:
-    return Path(url.removeprefix("file://"))

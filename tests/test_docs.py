@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from mimic_assets.cli.main import main as mimic
 from mimic_core import datasets
+from mimic_core.configs import parse_spec, read_document
 from mimic_core.manifests import file_entry, seal
 from mimic_core.sources import columns_to_read, select_shard, shards
-from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, parse_spec, read_document
+from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -46,7 +46,8 @@ def build_dataset(config: Path, register_only: bool, as_json: bool) -> None:
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.datasets import pin_source
-    from mimic_core.specs import DatasetSpec, parse_spec, read_document
+    from mimic_core.configs import parse_spec, read_document
+    from mimic_core.specs import DatasetSpec
 
     spec = parse_spec(DatasetSpec, read_document(config), str(config))
     if not register_only:
@@ -70,8 +71,9 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.runs import dataset_manifest
+    from mimic_core.configs import parse_spec, read_document
     from mimic_core.networks import check_models, default_layers, load_layers
-    from mimic_core.specs import ExperimentSpec, parse_spec, read_document
+    from mimic_core.specs import ExperimentSpec
     from resources.tables import RESULTS
 
     spec = parse_spec(ExperimentSpec, read_document(config), str(config))
@@ -104,7 +106,8 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.inferences import pin_source, run_manifest
-    from mimic_core.specs import InferenceSpec, parse_spec, read_document
+    from mimic_core.configs import parse_spec, read_document
+    from mimic_core.specs import InferenceSpec
 
     spec = parse_spec(InferenceSpec, read_document(config), str(config))
     if not register_only:

@@ -17,8 +17,9 @@ import pytest
 from mimic_assets.definitions import defs
 from mimic_assets.jobs import BY_ASSET
 from mimic_assets.registration import add_partition, register
+from mimic_core.configs import parse_spec
 from mimic_core.networks import default_layers
-from mimic_core.specs import DatasetSpec, InferenceSpec, PartitionSpec, RunSpec, parse_spec
+from mimic_core.specs import DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
 from resources.environments import local_resources
 from resources.tables import Pin
 

@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mimic_core.configs import parse_spec
 from mimic_core.datasets import (
     check_shard,
     encode_shard,
@@ -13,7 +14,7 @@ from mimic_core.datasets import (
 from mimic_core.errors import SpecError, TableError
 from mimic_core.records import decode, layout
 from mimic_core.sources import Shard
-from mimic_core.specs import DatasetSpec, parse_spec
+from mimic_core.specs import DatasetSpec
 
 
 def dataset(**changes):

@@ -9,13 +9,14 @@ import pytest
 import scipy.optimize
 
 from mimic_core import logit, records, runs
+from mimic_core.configs import parse_spec
 from mimic_core.datasets import check_shard, encode_shard, schema_document, shard_path
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.logit import estimate
 from mimic_core.manifests import file_entry, seal
 from mimic_core.sources import SPLITS, select_shard, shards, sort_rows
-from mimic_core.specs import DatasetSpec, RunSpec, parse_spec
+from mimic_core.specs import DatasetSpec, RunSpec
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
 FEATURES = ["age", "cost", "size"]

@@ -5,12 +5,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mimic_core.configs import parse_spec
 from mimic_core.datasets import check_shard, encode_shard, schema_document, shard_path
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError
 from mimic_core.manifests import file_entry, seal
 from mimic_core.records import decode, encode, layout, read_dataset, read_rows, read_schema
 from mimic_core.sources import SPLITS, Rows, select_shard, shards
-from mimic_core.specs import DatasetSpec, parse_spec
+from mimic_core.specs import DatasetSpec
 
 EXTREMES = np.array([0, -1, 127, 128, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)])
 

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 from mimic_core import records
+from mimic_core.configs import parse_spec
 from mimic_core.datasets import check_shard, encode_shard, schema_document, shard_path
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import evaluate
@@ -13,7 +14,7 @@ from mimic_core.manifests import file_entry, seal
 from mimic_core.networks import default_layers, utility_function
 from mimic_core.runs import metrics, split_validation, train
 from mimic_core.sources import SPLITS, select_shard, shards, sort_rows
-from mimic_core.specs import DatasetSpec, RunSpec, parse_spec
+from mimic_core.specs import DatasetSpec, RunSpec
 
 FEATURES = ["size", "age"]
 LAYERS = default_layers(["D4"])

@@ -2,18 +2,9 @@ import json
 
 import pytest
 
+from mimic_core.configs import parse_spec, read_document
 from mimic_core.errors import SpecError
-from mimic_core.specs import (
-    DatasetSpec,
-    ExperimentSpec,
-    InferenceSpec,
-    ModelSpec,
-    RunSpec,
-    normalise,
-    parse_spec,
-    read_document,
-    spec_digest,
-)
+from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, RunSpec, normalise, spec_digest
 
 FIRST = "9b0556be032119fc566fc751c692a13ad7793d33309be140512f65fa1b75fe09"
 SECOND = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"

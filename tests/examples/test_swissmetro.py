@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimic_core import logit
+from mimic_core.configs import parse_spec, read_document
 from mimic_core.evaluation import evaluate
 from mimic_core.sources import sort_rows
-from mimic_core.specs import DatasetSpec, ExperimentSpec, parse_spec, read_document
+from mimic_core.specs import DatasetSpec, ExperimentSpec
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "swissmetro"

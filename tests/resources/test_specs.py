@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from mimic_core.configs import parse_spec
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError
-from mimic_core.specs import DatasetSpec, InferenceSpec, RunSpec, parse_spec
+from mimic_core.specs import DatasetSpec, InferenceSpec, RunSpec
 from resources.environments import local_resources
 from resources.specs import SpecStore
 
