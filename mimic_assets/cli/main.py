@@ -33,7 +33,10 @@ class _Commands(click.Group):
             if type(error).__module__ != "sqlalchemy.exc":
                 raise
             reason = getattr(error, "orig", None) or error
-            click.echo(f"mimic: a database below MIMIC_HOME or DAGSTER_HOME cannot be used: {reason}", err=True)
+            click.echo(
+                f"mimic: a database below MIMIC_HOME or DAGSTER_HOME cannot be used: {reason}; check free space and rights",
+                err=True,
+            )
             context.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("mimic: interrupted; what was published before is unchanged", err=True)
