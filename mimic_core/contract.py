@@ -186,7 +186,8 @@ def require_kept(outcome: Outcome, violations: Sequence[Violation], table: str) 
         raise DecisionTableError(
             f"table {table} breaks the decision-table contract; nothing was published\n  "
             + "\n  ".join(str(violation) for violation in broken)
-            + "\n  mend these rows in the table and build again"
+            + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map), "
+            "and build again"
         )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
 from mimic_core.manifests import unseal, verify
-from mimic_core.sources import Rows, decision_starts
+from mimic_core.sources import SPLITS, Rows, decision_starts
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -227,6 +227,8 @@ def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[
 
 
 def _files(schema: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    if split not in SPLITS:
+        raise SpecError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     return [file for file in schema["files"] if file["split"] == split]
 
 

@@ -41,6 +41,9 @@ def open_files(paths: Sequence[Path]) -> "ds.Dataset":
         if not found:
             raise TableError(f"{path}: no .parquet or .csv file in this folder")
         files += map(str, found)
+    empty = [file for file in files if not Path(file).stat().st_size]
+    if empty:
+        raise TableError(f"{', '.join(empty[:5])}: the file is empty; expected a decision table")
     kinds = {SUFFIXES.get(Path(file).suffix) for file in files}
     if len(kinds) > 1 or None in kinds:
         raise TableError(f"expected .parquet files or .csv files, all of one kind, found {', '.join(files[:5])}")

@@ -1,5 +1,6 @@
 """What tests of several folders share: a home of their own, and the smallest decision table that is worth training on."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
-# observable source asset, a nested resource, the run id of an asset), Keras converts variables in NumPy 1's way.
+# observable source asset and a nested resource), Keras converts variables in NumPy 1's way.
 # The last two are the features that mimic_assets.partitions uses knowingly; pytest undoes its filters after each test.
 LIBRARIES_WARN = (
     "Property `OpDefinition.version` is deprecated:DeprecationWarning",
@@ -23,6 +24,17 @@ LIBRARIES_WARN = (
 def pytest_configure(config: pytest.Config) -> None:
     for warning in LIBRARIES_WARN:
         config.addinivalue_line("filterwarnings", f"ignore:{warning}")
+
+
+@pytest.fixture(autouse=True)
+def no_kept_jobs() -> None:
+    """Forget the jobs, and with them the homes, that Dagster keeps for the life of a process; tests have homes of their own."""
+    if "dagster" in sys.modules:
+        import dagster as dg
+
+        job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", ("model_run",))
+        for kept in (type(job).get_definition, type(job).get_repository_definition):
+            kept.cache_clear()
 
 
 @pytest.fixture

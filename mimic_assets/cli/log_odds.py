@@ -107,6 +107,7 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.inferences import pin_source, run_manifest
     from mimic_core.configs import parse_spec, read_document
+    from mimic_core.networks import import_keras
     from mimic_core.specs import InferenceSpec
 
     spec = parse_spec(InferenceSpec, read_document(config), str(config))
@@ -114,6 +115,7 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
         resources = local_resources()
         run_manifest(spec, resources["artefacts"])
         pin_source(spec, resources["tables"])
+        import_keras()  # seconds in which no progress could be shown
     _finish(_build([(spec, "")], register_only), as_json)
 
 

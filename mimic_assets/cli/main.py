@@ -46,7 +46,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 a run failed, 2 the input is wrong, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a run failed (also over rows that break a rule), 2 the input is wrong, 130 interrupted.",
 )
 @click.version_option(package_name="mimic")
 def main() -> None:

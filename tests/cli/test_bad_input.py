@@ -128,7 +128,7 @@ def test_rows_that_break_the_contract_fail_the_run_with_counts_and_ids(unchanged
         in text
     )
     assert message in text
-    assert "mend these rows in the table and build again" in text
+    assert "mend these rows in the table, or what the config says of them" in text
 
 
 def test_at_most_five_examples_are_named(mimic, decision_table):

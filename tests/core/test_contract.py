@@ -217,7 +217,7 @@ def test_a_broken_table_is_refused_with_every_rule_and_what_to_do():
         "table haven.t breaks the decision-table contract; nothing was published\n"
         "  individuals in both train and test: 1 (individual 3)\n"
         "  decisions with no selected row: 2 (individual 1 decision 2, individual 1 decision 2)\n"
-        "  mend these rows in the table and build again"
+        "  mend these rows in the table, or what the config says of them (max_choices, missing_values_map), and build again"
     )
 
 

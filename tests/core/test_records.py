@@ -273,3 +273,10 @@ def test_an_empty_shard_reads_as_no_decisions(tmp_path):
     assert (len(empty), empty.decisions, empty.x.shape) == (0, 0, (0, 2))
     assert list(read_dataset(tmp_path, "train")) == []
     assert plain(read_rows(tmp_path, "test")) == plain(rows)
+
+
+@pytest.mark.parametrize("read", [read_rows, read_dataset])
+def test_a_split_that_no_dataset_has_is_refused(tmp_path, read):
+    write(tmp_path, decisions(), ("size", "age"))
+    with pytest.raises(SpecError, match="split: expected one of train, test, found 'valid'"):
+        read(tmp_path, "valid")
