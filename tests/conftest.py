@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def no_kept_jobs() -> None:
-    """Forget the jobs, and with them the homes, that Dagster keeps for the life of a process; tests have homes of their own."""
+    """Forget the jobs, and with them the homes, that Dagster keeps for the life of a process."""
     if "dagster" in sys.modules:
         import dagster as dg
 
