@@ -9,9 +9,12 @@ import pyarrow as pa
 
 from mimic_core.manifests import fingerprint
 from mimic_core.sources import Shard
+from mimic_core.specs import InferenceSpec, RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import P, StoredSpec
 from resources.tables import Pin
+
+RUN_COLUMNS = ("experiment_name", "run_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,11 @@ class ShardTask(Generic[P]):
     pin: Pin
     shard: Shard
     run: dict[str, Any]
+
+
+def rows_of_run(spec: RunSpec | InferenceSpec) -> dict[str, str]:
+    """Return the values of the key columns that all rows of a run have in a table that many runs share."""
+    return {name: getattr(spec, name) for name in RUN_COLUMNS}
 
 
 def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build[P]:

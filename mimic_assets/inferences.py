@@ -7,7 +7,17 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from mimic_assets.builds import Build, ShardTask, begin, data_version_tag, manifest, metadata, table_input
+from mimic_assets.builds import (
+    RUN_COLUMNS,
+    Build,
+    ShardTask,
+    begin,
+    data_version_tag,
+    manifest,
+    metadata,
+    rows_of_run,
+    table_input,
+)
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
@@ -25,7 +35,6 @@ CONTRACT = dg.AssetCheckSpec(
     description="No null or repeated keys, finite features, no decision in both splits.",
     partitions_def=inference_tables,
 )
-TABLE_KEY = ("experiment_name", "run_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +83,7 @@ def plan_inference(
     stored = specs.get(InferenceSpec, context.partition_key)
     run = run_manifest(stored.spec, artefacts)
     pin = pin_source(stored.spec, tables)
-    tables.ensure(stored.spec.destination, inferences.SCHEMA, kind=INFERENCE, partition_by=TABLE_KEY)
+    tables.ensure(stored.spec.destination, inferences.SCHEMA, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}; run {run['version']}")
     tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run) for shard in shards(stored.spec.partitions)]
@@ -200,7 +209,7 @@ def _publish(
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         staged = [part.staged for part in scored if part.staged]
-        key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
+        key = rows_of_run(spec)
         document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
         publication.publish(document)
     return document

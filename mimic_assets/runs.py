@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 
-from mimic_assets.builds import Build, begin, data_version_tag, manifest, metadata
+from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, rows_of_run
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import lineage, model_runs
 from mimic_core import datasets, records
@@ -32,7 +32,6 @@ RESULTS_SCHEMA = pa.schema(
         ("exported", pa.bool_()),
     ]
 )
-RESULTS_KEY = ("experiment_name", "run_id")
 
 
 @dg.asset(partitions_def=model_runs, deps=[lineage("tfrecord_dataset")], group_name="models", kinds={"keras"})
@@ -46,7 +45,7 @@ def model_run(
     stored = specs.get(RunSpec, context.partition_key)
     spec = stored.spec
     dataset = dataset_manifest(spec, artefacts)
-    tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RESULTS_KEY)
+    tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run.run_id)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
     train, test = (records.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
@@ -126,7 +125,7 @@ def _publish(
             files=files,
         )
         seal(document)  # whatever cannot be published must fail before the table changes
-        key = {"experiment_name": spec.experiment_name, "run_id": spec.run_id}
+        key = rows_of_run(spec)
         rows = pa.Table.from_pylist([key | epoch for epoch in history], schema=RESULTS_SCHEMA)
         tables.replace(spec.results, [tables.stage(spec.results, [rows])], key)
         publication.publish(document)

@@ -87,7 +87,7 @@ def choice_probabilities(utility: Float64, starts: Int64) -> tuple[Float64, Floa
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedShard:
-    """Rows to score, what the contract found in them, and whether a choice was selected."""
+    """Rows to score, and what the contract found in them."""
 
     rows: Rows
     outcome: contract.Outcome

@@ -88,8 +88,8 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
         if not register_only:
             dataset_manifest(spec.runs[0], resources["artefacts"])
             resources["tables"].require_kind(spec.results, RESULTS)
-        known = [load_layers(source, str(layers or "layers"))[0] for source in sources]
-        check_models(spec.models, known, len(spec.features), str(config))
+        known = {source: load_layers(source, str(layers or "layers"))[0] for source in dict.fromkeys(sources)}
+        check_models(spec.models, [known[source] for source in sources], len(spec.features), str(config))
         outcomes = _build(list(zip(spec.runs, sources, strict=True)), register_only)
     _finish(outcomes, as_json)
 

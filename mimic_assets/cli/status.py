@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.output import print_table
+
 if TYPE_CHECKING:
     import dagster as dg
 
@@ -122,7 +124,6 @@ def _row(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("asset", "partition", "status", "version", "counts", "since")
@@ -138,8 +139,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             counts,
             row["since"] or "",
         )
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=400).print(table)
+    print_table(table)
     for row in rows:
         if row["error"]:
             click.echo(f"{row['asset']} {row['key']}: {row['error']}")

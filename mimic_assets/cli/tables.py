@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.output import print_table
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -64,7 +66,7 @@ def list_tables() -> None:
     shown.add_column("rows", justify="right")
     for pin in map(store.pin, names):
         shown.add_row(pin.name, pin.kind, pin.token, f"{pin.rows:,}")
-    _print(shown)
+    print_table(shown)
 
 
 @tables.command()
@@ -89,7 +91,7 @@ def show(name: str) -> None:
     shown = Table("column", "type", "first values")
     for field in schema:
         shown.add_row(field.name, str(field.type), ", ".join(map(str, examples[field.name])))
-    _print(shown)
+    print_table(shown)
 
 
 @tables.command()
@@ -188,11 +190,3 @@ def _counting() -> Any:
             yield lambda rows: spinner.update(f"reading: {rows:,} rows")
 
     return counting()
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    console = Console()
-    # a pipe or file gets whole lines, never cut to the width of a terminal
-    console.print(table) if console.is_terminal else Console(width=400).print(table)
