@@ -27,7 +27,8 @@ from mimic_core.sources import KEYS, SPLITS, Int64, Shard, check_schema, columns
 from mimic_core.specs import InferenceSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
-from resources.tables import INFERENCE, SOURCE, Pin, Staged, TableStore
+from resources.staging import Staged
+from resources.tables import INFERENCE, SOURCE, Pin, TableStore
 
 CONTRACT = dg.AssetCheckSpec(
     "decision_table_contract",

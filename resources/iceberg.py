@@ -1,4 +1,4 @@
-"""Iceberg: small translations between pyiceberg's words and ours; nothing here commits."""
+"""Iceberg: translations between pyiceberg's words and ours; nothing here commits."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mimic_core.errors import TableError
-from resources.imports import shaped
 
 if TYPE_CHECKING:
-    from pyiceberg.table import Table
+    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table.snapshots import Snapshot
 
 TOKEN, WRITE = "mimic.content-token", "mimic.write"  # of a snapshot: what it holds, and which commit made it
 
@@ -40,30 +40,57 @@ def equal(where: Mapping[str, Any] | None) -> Any:
     return condition
 
 
-def fitting(rows: pa.Table, target: pa.Schema, name: str) -> pa.Table:
-    """Order and widen rows to a table's columns.
-
-    Raises:
-        TableError: a value does not fit its column.
-    """
-    try:
-        return shaped(rows, target)
-    except pa.ArrowInvalid as error:
-        raise TableError(f"these rows do not fit table {name}: {error}") from error
-
-
-def content_token(table: "Table") -> str:
-    """Return the content token of a table's present version: the one it was written with, or its snapshot."""
-    snapshot = table.current_snapshot()
+def content_token(snapshot: "Snapshot | None") -> str:
+    """Return the content token of a version of a table: the one it was written with, or its id."""
     if snapshot is None:
         return "0"
     properties = snapshot.summary.additional_properties if snapshot.summary else {}
     return str(properties.get(TOKEN, snapshot.snapshot_id))
 
 
-def landed(table: "Table", write: str) -> bool:
-    """Tell whether a commit is in the history: its answer may have been lost."""
-    return any(s.summary and s.summary.additional_properties.get(WRITE) == write for s in table.snapshots())
+def landed(table: "Table", write: str) -> int | None:
+    """Return the version that a commit made, or None; the answer to a commit may have been lost."""
+    found = [s.snapshot_id for s in table.snapshots() if s.summary and s.summary.additional_properties.get(WRITE) == write]
+    return found[-1] if found else None
+
+
+def transaction_for(table: "Table", columns: pa.Schema | None, *, append: bool) -> "Transaction":
+    """Begin a transaction in which a table has the columns that new rows need.
+
+    Args:
+        columns: of the new rows; None leaves the table's columns as they are.
+        append: whether its present rows stay, and with them their columns.
+
+    Raises:
+        TableError: appended numbers do not fit the table's.
+    """
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    transaction = table.transaction()
+    if columns is None:
+        return transaction
+    have = plain_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
+    retyped = [field.name for field in columns if field.name in have.names and have.field(field.name).type != field.type]
+    if append:
+        problems = [
+            f"column {column!r} is {columns.field(column).type}, the table has {have.field(column).type}"
+            for column in retyped
+            if not widens(columns.field(column).type, have.field(column).type)
+        ]
+        if problems:
+            name = ".".join(table.name())
+            raise TableError(f"these rows do not fit table {name}:\n  " + "\n  ".join(problems))
+        retyped = []
+    dropped = retyped + [column for column in have.names if column not in columns.names and not append]
+    if dropped:
+        with transaction.update_schema(allow_incompatible_changes=True) as update:
+            for column in dropped:
+                update.delete_column(column)
+    added = [field for field in columns if field.name not in have.names or field.name in retyped]
+    if added:
+        with transaction.update_schema() as update:
+            update.union_by_name(pa.schema(added))
+    return transaction
 
 
 def file_hash(url: str) -> str:

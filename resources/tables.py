@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
@@ -30,21 +29,21 @@ from resources.iceberg import (
     content_token,
     equal,
     file_hash,
-    fitting,
     landed,
     local_path,
     plain_schema,
-    widens,
+    transaction_for,
 )
 from resources.imports import open_files, standard_parts, storable_schema
+from resources.staging import Staged, column_ids, discard, write_files
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
 SOURCE, RESULTS, INFERENCE = "source", "results", "inference"
 KIND = "mimic.kind"
-ROWS_PER_FILE = 500_000  # bounds the memory of a reader, which holds one file at a time
 MOST_ATTEMPTS = 30
 PROPERTIES = {
     "commit.retry.num-retries": "20",
@@ -63,14 +62,6 @@ class Pin:
     schema_id: int
     token: str
     kind: str
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Staged:
-    """Files that one worker wrote; invisible until a commit names them."""
-
-    paths: tuple[str, ...]
     rows: int
 
 
@@ -104,22 +95,28 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Tell whether there is a table of this name."""
         return bool(self._catalog.table_exists(table_name(name)))
 
-    def pin(self, name: str) -> Pin:
-        """Pin the present version of a table; later commits do not show in it.
+    def pin(self, name: str, version: int | None = None) -> Pin:
+        """Pin a version of a table, its present one unless told; later commits do not show in it.
+
+        Args:
+            version: a snapshot of the table.
 
         Raises:
-            NotFoundError: there is no such table.
+            NotFoundError: there is no such table or version.
         """
         table = self._load(name)
-        snapshot = table.current_snapshot()
+        snapshot = table.current_snapshot() if version is None else self._snapshot(table, version, name)
         if snapshot is None and table.properties.get(KIND, SOURCE) == SOURCE:
             raise NotFoundError(f"table {name} has no rows yet: its first import did not end; import it again")
         properties = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+        # columns may be newer than the newest rows
+        current = table.metadata.current_schema_id
+        schema_id = snapshot.schema_id if version is not None and snapshot and snapshot.schema_id is not None else current
         return Pin(
             name=name,
             snapshot=snapshot.snapshot_id if snapshot else 0,
-            schema_id=table.metadata.current_schema_id,
-            token=content_token(table),
+            schema_id=schema_id,
+            token=content_token(snapshot),
             kind=table.properties.get(KIND, SOURCE),
             rows=int(properties.get("total-records", 0)),
         )
@@ -199,41 +196,43 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.exists(name) and (found := self._load(name).properties.get(KIND, SOURCE)) != kind:
             raise TableError(f"table {name} holds {found} rows, expected {kind} rows; give another name")
 
-    def stage(self, name: str, data: Iterable[pa.Table], label: str = "rows") -> Staged:
+    def stage(self, name: str, data: Iterable[pa.Table], label: str = "rows", columns: pa.Schema | None = None) -> Staged:
         """Write Parquet files under a table's location, touching no catalog.
 
         Args:
             label: begins the files' names; a table is read in the order of its files' names.
+            columns: those that the table will have when these files replace its rows; None keeps the present ones.
 
         Raises:
             StorageError: they could not be written; nothing is left behind.
         """
-        table = self._load(name)
-        return self._stage(f"{table.location()}/data/{label}", name, table.schema(), data)
+        return self._stage(name, data, label, columns, append=False)
 
     def discard(self, staged: Staged) -> None:
         """Remove files that no commit will name."""
-        for path in staged.paths:
-            local_path(path).unlink(missing_ok=True)
+        discard(staged)
 
-    def replace(self, name: str, staged: Sequence[Staged], where: Mapping[str, Any] | None) -> Pin:
+    def replace(
+        self,
+        name: str,
+        staged: Sequence[Staged],
+        where: Mapping[str, Any] | None,
+        *,
+        columns: pa.Schema | None = None,
+        token: str | None = None,
+    ) -> Pin:
         """Replace the rows of a key by staged ones in one commit; None replaces all rows.
 
         A reader sees the old rows or the new ones. The call can be repeated: files that a commit has named land once.
 
+        Args:
+            columns: the table's new columns, as given to `stage`; None keeps the present ones.
+            token: the content token of the new version; None makes one that no other commit has.
+
         Raises:
-            ConflictError: others kept committing first.
+            ConflictError: others kept committing first, or changed the columns.
         """
-
-        def commit(table: "Table", note: dict[str, str]) -> None:
-            with table.transaction() as transaction:
-                # always, also on an empty table: it makes a concurrent commit of the same key a conflict
-                transaction.delete(equal(where), snapshot_properties=note)
-                if paths:
-                    transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
-
-        paths = _paths(staged)
-        return self._commit(name, paths, commit)
+        return self._commit(name, staged, where, columns, lambda _: token)
 
     # ---- people's files
 
@@ -260,32 +259,20 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not self.exists(name):
             self.ensure(name, schema, kind=SOURCE)
 
-        def commit(table: "Table", note: dict[str, str]) -> None:
+        def token(table: "Table") -> str:
             # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
-            before = [content_token(table)] if append else []
-            note = note | {TOKEN: fingerprint([*before, *content])[:24]}
-            transaction = self._import_transaction(table, schema, name, append=append)
-            if transaction.table_metadata.schema().as_struct() != target.as_struct():
-                raise ConflictError(f"table {name}: its columns were changed during this import; run it again")
-            if not append:
-                transaction.delete(equal(None), snapshot_properties=note)
-            if staged.paths:
-                transaction.add_files(list(staged.paths), snapshot_properties=note, check_duplicate_files=False)
-            transaction.commit_transaction()
+            return fingerprint([*([content_token(table.current_snapshot())] if append else []), *content])[:24]
 
-        table = self._load(name)
-        target = self._import_transaction(table, schema, name, append=append).table_metadata.schema()
-        staged = self._stage(f"{table.location()}/data/import", name, target, standard_parts(source, schema, paths, on_rows))
+        staged = self._stage(name, standard_parts(source, schema, paths, on_rows), "import", schema, append=append)
         if not staged.rows:
             self.discard(staged)
             raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
         content = [file_hash(path) for path in staged.paths]
         try:
-            self._commit(name, list(staged.paths), commit)
+            return self._commit(name, [staged], None, schema, token, append=append)
         except (ConflictError, TableError):
             self.discard(staged)  # after anything else it may have landed
             raise
-        return self.pin(name)
 
     # ---- pyiceberg
 
@@ -325,26 +312,54 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _at(self, pin: Pin) -> "Table":
         """Load a table as it was at a pin: its rows and its columns."""
         table = self._load(pin.name)
-        if table.snapshot_by_id(pin.snapshot) is None:
-            raise NotFoundError(f"table {pin.name}: version {pin.snapshot} is gone; start the build again")
+        self._snapshot(table, pin.snapshot, pin.name)
         table.metadata = table.metadata.model_copy(
             update={"current_snapshot_id": pin.snapshot, "current_schema_id": pin.schema_id, "refs": {}}
         )
         return table
 
-    def _commit(self, name: str, paths: Sequence[str], commit: Callable[["Table", dict[str, str]], None]) -> Pin:
+    def _snapshot(self, table: "Table", version: int, name: str) -> "Snapshot":
+        snapshot = table.snapshot_by_id(version)
+        if snapshot is None:
+            raise NotFoundError(f"table {name}: version {version} is gone; start the build again")
+        return snapshot
+
+    def _stage(self, name: str, data: Iterable[pa.Table], label: str, columns: pa.Schema | None, *, append: bool) -> Staged:
+        table = self._load(name)
+        schema = transaction_for(table, columns, append=append).table_metadata.schema()
+        return write_files(f"{table.location()}/data/{label}", schema, data, name)
+
+    def _commit(
+        self,
+        name: str,
+        staged: Sequence[Staged],
+        where: Mapping[str, Any] | None,
+        columns: pa.Schema | None,
+        token: Callable[["Table"], str | None],
+        *,
+        append: bool = False,
+    ) -> Pin:
         from pyiceberg.exceptions import CommitFailedException, ValidationException
 
+        paths = [path for part in staged for path in part.paths]
         write = hashlib.sha256("\n".join(sorted(paths) or [uuid.uuid4().hex]).encode()).hexdigest()[:24]
-        note = {WRITE: write, TOKEN: write}
         for attempt in range(MOST_ATTEMPTS):
             try:
                 with self._queue(name), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Delete operation did not match any records")
                     table = self._load(name)
                     if not landed(table, write):
-                        commit(table, note)
-                return self.pin(name)
+                        transaction = transaction_for(table, columns, append=append)
+                        if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
+                            raise ConflictError(f"table {name}: its columns were changed meanwhile; run this again")
+                        note = {WRITE: write, TOKEN: token(table) or write}
+                        if not append:
+                            # always, also on an empty table: it makes a concurrent commit of the same key a conflict
+                            transaction.delete(equal(where), snapshot_properties=note)
+                        if paths:
+                            transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
+                        table = transaction.commit_transaction()
+                return self.pin(name, landed(table, write))
             except (CommitFailedException, ValidationException) as error:
                 # somebody else committed first; the staged files stay, only metadata is written anew
                 last = error
@@ -363,68 +378,6 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _import_transaction(self, table: "Table", schema: pa.Schema, name: str, *, append: bool) -> Any:
-        """Begin a transaction whose table has the columns that an import needs."""
-        from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-        have = plain_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
-        retyped = [field.name for field in schema if field.name in have.names and have.field(field.name).type != field.type]
-        transaction = table.transaction()
-        if append:
-            problems = [
-                f"column {column!r} is {schema.field(column).type}, the table has {have.field(column).type}"
-                for column in retyped
-                if not widens(schema.field(column).type, have.field(column).type)
-            ]
-            if problems:
-                raise TableError(f"these rows do not fit table {name}:\n  " + "\n  ".join(problems))
-            retyped = []
-        dropped = retyped + [column for column in have.names if column not in schema.names and not append]
-        if dropped:
-            with transaction.update_schema(allow_incompatible_changes=True) as update:
-                for column in dropped:
-                    update.delete_column(column)
-        added = [field for field in schema if field.name not in have.names or field.name in retyped]
-        if added:
-            with transaction.update_schema() as update:
-                update.union_by_name(pa.schema(added))
-        return transaction
-
-    def _stage(self, location: str, name: str, schema: Any, data: Iterable[pa.Table]) -> Staged:
-        from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-        target = plain_schema(schema_to_pyarrow(schema, include_field_ids=True))
-        base = f"{location}-{uuid.uuid4().hex}"
-        writer: pq.ParquetWriter | None = None
-        paths: list[str] = []
-        rows = rows_in_file = 0
-        try:
-            for part in data:
-                for start in range(0, part.num_rows, ROWS_PER_FILE):
-                    piece = part.slice(start, ROWS_PER_FILE)
-                    if writer is None or rows_in_file + piece.num_rows > ROWS_PER_FILE:
-                        if writer is not None:
-                            writer.close()
-                        paths.append(f"{base}-{len(paths):05d}.parquet")
-                        local_path(paths[-1]).parent.mkdir(parents=True, exist_ok=True)
-                        writer, rows_in_file = (
-                            pq.ParquetWriter(local_path(paths[-1]), target, compression="zstd"),
-                            0,
-                        )
-                    writer.write_table(fitting(piece, target, name))
-                    rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
-            if writer is not None:
-                writer.close()
-        except BaseException as error:
-            self.discard(Staged(paths=tuple(paths), rows=rows))
-            if isinstance(error, OSError):
-                raise StorageError(
-                    f"table {name}: rows could not be written: {error.strerror or error}; the table is unchanged. "
-                    "Check free space and rights, then run this again"
-                ) from error
-            raise
-        return Staged(paths=tuple(paths), rows=rows)
-
 
 def table_name(name: str) -> str:
     """Return a name if it has the form `database.table`.
@@ -435,7 +388,3 @@ def table_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}\.[A-Za-z_][A-Za-z0-9_]{0,127}", name):
         raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
     return name
-
-
-def _paths(staged: Sequence[Staged]) -> list[str]:
-    return [path for part in staged for path in part.paths]

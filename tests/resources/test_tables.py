@@ -404,8 +404,8 @@ def test_an_import_that_is_interrupted_after_its_commit_keeps_its_rows(tables, t
     path = parquet(tmp_path / "a.parquet", pa.table({"_individual": [1, 2]}))
     whole = type(tables)._commit
 
-    def interrupted(self, *arguments):
-        whole(self, *arguments)
+    def interrupted(self, *arguments, **options):
+        whole(self, *arguments, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(tables), "_commit", interrupted)

@@ -1,0 +1,96 @@
+"""Staging: rows written as Parquet files under a table's location, invisible until a commit names them."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimic_core.errors import StorageError, TableError
+from resources.iceberg import local_path, plain_schema
+from resources.imports import shaped
+
+if TYPE_CHECKING:
+    from pyiceberg.schema import Schema
+
+ROWS_PER_FILE = 500_000  # bounds the memory of a reader, which holds one file at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Files that one worker wrote; invisible until a commit names them.
+
+    Attributes:
+        columns: the table's columns, with their ids, for which the files were written.
+    """
+
+    paths: tuple[str, ...]
+    rows: int
+    columns: str
+
+
+def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name: str) -> Staged:
+    """Write rows to new files of a bounded size.
+
+    Args:
+        location: URL of a folder and the beginning of the files' names.
+        schema: the Iceberg schema of the table that the files are for.
+        name: of the table, for messages.
+
+    Raises:
+        TableError: rows do not fit the schema.
+        StorageError: the files could not be written; nothing is left behind.
+    """
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    target = plain_schema(schema_to_pyarrow(schema, include_field_ids=True))
+    base = f"{location}-{uuid.uuid4().hex}"
+    writer: pq.ParquetWriter | None = None
+    paths: list[Path] = []
+    rows = rows_in_file = 0
+    try:
+        for part in data:
+            for start in range(0, part.num_rows, ROWS_PER_FILE):
+                piece = part.slice(start, ROWS_PER_FILE)
+                if writer is None or rows_in_file + piece.num_rows > ROWS_PER_FILE:
+                    if writer is not None:
+                        writer.close()
+                    paths.append(local_path(f"{base}-{len(paths):05d}.parquet"))
+                    paths[-1].parent.mkdir(parents=True, exist_ok=True)
+                    writer, rows_in_file = pq.ParquetWriter(paths[-1], target, compression="zstd"), 0
+                writer.write_table(_fitting(piece, target, name))
+                rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
+        if writer is not None:
+            writer.close()
+    except BaseException as error:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"table {name}: rows could not be written: {error.strerror or error}; the table is unchanged. "
+                "Check free space and rights, then run this again"
+            ) from error
+        raise
+    return Staged(paths=tuple(f"file://{path}" for path in paths), rows=rows, columns=column_ids(schema))
+
+
+def discard(staged: Staged) -> None:
+    """Remove files that no commit will name."""
+    for path in staged.paths:
+        local_path(path).unlink(missing_ok=True)
+
+
+def column_ids(schema: "Schema") -> str:
+    """Return the columns of a table with their ids and types, as one comparable text."""
+    return str(schema.as_struct())
+
+
+def _fitting(rows: pa.Table, target: pa.Schema, name: str) -> pa.Table:
+    """Order and widen rows to a table's columns."""
+    try:
+        return shaped(rows, target)
+    except pa.ArrowInvalid as error:
+        raise TableError(f"these rows do not fit table {name}: {error}") from error
