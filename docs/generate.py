@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
 from mimic_core.configs import PATTERN_HELP
-from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples" / "first_table"
@@ -54,6 +54,10 @@ The help of every command. Results are printed on standard output, progress and 
 
 # What the classes do not say: which asset a spec's partitions belong to, the form of their keys, and the example.
 SECTIONS: dict[type[BaseModel], tuple[str, str | None]] = {
+    ContrastSpec: (
+        "Partition of `contrast_set`; its key is `<database>.<destination_table>`.",
+        "contrast.json",
+    ),
     DatasetSpec: ("Partition of `tfrecord_dataset`; its key is `<space>/<dataset>`.", "dataset.json"),
     ExperimentSpec: (
         "Each model becomes a partition of `model_run`; its key is `<space>/<experiment_name>/<run_id>`. The `run_id` is "

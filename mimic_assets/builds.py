@@ -1,20 +1,24 @@
 """What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 
+from mimic_assets.partitions import BY_ASSET
 from mimic_core.manifests import fingerprint
-from mimic_core.sources import Shard
+from mimic_core.sources import Int64, Shard
 from mimic_core.specs import InferenceSpec, RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import P, StoredSpec
 from resources.tables import Pin
 
 RUN_COLUMNS = ("experiment_name", "run_id")
+CONTRACT = "decision_table_contract"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class ShardTask(Generic[P]):
     """One shard of a build over a pinned table.
 
     Attributes:
-        run: what an inference needs of its run's manifest; empty for a dataset.
+        run: what an inference needs of its run's manifest; empty for the other stages.
     """
 
     build: Build[P]
@@ -101,6 +105,36 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str], r
         "spec": dg.MetadataValue.json(document["spec"]),
         "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
     }
+
+
+def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:
+    """Declare the check by which an asset shows what the contract found."""
+    return dg.AssetCheckSpec(CONTRACT, asset=asset, description=description, partitions_def=BY_ASSET[asset])
+
+
+def contract_result(asset: str, report: dict[str, Any]) -> dg.AssetCheckResult:
+    """Return what that check shows of one build."""
+    return dg.AssetCheckResult(
+        passed=not report["violations"],
+        asset_key=asset,
+        check_name=CONTRACT,
+        metadata={"outcome": dg.MetadataValue.json(report)},
+    )
+
+
+class PartOfSplit(Protocol):
+    """What a step made of its shard."""
+
+    @property
+    def shard(self) -> Shard: ...
+
+    @property
+    def individuals(self) -> Int64: ...
+
+
+def individuals_of(parts: Sequence[PartOfSplit], split: str) -> Int64:
+    """Return (individuals,) the ids that the shards of a split hold."""
+    return np.concatenate([part.individuals for part in parts if part.shard.split == split])
 
 
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:

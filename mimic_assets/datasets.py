@@ -5,9 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import numpy as np
 
-from mimic_assets.builds import Build, ShardTask, begin, data_version_tag, manifest, metadata, table_input
+from mimic_assets.builds import (
+    Build,
+    ShardTask,
+    begin,
+    contract_check,
+    contract_result,
+    data_version_tag,
+    individuals_of,
+    manifest,
+    metadata,
+    table_input,
+)
+from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
@@ -16,13 +27,11 @@ from mimic_core.sources import SPLITS, Int64, Shard, check_schema, columns_to_re
 from mimic_core.specs import DatasetSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
-from resources.tables import SOURCE, Pin, TableStore
+from resources.tables import CONTRAST, SOURCE, Pin, TableStore
 
-CONTRACT = dg.AssetCheckSpec(
-    "decision_table_contract",
-    asset="tfrecord_dataset",
-    description="One selected choice per decision, no null or repeated keys, finite features, no individual in both splits.",
-    partitions_def=tfrecord_datasets,
+CHECK = contract_check(
+    "tfrecord_dataset",
+    "One selected choice per decision, no null or repeated keys, finite features, no individual in both splits.",
 )
 
 
@@ -36,22 +45,22 @@ class BuiltShard:
     file: dict[str, Any] | None
 
 
-def pin_source(spec: DatasetSpec, tables: TableStore) -> Pin:
-    """Pin a dataset's source table and check that its columns fit the spec."""
-    tables.require_kind(spec.source, SOURCE)
-    pin = tables.pin(spec.source)
+def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) -> Pin:
+    """Pin a dataset's source, a table or a contrast set, and check that its columns fit the spec."""
+    tables.require_kind(spec.source, SOURCE, CONTRAST)
+    pin = tables.pin(spec.source) if tables.kind(spec.source) != CONTRAST else pin_published(spec.source, tables, artefacts)
     check_schema(tables.schema_of(pin), spec.features, table=spec.source)
     return pin
 
 
-@dg.op(ins={"source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
+@dg.op(ins={"source_table": dg.In(dg.Nothing), "contrast_set": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
 @fails_clearly
 def plan_dataset(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
 ) -> list[dg.DynamicOutput[ShardTask[DatasetSpec]]]:
-    """Pin the source table and list the shards."""
+    """Pin the source and list the shards."""
     stored = specs.get(DatasetSpec, context.partition_key)
-    pin = pin_source(stored.spec, tables)
+    pin = pin_source(stored.spec, tables, artefacts)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
     tasks = [ShardTask(build=build, pin=pin, shard=shard, run={}) for shard in shards(stored.spec.partitions)]
@@ -91,16 +100,11 @@ def publish_dataset(
     """Add up what the shards found, and publish them if the table keeps the contract."""
     build, pin = tasks[0].build, tasks[0].pin
     built = sorted(built, key=lambda part: (SPLITS.index(part.shard.split), part.shard.index))
-    individuals = {split: _individuals(built, split) for split in SPLITS}
+    individuals = {split: individuals_of(built, split) for split in SPLITS}
     outcome = contract.add_up(part.outcome for part in built)
     leaks = contract.check_disjoint_individuals(individuals["train"], individuals["test"])
     report = contract.document(outcome, leaks)
-    yield dg.AssetCheckResult(
-        passed=not report["violations"],
-        asset_key="tfrecord_dataset",
-        check_name=CONTRACT.name,
-        metadata={"outcome": dg.MetadataValue.json(report)},
-    )
+    yield contract_result("tfrecord_dataset", report)
     counts = _counts(built, individuals, outcome)
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
@@ -117,12 +121,12 @@ def publish_dataset(
     partitions_def=tfrecord_datasets,
     group_name="datasets",
     kinds={"tensorflow"},
-    ins={"source_table": lineage_input()},
-    check_specs=[CONTRACT],
+    ins={"source_table": lineage_input(), "contrast_set": lineage_input()},
+    check_specs=[CHECK],
 )
-def tfrecord_dataset(source_table: Any) -> Any:
+def tfrecord_dataset(source_table: Any, contrast_set: Any) -> Any:
     """Decisions of a table as sharded TFRecord files, one tf.train.Example each. Partition: space/dataset."""
-    tasks = plan_dataset(source_table=source_table)
+    tasks = plan_dataset(source_table=source_table, contrast_set=contrast_set)
     result, kept = publish_dataset(tasks.collect(), tasks.map(build_dataset_shard).collect())
     return {"result": result, "tfrecord_dataset_decision_table_contract": kept}
 
@@ -147,7 +151,7 @@ def _publish(
             build,
             context.run_id,
             datasets.CODE_VERSION,
-            {"source_table": source},
+            {"contrast_set" if pin.kind == CONTRAST else "source_table": source},
             counts=counts,
             contract=report,
             schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
@@ -155,10 +159,6 @@ def _publish(
         )
         publication.publish(document)
     return document
-
-
-def _individuals(built: list[BuiltShard], split: str) -> Int64:
-    return np.concatenate([part.individuals for part in built if part.shard.split == split])
 
 
 def _counts(built: list[BuiltShard], individuals: dict[str, Int64], outcome: contract.Outcome) -> dict[str, int]:

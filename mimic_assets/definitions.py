@@ -3,6 +3,7 @@
 import dagster as dg
 
 from mimic_assets import jobs
+from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.runs import model_run
@@ -14,7 +15,7 @@ from resources.environments import local_resources, mimic_home
 def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
-        assets=[source_table, tfrecord_dataset, model_run, inference_table],
+        assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
         jobs=list(jobs.BY_ASSET.values()),
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,

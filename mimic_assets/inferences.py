@@ -12,6 +12,8 @@ from mimic_assets.builds import (
     Build,
     ShardTask,
     begin,
+    contract_check,
+    contract_result,
     data_version_tag,
     manifest,
     metadata,
@@ -30,12 +32,7 @@ from resources.specs import SpecStore
 from resources.staging import Staged
 from resources.tables import INFERENCE, SOURCE, Pin, TableStore
 
-CONTRACT = dg.AssetCheckSpec(
-    "decision_table_contract",
-    asset="inference_table",
-    description="No null or repeated keys, finite features, no decision in both splits.",
-    partitions_def=inference_tables,
-)
+CHECK = contract_check("inference_table", "No null or repeated keys, finite features, no decision in both splits.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +126,7 @@ def publish_inference(
     outcome = contract.add_up(part.outcome for part in scored)
     split_decisions = contract.check_whole_decisions(*(_decisions(scored, split) for split in SPLITS))
     report = contract.document(outcome, split_decisions)
-    yield dg.AssetCheckResult(
-        passed=not report["violations"],
-        asset_key="inference_table",
-        check_name=CONTRACT.name,
-        metadata={"outcome": dg.MetadataValue.json(report)},
-    )
+    yield contract_result("inference_table", report)
     staged = [part.staged for part in scored if part.staged]
     if report["violations"]:
         for part in staged:
@@ -151,7 +143,7 @@ def publish_inference(
     group_name="inferences",
     kinds={"iceberg"},
     ins={"model_run": lineage_input(), "source_table": lineage_input()},
-    check_specs=[CONTRACT],
+    check_specs=[CHECK],
 )
 def inference_table(model_run: Any, source_table: Any) -> Any:
     """Probability, odds, log-odds and utility of every row by one run. Partition: database.table/experiment/run_id."""

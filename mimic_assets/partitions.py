@@ -10,12 +10,14 @@ warnings.filterwarnings("ignore", message="Function `observable_source_asset` is
 warnings.filterwarnings("ignore", message="Class `DataVersionsByPartition` is currently in beta")
 
 source_tables = dg.DynamicPartitionsDefinition(name="source_tables")
+contrast_sets = dg.DynamicPartitionsDefinition(name="contrast_sets")
 tfrecord_datasets = dg.DynamicPartitionsDefinition(name="tfrecord_datasets")
 model_runs = dg.DynamicPartitionsDefinition(name="model_runs")
 inference_tables = dg.DynamicPartitionsDefinition(name="inference_tables")
 
 BY_ASSET = {
     "source_table": source_tables,
+    "contrast_set": contrast_sets,
     "tfrecord_dataset": tfrecord_datasets,
     "model_run": model_runs,
     "inference_table": inference_tables,

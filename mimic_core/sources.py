@@ -168,9 +168,8 @@ def sort_rows(table: pa.Table, features: Sequence[str], missing_values_map: Mapp
         features: columns of `x`, in order.
         missing_values_map: feature -> the value that replaces a null or NaN.
     """
-    keys = [column_values(table, name, 0) for name in KEYS]
-    order = np.lexsort(keys[::-1])
-    individual, decision, choice = (key[order] for key in keys)
+    order = key_order(table)
+    individual, decision, choice = (column_values(table, name, 0)[order] for name in KEYS)
     x = np.empty((len(order), len(features)), np.float32)
     for j, name in enumerate(features):
         x[:, j] = feature_values(table, name, missing_values_map.get(name))[order]
@@ -186,6 +185,11 @@ def sort_rows(table: pa.Table, features: Sequence[str], missing_values_map: Mapp
         x=x,
         starts=decision_starts(individual, decision),
     )
+
+
+def key_order(table: pa.Table) -> Int64:
+    """Return (rows,) the order of individual, decision and choice; keys must not be null."""
+    return np.lexsort([column_values(table, name, 0) for name in reversed(KEYS)])
 
 
 def decision_starts(individual: Int64, decision: Int64) -> Int64:

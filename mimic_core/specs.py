@@ -17,6 +17,7 @@ TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
 Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MOST_DRAWS = 1_000_000
 Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
 
 
@@ -48,13 +49,64 @@ class PartitionSpec(Spec):
         raise NotImplementedError
 
 
+class ContrastSpec(PartitionSpec):
+    """`build-contrast`: pairs of a selected and a rejected choice are sampled from a decision table."""
+
+    asset: ClassVar[str] = "contrast_set"
+
+    database: TableName = Field(description="Database of the source table and of the contrast table.")
+    source_table: TableName = Field(description="Name of the source table, a decision table.")
+    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
+    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
+    destination_table: TableName = Field(description="Name of the contrast table.")
+    decisions_per_individual: Annotated[int, Field(ge=1, le=MOST_DRAWS)] = Field(
+        description="Draws per individual from its decisions that offer a rejected choice."
+    )
+    alternatives_per_decision: Annotated[int, Field(ge=1, le=MOST_DRAWS)] = Field(
+        description="Rejected choices per draw, each paired with the selected one."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of the sampling.")
+
+    @model_validator(mode="after")
+    def _tables_differ(self) -> Self:
+        if self.source_table == self.destination_table:
+            raise ValueError(
+                f"destination_table: {self.destination_table!r} is the source table; give the contrast table a name"
+            )
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"{self.database}.{self.destination_table}"
+
+    @property
+    def folder(self) -> str:
+        return contrast_folder(self.key)
+
+    @property
+    def source(self) -> str:
+        """`database.table` of the source."""
+        return f"{self.database}.{self.source_table}"
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Number of shards of each split."""
+        return {"train": self.train_partitions, "test": self.test_partitions}
+
+    @property
+    def sampling(self) -> dict[str, int]:
+        """What decides which rows are sampled: everything but the number of shards."""
+        names = ("decisions_per_individual", "alternatives_per_decision", "seed")
+        return {name: getattr(self, name) for name in names}
+
+
 class DatasetSpec(PartitionSpec):
     """`build-dataset`: a decision table becomes sharded TFRecord files."""
 
     asset: ClassVar[str] = "tfrecord_dataset"
 
     database: TableName = Field(description="Database of the source table.")
-    table: TableName = Field(description="Name of the source table, a decision table.")
+    table: TableName = Field(description="Name of the source table: a decision table, or a contrast set.")
     train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of training shards.")
     test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of test shards.")
     max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
@@ -248,7 +300,12 @@ class InferenceSpec(PartitionSpec):
         return {"train": self.train_partitions, "test": self.test_partitions}
 
 
-PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (DatasetSpec, RunSpec, InferenceSpec)
+PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (ContrastSpec, DatasetSpec, RunSpec, InferenceSpec)
+
+
+def contrast_folder(key: str) -> str:
+    """Return where the manifest of a contrast set lives in the object storage."""
+    return f"contrast-sets/{key}"
 
 
 def normalise(value: Any) -> Any:

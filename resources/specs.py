@@ -86,6 +86,7 @@ def _folder(asset: str, key: str) -> str:
 
 def _command(asset: str) -> str:
     commands = {
+        "contrast_set": "build-contrast",
         "tfrecord_dataset": "build-dataset",
         "model_run": "run-experiment",
         "inference_table": "run-batch-infer",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-SOURCE, RESULTS, INFERENCE = "source", "results", "inference"
+SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inference"
 KIND = "mimic.kind"
 MOST_ATTEMPTS = 30
 PROPERTIES = {
@@ -175,8 +175,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 with suppress(TableAlreadyExistsError, CommitFailedException):
                     self._create(identifier, schema, kind, partition_by)
         self.require_kind(name, kind)
-        if kind == SOURCE:
-            return
+        if kind in (SOURCE, CONTRAST):
+            return  # such a table takes the columns of the rows that replace it
         have = self.schema_of(self.pin(name))
         problems = [
             f"column {field.name!r} is {have.field(field.name).type if field.name in have.names else 'missing'}, "
@@ -187,14 +187,18 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if problems:
             raise TableError(f"table {name} cannot hold {kind} rows:\n  " + "\n  ".join(problems))
 
-    def require_kind(self, name: str, kind: str) -> None:
+    def kind(self, name: str) -> str | None:
+        """Tell what a table is for; None when there is none of this name."""
+        return self._load(name).properties.get(KIND, SOURCE) if self.exists(name) else None
+
+    def require_kind(self, name: str, *kinds: str) -> None:
         """Refuse a table that serves another purpose; a table that is not there passes.
 
         Raises:
             TableError: for example a source table where results should go.
         """
-        if self.exists(name) and (found := self._load(name).properties.get(KIND, SOURCE)) != kind:
-            raise TableError(f"table {name} holds {found} rows, expected {kind} rows; give another name")
+        if (found := self.kind(name)) not in (None, *kinds):
+            raise TableError(f"table {name} holds {found} rows, expected {' or '.join(kinds)} rows; give another name")
 
     def stage(self, name: str, data: Iterable[pa.Table], label: str = "rows", columns: pa.Schema | None = None) -> Staged:
         """Write Parquet files under a table's location, touching no catalog.
@@ -306,7 +310,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             names = self.names()
             raise NotFoundError(
                 f"there is no table {name}{did_you_mean(name, names)}; the tables are {', '.join(names) or 'none yet'}; "
-                "import one with `mimic tables import DATABASE.TABLE FILE`"
+                "import one with `mimic tables import DATABASE.TABLE FILE`, "
+                "or make a contrast set with `mimic log-odds build-contrast CONFIG`"
             ) from error
 
     def _at(self, pin: Pin) -> "Table":

@@ -126,7 +126,8 @@ def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
     }
     assert shape == {
         "source_table": ("source_tables", "sources", []),
-        "tfrecord_dataset": ("tfrecord_datasets", "datasets", ["source_table"]),
+        "contrast_set": ("contrast_sets", "contrasts", ["source_table"]),
+        "tfrecord_dataset": ("tfrecord_datasets", "datasets", ["contrast_set", "source_table"]),
         "model_run": ("model_runs", "models", ["tfrecord_dataset"]),
         "inference_table": ("inference_tables", "inferences", ["model_run", "source_table"]),
     }
@@ -134,6 +135,7 @@ def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
         isinstance(graph.get(key).partitions_def, dg.DynamicPartitionsDefinition) for key in graph.get_all_asset_keys()
     )
     assert {key.to_user_string() for key in graph.asset_check_keys} == {
+        "contrast_set:decision_table_contract",
         "tfrecord_dataset:decision_table_contract",
         "inference_table:decision_table_contract",
     }
@@ -144,6 +146,7 @@ def test_every_asset_describes_itself_and_can_be_observed_or_built(tmp_path, mon
     graph = defs().get_repository_def().asset_graph
     assert all(graph.get(key).description for key in graph.get_all_asset_keys())
     assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
+        "contrast_set",
         "tfrecord_dataset",
         "model_run",
         "inference_table",
@@ -160,6 +163,7 @@ def test_the_jobs_build_one_stage_each(tmp_path, monkeypatch):
     }
     del jobs["__ASSET_JOB"]
     assert jobs == {
+        "build_contrast": {"contrast_set"},
         "build_dataset": {"tfrecord_dataset"},
         "train_run": {"model_run"},
         "infer_batch": {"inference_table"},

@@ -24,7 +24,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(name="log-odds")
 def log_odds() -> None:
-    """Build datasets, train runs, apply them.
+    """Sample contrasts, build datasets, train runs, apply them.
 
     Each command takes a config, JSON or YAML.
 
@@ -34,11 +34,32 @@ def log_odds() -> None:
     """
 
 
+@log_odds.command(name="build-contrast")
+@CONFIG
+@_options
+def build_contrast(config: Path, register_only: bool, as_json: bool) -> None:
+    """Sample pairs of a selected and a rejected choice into a table.
+
+    \b
+    Example:
+      mimic log-odds build-contrast examples/first_table/contrast.json
+    """
+    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.contrasts import pin_source
+    from mimic_core.configs import parse_spec, read_document
+    from mimic_core.specs import ContrastSpec
+
+    spec = parse_spec(ContrastSpec, read_document(config), str(config))
+    if not register_only:
+        pin_source(spec, local_resources()["tables"])
+    _finish(_build([(spec, "")], register_only), as_json)
+
+
 @log_odds.command(name="build-dataset")
 @CONFIG
 @_options
 def build_dataset(config: Path, register_only: bool, as_json: bool) -> None:
-    """Turn a decision table into a sharded TFRecord dataset.
+    """Turn a decision table or a contrast set into a sharded TFRecord dataset.
 
     \b
     Example:
@@ -51,7 +72,8 @@ def build_dataset(config: Path, register_only: bool, as_json: bool) -> None:
 
     spec = parse_spec(DatasetSpec, read_document(config), str(config))
     if not register_only:
-        pin_source(spec, local_resources()["tables"])
+        resources = local_resources()
+        pin_source(spec, resources["tables"], resources["artefacts"])
     _finish(_build([(spec, "")], register_only), as_json)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mimic_core.specs import DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mimic_assets.cli.execution import Report
 
-SHARD_STEPS = ("build_dataset_shard[", "score_shard[")
+SHARD_STEPS = ("sample_shard[", "build_dataset_shard[", "score_shard[")
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def progress(spec: PartitionSpec, title: str) -> "Iterator[Report]":
 
 def total_steps(spec: PartitionSpec) -> int | None:
     """Return the number of shards or epochs to expect; None where it is not known before (a solver's iterations)."""
-    if isinstance(spec, DatasetSpec | InferenceSpec):
+    if isinstance(spec, ContrastSpec | DatasetSpec | InferenceSpec):
         return sum(spec.partitions.values())
     if isinstance(spec, RunSpec) and not spec.model.linear:
         return spec.model.epochs
