@@ -1,20 +1,21 @@
 """The Swissmetro example: its decision table, and the numbers that the demo is expected to print."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from mimic_core import logit
 from mimic_core.configs import parse_spec, read_document
+from mimic_core.contrasts import check_shard, sample
 from mimic_core.evaluation import evaluate
 from mimic_core.sources import sort_rows
-from mimic_core.specs import DatasetSpec, ExperimentSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "swissmetro"
@@ -56,10 +57,35 @@ def test_the_linear_model_has_the_published_likelihood(prepared):
     assert nll == pytest.approx([0.806235, 0.807659], abs=1e-6)
 
 
-def test_the_configs_fit_each_other(prepared):
-    dataset = parse_spec(DatasetSpec, read_document(EXAMPLE / "dataset.json"))
+@pytest.mark.parametrize(
+    ("dataset", "experiments"),
+    [
+        ("dataset.json", ["experiment_linear.json", "experiment_networks.json"]),
+        ("dataset_contrasts.json", ["experiment_contrasts.json"]),
+    ],
+)
+def test_the_configs_fit_each_other(prepared, dataset, experiments):
+    dataset = parse_spec(DatasetSpec, read_document(EXAMPLE / dataset))
     assert set(dataset.features) <= set(prepared.column_names)
-    for name in ("experiment_linear.json", "experiment_networks.json"):
-        spec = parse_spec(ExperimentSpec, json.loads((EXAMPLE / name).read_text()))
+    for name in experiments:
+        spec = parse_spec(ExperimentSpec, read_document(EXAMPLE / name))
         assert spec.dataset_key == dataset.key
         assert set(spec.features) <= set(dataset.features)
+
+
+def test_the_contrasts_are_of_the_table_and_feed_their_dataset():
+    contrast = parse_spec(ContrastSpec, read_document(EXAMPLE / "contrast.json"))
+    assert contrast.source == parse_spec(DatasetSpec, read_document(EXAMPLE / "dataset.json")).source
+    assert contrast.key == parse_spec(DatasetSpec, read_document(EXAMPLE / "dataset_contrasts.json")).source
+
+
+def test_a_linear_model_on_contrasts_is_as_good_on_the_full_choice_sets(prepared):
+    features = list(parse_spec(ExperimentSpec, read_document(EXAMPLE / "experiment_contrasts.json")).features)
+    spec = parse_spec(ContrastSpec, read_document(EXAMPLE / "contrast.json"))
+    training = check_shard(prepared.filter(prepared["_train"]))
+    pairs = sort_rows(pa.concat_tables(sample(training, spec)), features, {})
+    assert pairs.decisions == 952 * 9 * 2
+    coefficients = logit.estimate(pairs, features).coefficients
+    test = split(prepared, False, features)
+    nll = evaluate(test.x.astype(float) @ coefficients, test.selected, test.starts).nll
+    assert nll == pytest.approx(0.807, abs=0.001)
