@@ -93,11 +93,11 @@ def table_input(pin: Pin, columns: pa.Schema) -> dict[str, Any]:
     }
 
 
-def metadata(document: dict[str, Any], location: str, columns: dict[str, str], rows: int) -> dict[str, Any]:
+def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -> dict[str, Any]:
     """Return what Dagster shows of a build: counts, location, input versions, columns, metrics."""
     numbers = document["counts"] | document.get("metrics", {})
     return {
-        "dagster/row_count": rows,
+        **({"dagster/row_count": numbers["rows"]} if "rows" in numbers else {}),
         **{name: _number(value) for name, value in numbers.items() if value is not None},
         "version": document["version"],
         "dagster/uri": location,
@@ -143,5 +143,5 @@ def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _number(value: Any) -> int | float:
-    # a NumPy number in event metadata cannot be stored
-    return int(value) if isinstance(value, int) else float(value)
+    # a NumPy number in event metadata cannot be stored; the manifest has all digits
+    return int(value) if isinstance(value, int) else round(float(value), 6)

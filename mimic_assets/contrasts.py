@@ -136,7 +136,7 @@ def publish_contrasts(
     contrasts.require_contrasts(counts["individuals"], outcome, pin.name)
     document = _publish(context, build, pin, staged, counts, report, tables, artefacts)
     columns = tables.schema_of(tables.pin(build.stored.spec.key, document["snapshot"]))
-    shown = metadata(document, document["table"], {field.name: str(field.type) for field in columns}, counts["rows"])
+    shown = metadata(document, document["table"], {field.name: str(field.type) for field in columns})
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 
 
@@ -169,7 +169,8 @@ def _publish(
     inputs = {"source_table": table_input(pin, schema)}
     # the number of shards does not change the rows, so it must not make anything below out of date
     token = fingerprint({"sampling": spec.sampling, "inputs": inputs, "code_version": contrasts.CODE_VERSION})[:24]
-    with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
+    publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
+    with tables.discarding(staged), publishing as publication:
         if publication.done:
             return publication.done
         document = manifest(

@@ -113,7 +113,7 @@ def publish_dataset(
     document = _publish(context, build, pin, built, counts, report, tables, artefacts)
     spec = build.stored.spec
     types = dict.fromkeys(spec.features, "float32")
-    shown = metadata(document, str(artefacts.path(build.folder)), types, counts["rows"])
+    shown = metadata(document, str(artefacts.path(build.folder)), types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 
 

@@ -134,7 +134,7 @@ def publish_inference(
     contract.require_kept(outcome, split_decisions, pin.name)
     document = _publish(context, build, tasks[0], scored, outcome, report, tables, artefacts)
     types = {field.name: str(field.type) for field in inferences.SCHEMA}
-    shown = metadata(document, document["table"], types, outcome.rows)
+    shown = metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 
 
@@ -187,7 +187,9 @@ def _publish(
         "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
         "source_table": table_input(task.pin, columns),
     }
-    with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
+    staged = [part.staged for part in scored if part.staged]
+    publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
+    with tables.discarding(staged), publishing as publication:
         if publication.done:
             return publication.done
         document = manifest(
@@ -201,7 +203,6 @@ def _publish(
             table=spec.destination,
         )
         seal(document)  # whatever cannot be published must fail before the table changes
-        staged = [part.staged for part in scored if part.staged]
         key = rows_of_run(spec)
         document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
         publication.publish(document)

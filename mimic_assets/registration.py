@@ -5,22 +5,49 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mimic_assets.partitions import BY_ASSET
-from mimic_core.specs import PartitionSpec
+from mimic_core.specs import ExperimentSpec, PartitionSpec, RunSpec
 from resources.specs import SpecStore
 
+New = tuple[PartitionSpec, str]
 
-def register(instance: dg.DagsterInstance, specs: SpecStore, new: Sequence[tuple[PartitionSpec, str]]) -> list[str]:
+
+def register(instance: dg.DagsterInstance, specs: SpecStore, new: Sequence[New]) -> list[str]:
     """Register specs, each with its layers file (or an empty text); returns their partition keys in order.
 
     Raises:
-        SpecError: a spec cannot have its key; specs before it are registered.
+        SpecError: a spec cannot have its key; none is registered.
     """
+    for spec, _ in new:
+        specs.require_free(spec)
     for spec, layers in new:
         specs.register(spec, layers)
-        add_partition(instance, spec.asset, spec.key)
+    for asset in dict.fromkeys(spec.asset for spec, _ in new):
+        add_partitions(instance, asset, [spec.key for spec, _ in new if spec.asset == asset])
     return [spec.key for spec, _ in new]
 
 
-def add_partition(instance: dg.DagsterInstance, asset: str, key: str) -> None:
-    """Add a partition to an asset unless it has it."""
-    instance.add_dynamic_partitions(str(BY_ASSET[asset].name), [key])
+def add_partitions(instance: dg.DagsterInstance, asset: str, keys: Sequence[str]) -> None:
+    """Add those partitions to an asset that it does not have."""
+    instance.add_dynamic_partitions(str(BY_ASSET[asset].name), list(keys))
+
+
+def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: str) -> list[tuple[RunSpec, str]]:
+    """Pair every run of an experiment with its layers file, and check that all layers and optimizers can be made.
+
+    Args:
+        layers: Python that defines LAYERS; it is executed. None: every layer is D<units>.
+        where, layers_name: what the experiment and the layers file are called in messages.
+
+    Raises:
+        SpecError: a model cannot be made.
+    """
+    from mimic_core.networks import check_models, default_layers, load_layers
+
+    if layers is None:
+        places = (f"{where}: models[{index}].layers" for index in range(len(spec.models)))
+        sources = [default_layers(model.layers, place) for model, place in zip(spec.models, places, strict=True)]
+    else:
+        sources = [layers] * len(spec.models)
+    known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(sources)}
+    check_models(spec.models, [known[source] for source in sources], len(spec.features), where)
+    return list(zip(spec.runs, sources, strict=True))

@@ -1,6 +1,7 @@
 """Model runs: one step trains one model of an experiment, with its epochs observable while it trains."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, rows_of_run
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import lineage, model_runs
-from mimic_core import datasets, records
+from mimic_core import datasets, plots, records
 from mimic_core.errors import NotFoundError
 from mimic_core.manifests import seal
 from mimic_core.specs import RunSpec
@@ -53,8 +54,11 @@ def model_run(
     trained = runs.train(spec, stored.layers, train, test, _observer(context))
     document = _publish(context, build, dataset, trained, tables, artefacts)
     return dg.MaterializeResult(
-        metadata={"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")}
-        | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA), len(trained.history)),
+        metadata={
+            "learning_curve": _picture(plots.learning_curve(trained.history, "iteration" if spec.model.linear else "epoch")),
+            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none"),
+        }
+        | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
         tags=data_version_tag(document),
     )
 
@@ -130,6 +134,10 @@ def _publish(
         tables.replace(spec.results, [tables.stage(spec.results, [rows])], key)
         publication.publish(document)
     return document
+
+
+def _picture(png: bytes) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![learning curve](data:image/png;base64,{b64encode(png).decode()})")
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

@@ -12,7 +12,26 @@ from resources.tables import SOURCE, TableStore
     description="Decision tables: one row per choice offered in a decision, one selected. Partition: database.table.",
     tags={"dagster/kind/iceberg": ""},
 )
-def source_table(tables: TableStore) -> dg.DataVersionsByPartition:
-    """Observe the content tokens of all imported tables."""
-    pins = [tables.pin(name) for name in tables.names(SOURCE)]
-    return dg.DataVersionsByPartition({pin.name: pin.token for pin in pins})
+def source_table(context: dg.OpExecutionContext, tables: TableStore) -> dg.DataVersionsByPartition:
+    """Observe the content tokens of all imported tables, with their sizes and columns."""
+    for name in tables.names(SOURCE):
+        context.log_event(observation(name, tables))
+    return dg.DataVersionsByPartition({})  # observed above, because this class takes no metadata
+
+
+def observation(name: str, tables: TableStore) -> dg.AssetObservation:
+    """Say what a source table holds now."""
+    pin = tables.pin(name)
+    schema = tables.schema_of(pin)
+    return dg.AssetObservation(
+        asset_key="source_table",
+        partition=name,
+        metadata={
+            "dagster/row_count": pin.rows,
+            "rows": pin.rows,
+            "columns": len(schema),
+            "version": pin.token,
+            "schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema]),
+        },
+        tags={"dagster/data_version": pin.token},
+    )

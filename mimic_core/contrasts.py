@@ -54,7 +54,7 @@ def contrast_schema(schema: pa.Schema, table: str) -> pa.Schema:
     taken = [name for name in (OLD_DECISION, OLD_CHOICE) if name in schema.names]
     if taken:
         raise TableError(
-            f"table {table} has the column {' and '.join(map(repr, taken))}, which a contrast set adds to the columns of "
+            f"table {table} has {' and '.join(map(repr, taken))}, which a contrast set adds to the columns of "
             "its source; sample from the table that this one was made from, or leave the column out"
         )
     return schema.append(pa.field(OLD_DECISION, pa.int64())).append(pa.field(OLD_CHOICE, pa.int64()))

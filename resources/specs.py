@@ -53,6 +53,15 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 continue  # somebody registered at the same moment: compare with theirs
             return stored
 
+    def require_free(self, spec: PartitionSpec) -> None:
+        """Check that a spec can have its key.
+
+        Raises:
+            SpecError: an inference of this key reads another source table.
+        """
+        if self._versions(spec.asset, spec.key):
+            _same_source(self.get(type(spec), spec.key).spec, spec)
+
     def get(self, kind: type[P], key: str) -> StoredSpec[P]:
         """Return the newest version of a spec.
 

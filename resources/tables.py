@@ -216,6 +216,16 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Remove files that no commit will name."""
         discard(staged)
 
+    @contextmanager
+    def discarding(self, staged: Sequence[Staged]) -> Iterator[None]:
+        """Remove staged files if their commit, within the context, is lost to another writer."""
+        try:
+            yield
+        except ConflictError:
+            for part in staged:
+                self.discard(part)
+            raise
+
     def replace(
         self,
         name: str,

@@ -92,27 +92,22 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
       mimic log-odds run-experiment examples/first_table/experiment.json examples/first_table/layers.py
     """
     from mimic_assets.cli.environment import local_resources
+    from mimic_assets.registration import runs_of
     from mimic_assets.runs import dataset_manifest
     from mimic_core.configs import parse_spec, read_document
-    from mimic_core.networks import check_models, default_layers, load_layers
     from mimic_core.specs import ExperimentSpec
     from resources.tables import RESULTS
 
     spec = parse_spec(ExperimentSpec, read_document(config), str(config))
     # a layers file may print, and standard output is for the summary
     with redirect_stdout(sys.stderr):
-        if layers is None:
-            places = (f"{config}: models[{index}].layers" for index in range(len(spec.models)))
-            sources = [default_layers(model.layers, place) for model, place in zip(spec.models, places, strict=True)]
-        else:
-            sources = [_read_text(layers)] * len(spec.models)
+        text = _read_text(layers) if layers else None
         resources = local_resources()
         if not register_only:
             dataset_manifest(spec.runs[0], resources["artefacts"])
             resources["tables"].require_kind(spec.results, RESULTS)
-        known = {source: load_layers(source, str(layers or "layers"))[0] for source in dict.fromkeys(sources)}
-        check_models(spec.models, [known[source] for source in sources], len(spec.features), str(config))
-        outcomes = _build(list(zip(spec.runs, sources, strict=True)), register_only)
+        new = runs_of(spec, text, str(config), str(layers or "layers"))
+        outcomes = _build(new, register_only)
     _finish(outcomes, as_json)
 
 

@@ -35,13 +35,15 @@ def import_table(name: str, paths: tuple[Path, ...], append: bool) -> None:
       mimic tables import haven.example_log_odds_features more.csv --append
     """
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.registration import add_partition
+    from mimic_assets.registration import add_partitions
+    from mimic_assets.sources import observation
 
     store = local_resources()["tables"]
     with _counting() as count:
         pin = store.import_files(name, paths, append=append, on_rows=count)
     with open_instance() as instance:
-        add_partition(instance, "source_table", name)
+        add_partitions(instance, "source_table", [name])
+        instance.report_runless_asset_event(observation(name, store))
     click.echo(f"{name}: {pin.rows:,} rows, {len(store.schema_of(pin).names)} columns, version {pin.token}")
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,11 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
-from mimic_assets.definitions import defs
-from mimic_assets.jobs import BY_ASSET
-from mimic_assets.registration import add_partition, register
+from mimic_assets.registration import add_partitions, register
 from mimic_core.configs import parse_spec
-from mimic_core.networks import default_layers
-from mimic_core.specs import DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
-from resources.environments import local_resources
-from resources.tables import Pin
+from mimic_core.specs import DatasetSpec, InferenceSpec, RunSpec
 
 SOURCE, RESULTS, SCORED = "haven.features", "haven.results", "haven.scored"
 NETWORK = {"layers": ["D4"], "epochs": 3, "batch_size": 4, "seed": 1}
@@ -59,86 +52,12 @@ def inference(of: RunSpec, **changes: object) -> InferenceSpec:
     return parse_spec(InferenceSpec, document | {"run_id": of.run_id, "upload_table": "scored"} | changes)
 
 
-class Platform:
-    """One home with its resources and its Dagster instance."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.instance = dg.DagsterInstance.ephemeral()
-        resources = local_resources(home / "mimic")
-        self.tables, self.specs, self.artefacts = (resources[name] for name in ("tables", "specs", "artefacts"))
-
-    def imported(self, table: pa.Table, name: str = SOURCE) -> Pin:
-        pq.write_table(table, self.home / "table.parquet")
-        add_partition(self.instance, "source_table", name)
-        return self.tables.import_files(name, [self.home / "table.parquet"])
-
-    def definitions(self) -> dg.Definitions:
-        """The code location over this home."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MIMIC_HOME", str(self.home / "mimic"))
-            return defs()
-
-    def build(self, spec: PartitionSpec) -> dg.ExecuteInProcessResult:
-        """Register a spec and execute its job, as the UI would."""
-        layers = default_layers(spec.model.layers) if isinstance(spec, RunSpec) else ""
-        register(self.instance, self.specs, [(spec, layers)])
-        job = self.definitions().resolve_job_def(BY_ASSET[spec.asset].name)
-        return job.execute_in_process(instance=self.instance, partition_key=spec.key, raise_on_error=False)
-
-    def built(self, *specs: PartitionSpec) -> None:
-        for spec in specs:
-            assert self.build(spec).success
-
-    def refused(self, spec: PartitionSpec) -> str:
-        """Build a spec that must fail in one step, with a message of ours; returns the message."""
-        result = self.build(spec)
-        assert not result.success
-        (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-        assert failure.user_failure_data, failure.error
-        return failure.user_failure_data.description
-
-    def manifest(self, spec: PartitionSpec) -> dict[str, Any]:
-        return self.artefacts.manifest(spec.folder)
-
-    def folder(self, spec: PartitionSpec) -> Path:
-        """Where the published version of a partition lies."""
-        return self.artefacts.path(f"{spec.folder}/{self.manifest(spec)['version']}")
-
-    def rows(self, name: str) -> pa.Table:
-        pin = self.tables.pin(name)
-        table = pa.Table.from_batches(list(self.tables.batches(pin)), self.tables.schema_of(pin))
-        order = KEYS if "_individual" in table.column_names else ["run_id", "epoch"]
-        return table.sort_by([(key, "ascending") for key in order])
-
-
-@pytest.fixture
-def platform(home: Path) -> Iterator[Platform]:
-    platform = Platform(home)
-    yield platform
-    platform.instance.dispose()
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, decision_table: Callable[..., pa.Table]) -> Iterator[Platform]:
+def finished(shared_platform, decision_table):
     """A platform on which everything was built once; tests only look at it."""
-    platform = Platform(tmp_path_factory.mktemp("finished"))
-    platform.imported(decision_table())
-    platform.built(dataset(), run(NETWORK), run(LINEAR), inference(run(NETWORK)))
-    yield platform
-    platform.instance.dispose()
-
-
-def materialization(platform: Platform, spec: PartitionSpec) -> dg.AssetMaterialization:
-    events = platform.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(spec.asset), asset_partitions=[spec.key]), limit=1
-    )
-    return events.records[0].asset_materialization
-
-
-def shown(platform: Platform, spec: PartitionSpec) -> dict[str, Any]:
-    """The metadata of the newest materialization, as plain values."""
-    return {name: value.value for name, value in materialization(platform, spec).metadata.items()}
+    shared_platform.imported(decision_table())
+    shared_platform.built(dataset(), run(NETWORK), run(LINEAR), inference(run(NETWORK)))
+    return shared_platform
 
 
 def flip(path: Path) -> None:
@@ -160,7 +79,7 @@ def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 def test_a_dataset_shows_counts_location_inputs_and_columns(finished, decision_table):
-    facts, table = shown(finished, dataset()), decision_table()
+    facts, table = finished.shown(dataset()), decision_table()
     assert facts["dagster/row_count"] == facts["rows"] == len(table)
     assert (facts["decisions"], facts["train_decisions"], facts["test_decisions"]) == (18, 15, 3)
     assert (facts["train_individuals"], facts["test_individuals"]) == (5, 1)
@@ -170,16 +89,16 @@ def test_a_dataset_shows_counts_location_inputs_and_columns(finished, decision_t
 
 
 def test_a_run_shows_its_metrics_and_the_version_of_its_dataset(finished):
-    facts = shown(finished, run(NETWORK))
+    facts = finished.shown(run(NETWORK))
     history = finished.rows(RESULTS).filter(pc.field("run_id") == run(NETWORK).run_id)
-    assert facts["val_loss"] == pc.min(history["val_loss"]).as_py()
+    assert facts["val_loss"] == pytest.approx(pc.min(history["val_loss"]).as_py(), abs=1e-6)
     assert facts["epochs"] == 3
     assert facts["inputs"]["tfrecord_dataset"]["fingerprint"] == finished.manifest(dataset())["fingerprint"]
     assert {"train_nll", "test_nll", "test_accuracy", "test_rho_squared"} <= set(facts)
 
 
 def test_an_inference_shows_its_rows_and_both_its_inputs(finished, decision_table):
-    facts = shown(finished, inference(run(NETWORK)))
+    facts = finished.shown(inference(run(NETWORK)))
     assert facts["dagster/row_count"] == len(decision_table())
     assert facts["inputs"]["model_run"]["fingerprint"] == finished.manifest(run(NETWORK))["fingerprint"]
     assert facts["inputs"]["source_table"]["token"] == finished.tables.pin(SOURCE).token
@@ -188,7 +107,7 @@ def test_an_inference_shows_its_rows_and_both_its_inputs(finished, decision_tabl
 
 def test_the_data_version_is_the_fingerprint_of_the_manifest(finished):
     for spec in (dataset(), run(NETWORK), inference(run(NETWORK))):
-        tags = materialization(finished, spec).tags
+        tags = finished.materialization(spec).tags
         assert tags["dagster/data_version"] == finished.manifest(spec)["fingerprint"]
 
 
@@ -400,7 +319,7 @@ def test_two_runs_share_an_inference_table_and_each_replaces_its_own_rows(platfo
     }
 
 
-def utilities(platform: Platform, spec: RunSpec) -> list[float]:
+def utilities(platform, spec: RunSpec) -> list[float]:
     rows = platform.rows(SCORED)
     return rows.filter(pc.field("run_id") == spec.run_id)["utility"].to_pylist()
 
@@ -478,7 +397,7 @@ def test_a_table_that_is_not_imported_is_refused_with_the_command_to_run(platfor
 
 
 def test_a_partition_without_a_spec_is_refused_with_the_command_to_run(platform):
-    add_partition(platform.instance, "tfrecord_dataset", "s/unknown")
+    add_partitions(platform.instance, "tfrecord_dataset", ["s/unknown"])
     job = platform.definitions().resolve_job_def("build_dataset")
     result = job.execute_in_process(instance=platform.instance, partition_key="s/unknown", raise_on_error=False)
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
@@ -635,21 +554,15 @@ def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(pl
     (platform.home / "dagster").mkdir()
     with dg.DagsterInstance.get() as instance:
         register(instance, platform.specs, [(run(NETWORK), FAILS_ONCE), (inference(run(NETWORK)), "")])
-        first = execute(instance, run(NETWORK))
+        first = platform.execute(instance, run(NETWORK))
         assert first.success
         (platform.home / "fail").touch()
-        failed = execute(instance, inference(run(NETWORK)))
+        failed = platform.execute(instance, inference(run(NETWORK)))
         assert not failed.success
-        again = execute(instance, inference(run(NETWORK)), dg.ReexecutionOptions.from_failure(failed.run_id, instance))
+        again = platform.execute(
+            instance, inference(run(NETWORK)), dg.ReexecutionOptions.from_failure(failed.run_id, instance)
+        )
     assert again.success
     steps = {event.step_key for event in again.all_events if event.event_type_value == "STEP_SUCCESS"}
     assert steps == {"inference_table.score_shard[train_00001]", "inference_table.publish_inference"}
     assert platform.rows(SCORED).select(KEYS) == decision_table().sort_by([(key, "ascending") for key in KEYS]).select(KEYS)
-
-
-def execute(
-    instance: dg.DagsterInstance, spec: PartitionSpec, reexecution: dg.ReexecutionOptions | None = None
-) -> dg.JobExecutionResult:
-    job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", (spec.asset,))
-    tags = {"dagster/partition": spec.key}
-    return dg.execute_job(job, instance=instance, tags=tags, reexecution_options=reexecution)

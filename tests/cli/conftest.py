@@ -17,6 +17,15 @@ from click.testing import CliRunner, Result
 from mimic_assets.cli.main import main
 
 MIMIC = Path(sys.executable).with_name("mimic")
+CONTRAST = {
+    "database": "haven",
+    "source_table": "features",
+    "train_partitions": 2,
+    "test_partitions": 1,
+    "destination_table": "contrasts",
+    "decisions_per_individual": 2,
+    "alternatives_per_decision": 2,
+}
 DATASET = {
     "database": "haven",
     "table": "features",
@@ -65,7 +74,7 @@ class CommandLine:
 
     def published(self) -> dict[str, bytes]:
         """The manifests that anybody could read."""
-        return {str(path): path.read_bytes() for path in self.home.glob("mimic/objects/s-*/**/manifest.json")}
+        return {str(path): path.read_bytes() for path in self.home.glob("mimic/objects/**/manifest.json")}
 
     def __call__(self, *arguments: object) -> Result:
         """Run a command in this process; whatever a person does must not end in a traceback."""
@@ -101,6 +110,9 @@ class CommandLine:
         path = self.home / name
         path.write_text(document if isinstance(document, str) else json.dumps(document))
         return path
+
+    def contrast(self, **changes: object) -> Path:
+        return self.write("contrast.json", changed(CONTRAST, changes))
 
     def dataset(self, **changes: object) -> Path:
         return self.write("dataset.json", changed(DATASET, changes))

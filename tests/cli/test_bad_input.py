@@ -61,7 +61,7 @@ def test_a_yaml_file_that_is_no_config(mimic):
     assert "c.yaml: this is not YAML" in mimic.refused("log-odds", "build-dataset", mimic.write("c.yaml", "a: [1"))
 
 
-@pytest.mark.parametrize("command", ["build-dataset", "run-experiment", "run-batch-infer"])
+@pytest.mark.parametrize("command", ["build-contrast", "build-dataset", "run-experiment", "run-batch-infer"])
 def test_a_config_that_is_not_there(mimic, command):
     message = mimic.refused("log-odds", command, "nothing.json")
     assert message == "mimic: nothing.json: cannot be read: No such file or directory\n"
@@ -155,6 +155,99 @@ def test_a_feature_that_is_not_a_number(mimic, decision_table):
 def test_a_table_without_a_reserved_column(mimic, decision_table):
     mimic.imported(decision_table().drop_columns(["_train"]))
     assert "column '_train' is missing" in mimic.refused("log-odds", "build-dataset", mimic.dataset())
+
+
+# ---- contrast sets
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sed": 1}, "sed: unknown key (did you mean 'seed'?); the keys are database, source_table, train_partitions,"),
+        ({"database": ...}, "database: this key is missing"),
+        ({"database": 1}, "database: expected a string, found 1 (integer)"),
+        ({"database": "../up"}, "database: expected a name of letters, digits and '_' that does not begin with a digit"),
+        ({"database": "d" * 129}, "database: String should have at most 128 characters"),
+        ({"database": "heaven"}, "there is no table heaven.features (did you mean 'haven.features'?)"),
+        ({"source_table": ...}, "source_table: this key is missing"),
+        ({"source_table": ["features"]}, 'source_table: expected a string, found ["features"] (list)'),
+        (
+            {"source_table": "1st"},
+            "source_table: expected a name of letters, digits and '_' that does not begin with a digit",
+        ),
+        ({"source_table": "featuers"}, "there is no table haven.featuers (did you mean 'haven.features'?); the tables are"),
+        ({"destination_table": ...}, "destination_table: this key is missing"),
+        ({"destination_table": True}, "destination_table: expected a string, found true (true or false)"),
+        ({"destination_table": "a.b"}, "destination_table: expected a name of letters, digits and '_' that does not begin"),
+        ({"destination_table": "features"}, "destination_table: 'features' is the source table; give the contrast table a"),
+        ({"train_partitions": "2"}, 'train_partitions: expected an integer, found "2" (string)'),
+        ({"train_partitions": 0}, "train_partitions: expected a number of at least 1, found 0 (integer)"),
+        ({"test_partitions": 1.5}, "test_partitions: expected an integer, found 1.5 (number)"),
+        ({"test_partitions": -1}, "test_partitions: expected a number of at least 1, found -1 (integer)"),
+        ({"decisions_per_individual": ...}, "decisions_per_individual: this key is missing"),
+        ({"decisions_per_individual": None}, "decisions_per_individual: this key is missing"),
+        ({"decisions_per_individual": True}, "decisions_per_individual: expected an integer, found true (true or false)"),
+        ({"decisions_per_individual": 0}, "decisions_per_individual: expected a number of at least 1, found 0"),
+        ({"decisions_per_individual": 10**6 + 1}, "decisions_per_individual: expected a number of at most 1000000, found 1"),
+        ({"alternatives_per_decision": ...}, "alternatives_per_decision: this key is missing"),
+        ({"alternatives_per_decision": {}}, "alternatives_per_decision: expected an integer, found {} (object)"),
+        ({"alternatives_per_decision": 0}, "alternatives_per_decision: expected a number of at least 1, found 0"),
+        ({"alternatives_per_decision": 10**6 + 1}, "alternatives_per_decision: expected a number of at most 1000000, found"),
+        ({"alternatives_per_decision": 10**30}, "alternatives_per_decision: expected a number of at most 1000000, found"),
+        ({"seed": "x"}, 'seed: expected an integer, found "x" (string)'),
+        ({"seed": 0.5}, "seed: expected an integer, found 0.5 (number)"),
+        ({"seed": -1}, "seed: expected a number of at least 0, found -1 (integer)"),
+        ({"seed": 2**31}, "seed: expected a number less than 2147483648, found 2147483648 (integer)"),
+    ],
+)
+def test_a_contrast_config_that_cannot_be_used(unchanged, changes, message):
+    assert message in unchanged.refused("log-odds", "build-contrast", unchanged.contrast(**changes))
+    assert "haven.contrasts" not in unchanged.done("tables", "list").stdout
+
+
+@pytest.mark.parametrize("name", ["_individual", "_decision", "_choice", "_selected", "_train"])
+def test_a_table_to_contrast_without_a_reserved_column(unchanged, decision_table, name):
+    unchanged.imported(decision_table().drop_columns([name]), "haven.short")
+    message = unchanged.refused("log-odds", "build-contrast", unchanged.contrast(source_table="short"))
+    assert "table haven.short is not a decision table" in message
+    assert f"column {name!r} is missing" in message
+
+
+def test_a_table_to_contrast_that_was_made_from_contrasts(mimic, decision_table):
+    mimic.imported(decision_table())
+    mimic.done("log-odds", "build-contrast", mimic.contrast())
+    message = mimic.refused("log-odds", "build-contrast", mimic.contrast(source_table="contrasts", destination_table="b"))
+    assert "table haven.contrasts holds contrast rows, expected source rows; give another name" in message
+    mimic.done("tables", "export", "haven.contrasts", "out.parquet")
+    mimic.done("tables", "import", "haven.copy", "out.parquet")
+    message = mimic.refused("log-odds", "build-contrast", mimic.contrast(source_table="copy", destination_table="b"))
+    assert "table haven.copy has '_old_decision' and '_old_choice', which a contrast set adds" in message
+
+
+def test_a_contrast_table_that_is_a_source_table_or_the_other_way_round(mimic, decision_table):
+    mimic.imported(decision_table())
+    mimic.imported(decision_table(), "haven.others")
+    message = mimic.refused("log-odds", "build-contrast", mimic.contrast(destination_table="others"))
+    assert "table haven.others holds source rows, expected contrast rows; give another name" in message
+    mimic.done("log-odds", "build-contrast", mimic.contrast())
+    message = mimic.refused("tables", "import", "haven.contrasts", "table.parquet")
+    assert "table haven.contrasts holds contrast rows, expected source rows; give another name" in message
+
+
+def test_rows_to_contrast_that_break_the_contract_fail_the_run_with_counts_and_ids(unchanged, decision_table):
+    unchanged.imported(column(repeated(decision_table()), "_decision", None), "haven.broken")
+    config = unchanged.contrast(source_table="broken")
+    text = unchanged.refused("log-odds", "build-contrast", config, exit_code=1)
+    assert "mimic: contrast_set haven.contrasts: table haven.broken breaks the decision-table contract; nothing" in text
+    assert "rows with a null _decision: 1 (individual 1 decision None)" in text
+
+
+def test_a_dataset_over_a_contrast_set_that_is_not_built(mimic, decision_table):
+    mimic.imported(decision_table())
+    mimic.done("log-odds", "build-contrast", mimic.contrast(), "--register-only")
+    message = mimic.refused("log-odds", "build-dataset", mimic.dataset(table="contrasts"))
+    assert "there is no table haven.contrasts" in message
+    assert "or make a contrast set with `mimic log-odds build-contrast CONFIG`" in message
 
 
 # ---- experiments

@@ -33,6 +33,7 @@ def test_the_commands_are_those_that_are_documented():
         "dev",
         "env",
         "log-odds",
+        "log-odds build-contrast",
         "log-odds build-dataset",
         "log-odds run-batch-infer",
         "log-odds run-experiment",
@@ -157,6 +158,47 @@ def test_a_dataset_is_built_with_a_line_per_shard_and_a_summary(mimic, decision_
     assert "built: tfrecord_dataset s/d\n  rows 42, decisions 18, train_decisions 15, test_decisions 3" in result.stdout
 
 
+def test_a_contrast_set_is_built_with_a_line_per_shard_and_a_summary(mimic, decision_table):
+    mimic.imported(decision_table())
+    result = mimic.done("log-odds", "build-contrast", mimic.contrast())
+    title, *lines = result.stderr.splitlines()
+    assert title == "contrast_set haven.contrasts"
+    assert [line.strip() for line in lines] == ["shard 1/3: train_00000", "shard 2/3: train_00001", "shard 3/3: test_00000"]
+    built, counts, place = result.stdout.splitlines()
+    assert (built, place) == ("built: contrast_set haven.contrasts", "  at haven.contrasts")
+    assert counts.startswith("  rows 48, decisions 24, train_decisions 20, test_decisions 4, individuals 6,")
+    (line,) = [line for line in mimic.done("tables", "list").stdout.splitlines() if "haven.contrasts" in line]
+    assert line.replace("│", " ").split()[:2] == ["haven.contrasts", "contrast"]
+
+
+def test_json_of_a_contrast_set_has_its_table_and_its_counts(mimic, decision_table):
+    mimic.imported(decision_table())
+    (built,) = mimic.partitions("log-odds", "build-contrast", mimic.contrast())
+    assert set(built) == MIMIC_KEYS
+    assert (built["asset"], built["key"], built["status"]) == ("contrast_set", "haven.contrasts", "built")
+    assert (built["location"], built["run_id"], built["metrics"], built["error"]) == ("haven.contrasts", None, {}, None)
+    assert (built["counts"]["rows"], built["counts"]["source_decisions"]) == (48, 18)
+    mimic.done("tables", "export", "haven.contrasts", "out.parquet", "--where", "_train=false")
+    assert set(pq.read_table("out.parquet")["_individual"].to_pylist()) == {6}
+
+
+def test_a_run_on_contrasts_is_applied_to_the_table_that_they_came_from(mimic, decision_table):
+    mimic.imported(decision_table())
+    mimic.done("log-odds", "build-contrast", mimic.contrast())
+    mimic.done("log-odds", "build-dataset", mimic.dataset(table="contrasts", max_choices=2))
+    config = mimic.experiment(max_choices=2, models=[{"layers": []}])
+    (run,) = mimic.partitions("log-odds", "run-experiment", config)
+    (scored,) = mimic.partitions("log-odds", "run-batch-infer", mimic.inference(run["run_id"]))
+    assert scored["counts"]["rows"] == 42
+    assert {row["asset"]: row["status"] for row in mimic.partitions("status")} == {
+        "source_table": "built",
+        "contrast_set": "built",
+        "tfrecord_dataset": "built",
+        "model_run": "built",
+        "inference_table": "built",
+    }
+
+
 def test_an_experiment_shows_a_line_per_epoch_and_what_its_numbers_mean(with_dataset):
     result = with_dataset.done("log-odds", "run-experiment", with_dataset.experiment())
     assert [line.split(":")[0].strip() for line in result.stderr.splitlines()[1:]] == ["epoch 1/2", "epoch 2/2"]
@@ -210,6 +252,7 @@ def test_one_failed_model_does_not_stop_the_others(with_dataset):
 
 def test_register_only_adds_the_partition_and_builds_nothing(mimic):
     for command, config, partitions in (
+        ("build-contrast", mimic.contrast(), "contrast_sets"),
         ("build-dataset", mimic.dataset(), "tfrecord_datasets"),
         ("run-experiment", mimic.experiment(), "model_runs"),
         ("run-batch-infer", mimic.inference("0" * 64), "inference_tables"),
@@ -271,6 +314,18 @@ def test_the_status_tells_built_missing_and_failed_apart(with_dataset):
         ("tfrecord_dataset", "t"): "failed",
         ("model_run", "s"): "missing",
     }
+
+
+def test_the_status_lists_a_contrast_set_with_its_version_and_counts(mimic, decision_table):
+    mimic.imported(decision_table())
+    mimic.done("log-odds", "build-contrast", mimic.contrast(), "--register-only")
+    assert states(mimic)["contrast_set", "haven.contrasts"] == "missing"
+    mimic.done("log-odds", "build-contrast", mimic.contrast())
+    (_, row) = mimic.partitions("status")
+    assert (row["key"], row["status"], row["counts"]["rows"]) == ("haven.contrasts", "built", 48)
+    (line,) = [line for line in mimic.done("status").stdout.splitlines() if "contrast_set" in line]
+    assert row["version"] in line
+    assert "rows 48, decisions 24" in line
 
 
 def test_a_failed_rebuild_is_shown_and_the_next_success_clears_it(with_dataset):

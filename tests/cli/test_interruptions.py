@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -86,6 +87,32 @@ def test_an_inference_that_is_killed_leaves_the_previous_rows_and_the_next_one_r
         assert len(table) == 42
         assert set(table["_partition"].to_pylist()) <= partitions
         with_dataset.done("log-odds", "run-batch-infer", with_dataset.inference(run["run_id"], train_partitions=9))
+
+
+def exported(mimic, table: str) -> pa.Table:
+    mimic.done("tables", "export", table, "out.parquet")
+    return pq.read_table("out.parquet")
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_contrast_build_that_is_stopped_leaves_the_previous_rows_and_can_be_run_again_at_once(
+    mimic, decision_table, how, code
+):
+    mimic.imported(decision_table())
+    mimic.done("log-odds", "build-contrast", mimic.contrast())
+    before = manifest(mimic, "contrast-sets/haven.contrasts"), exported(mimic, "haven.contrasts")
+    config = mimic.contrast(train_partitions=2 * SHARDS - 1, decisions_per_individual=1)
+    process = mimic.start("log-odds", "build-contrast", config)
+    wait_for(process, f"2/{2 * SHARDS}")
+    stop(process, how)
+    assert process.returncode == code
+    assert (manifest(mimic, "contrast-sets/haven.contrasts"), exported(mimic, "haven.contrasts")) == before
+    (dataset,) = mimic.partitions("log-odds", "build-dataset", mimic.dataset(table="contrasts"))
+    assert dataset["counts"]["decisions"] == 24
+    (built,) = mimic.partitions("log-odds", "build-contrast", config)
+    assert built["counts"]["decisions"] == 12
+    assert len(exported(mimic, "haven.contrasts")) == 24
+    assert not set(runs().values()) & set(UNFINISHED)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mimic_core.errors import NotFoundError, SpecError, TableError
+from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError
 from resources.environments import local_resources
 from resources.imports import open_files
-from resources.tables import INFERENCE, RESULTS, SOURCE, Pin, TableStore
+from resources.tables import CONTRAST, INFERENCE, RESULTS, SOURCE, Pin, TableStore
 
-NAME = "haven.features"
+NAME, PAIRS = "haven.features", "haven.pairs"
 RESULTS_SCHEMA = pa.schema([("run_id", pa.string()), ("epoch", pa.int32()), ("loss", pa.float64())])
 
 
@@ -299,6 +299,25 @@ def test_without_any_table_the_error_says_how_to_import_one(tables):
         tables.pin(NAME)
 
 
+def test_an_old_version_is_pinned_with_its_rows_and_its_columns(tables, tmp_path):
+    first = tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1, 2))])
+    tables.import_files(NAME, [parquet(tmp_path / "b.parquet", pa.table({"_individual": [9], "size": ["large"]}))])
+    more = pa.table({"_individual": [8], "size": ["small"], "age": [7]})
+    newest = tables.import_files(NAME, [parquet(tmp_path / "c.parquet", more)], append=True)
+    old = tables.pin(NAME, first.snapshot)
+    assert (old, tables.pin(NAME, newest.snapshot)) == (first, newest)
+    assert tables.schema_of(old) == rows().schema
+    assert read(tables, old) == rows(1, 2)
+
+
+def test_a_version_that_a_table_does_not_have_is_named(tables, tmp_path):
+    other = tables.import_files("haven.other", [parquet(tmp_path / "a.parquet", rows(1))])
+    tables.import_files(NAME, [parquet(tmp_path / "b.parquet", rows(2))])
+    message = rf"table haven\.features: version {other.snapshot} is gone; start the build again"
+    with pytest.raises(NotFoundError, match=message):
+        tables.pin(NAME, other.snapshot)
+
+
 # ---- what builds write
 
 
@@ -336,6 +355,85 @@ def test_replacing_a_key_by_nothing_removes_its_rows(tables):
     replace(tables, results("b", 0.7), "b")
     pin = tables.replace("haven.results", [], {"run_id": "a"})
     assert read(tables, pin)["run_id"].to_pylist() == ["b"]
+
+
+def commits(tables: TableStore, name: str) -> int:
+    """How often a table was committed: each time, Iceberg writes one file of metadata."""
+    folder = Path(tables.warehouse.removeprefix("file://"), *name.split("."))
+    return len(list(folder.glob("metadata/*.metadata.json")))
+
+
+def contrasts(tables: TableStore, table: pa.Table, **options: object) -> Pin:
+    """Replace all rows of the contrast table, and its columns by those of the new rows."""
+    tables.ensure(PAIRS, table.schema, kind=CONTRAST)
+    staged = [tables.stage(PAIRS, [table], columns=table.schema)]
+    return tables.replace(PAIRS, staged, None, columns=table.schema, **options)
+
+
+def test_replacing_all_rows_may_add_remove_and_retype_columns_in_the_same_commit(tables):
+    before = contrasts(tables, rows(1, 2))
+    count = commits(tables, PAIRS)
+    other = pa.table({"_individual": pa.array([3], pa.int64()), "size": ["large"], "age": [7]})
+    after = contrasts(tables, other)
+    assert commits(tables, PAIRS) == count + 1
+    assert tables.schema_of(after).field("size").type == pa.string()
+    assert read(tables, after).select(other.column_names) == other
+    assert tables.schema_of(before) == rows().schema
+    assert ids(tables, before) == [1, 2]
+
+
+def test_a_column_that_is_removed_and_added_again_holds_the_new_values_only(tables):
+    for table in (rows(1, 2, size=1.5), rows(3).select(["_individual"]), rows(4, size=2.5)):
+        pin = contrasts(tables, table)
+    assert read(tables, pin) == rows(4, size=2.5)
+
+
+def test_a_replaced_table_carries_the_token_that_it_was_given_and_else_one_of_its_own(tables):
+    given = [contrasts(tables, rows(number), token=token) for number, token in enumerate(("a", "b", "a"))]
+    own = [contrasts(tables, rows(number)).token for number in (1, 1)]
+    assert [pin.token for pin in given] == ["a", "b", "a"]
+    assert [tables.pin(PAIRS, pin.snapshot).token for pin in given] == ["a", "b", "a"]
+    assert len({pin.snapshot for pin in given}) == 3
+    assert len({"a", "b", *own}) == 4
+
+
+def test_a_commit_that_is_repeated_lands_its_rows_columns_and_token_once(tables):
+    contrasts(tables, rows(1))
+    other = pa.table({"_individual": pa.array([3], pa.int64()), "age": [7]})
+    staged = [tables.stage(PAIRS, [other], columns=other.schema)]
+    new = {"columns": other.schema, "token": "a"}
+    first, again = (tables.replace(PAIRS, staged, None, **new) for _ in range(2))
+    assert first == again == tables.pin(PAIRS)
+    assert read(tables, again) == other
+
+
+@pytest.mark.parametrize("columns", [None, rows().schema.append(pa.field("age", pa.int64()))])
+def test_rows_that_were_staged_for_other_columns_than_the_table_has_by_now_are_refused(tables, columns):
+    contrasts(tables, rows(1))
+    staged = [tables.stage(PAIRS, [rows(2)], columns=columns)]
+    present = contrasts(tables, rows(3).append_column("colour", pa.array(["red"])))
+    with pytest.raises(ConflictError, match=r"table haven\.pairs: its columns were changed meanwhile; run this again"):
+        tables.replace(PAIRS, staged, None, columns=columns)
+    assert tables.pin(PAIRS) == present
+
+
+def test_rows_that_were_staged_before_another_commit_of_the_same_columns_are_published(tables):
+    contrasts(tables, rows(1))
+    staged = [tables.stage(PAIRS, [rows(2)], columns=rows().schema)]
+    contrasts(tables, rows(3))
+    assert ids(tables, tables.replace(PAIRS, staged, None, columns=rows().schema)) == [2]
+
+
+def test_the_kind_of_a_table_is_what_it_was_made_for(tables, tmp_path):
+    assert tables.kind(PAIRS) is None
+    tables.ensure(PAIRS, rows().schema, kind=CONTRAST)
+    tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
+    replace(tables, results("a", 0.9), "a")
+    assert [tables.kind(name) for name in (PAIRS, NAME, "haven.results")] == [CONTRAST, SOURCE, RESULTS]
+    for name in (PAIRS, NAME, "haven.nothing"):
+        tables.require_kind(name, SOURCE, CONTRAST)
+    with pytest.raises(TableError, match=r"haven\.results holds results rows, expected source or contrast rows"):
+        tables.require_kind("haven.results", SOURCE, CONTRAST)
 
 
 def test_a_table_of_another_kind_is_refused(tables, tmp_path):

@@ -1,0 +1,107 @@
+"""What the tests of assets share: a home with its resources and a Dagster instance, in which partitions are built."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mimic_assets.definitions import defs
+from mimic_assets.jobs import BY_ASSET
+from mimic_assets.registration import add_partitions, register
+from mimic_core.networks import default_layers
+from mimic_core.specs import PartitionSpec, RunSpec
+from resources.environments import local_resources
+from resources.tables import Pin
+
+KEYS = ["_individual", "_decision", "_choice"]
+
+
+class Platform:
+    """One home with its resources and its Dagster instance."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.instance = dg.DagsterInstance.ephemeral()
+        resources = local_resources(home / "mimic")
+        self.tables, self.specs, self.artefacts = (resources[name] for name in ("tables", "specs", "artefacts"))
+
+    def imported(self, table: pa.Table, name: str = "haven.features") -> Pin:
+        pq.write_table(table, self.home / "table.parquet")
+        add_partitions(self.instance, "source_table", [name])
+        return self.tables.import_files(name, [self.home / "table.parquet"])
+
+    def definitions(self) -> dg.Definitions:
+        """The code location over this home."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MIMIC_HOME", str(self.home / "mimic"))
+            return defs()
+
+    def build(self, spec: PartitionSpec) -> dg.ExecuteInProcessResult:
+        """Register a spec and execute its job, as the UI would."""
+        layers = default_layers(spec.model.layers) if isinstance(spec, RunSpec) else ""
+        register(self.instance, self.specs, [(spec, layers)])
+        job = self.definitions().resolve_job_def(BY_ASSET[spec.asset].name)
+        return job.execute_in_process(instance=self.instance, partition_key=spec.key, raise_on_error=False)
+
+    def built(self, *specs: PartitionSpec) -> None:
+        for spec in specs:
+            assert self.build(spec).success
+
+    def refused(self, spec: PartitionSpec) -> str:
+        """Build a spec that must fail in one step, with a message of ours; returns the message."""
+        result = self.build(spec)
+        assert not result.success
+        (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+        assert failure.user_failure_data, failure.error
+        return failure.user_failure_data.description
+
+    def manifest(self, spec: PartitionSpec) -> dict[str, Any]:
+        return self.artefacts.manifest(spec.folder)
+
+    def folder(self, spec: PartitionSpec) -> Path:
+        """Where the published version of a partition lies."""
+        return self.artefacts.path(f"{spec.folder}/{self.manifest(spec)['version']}")
+
+    def rows(self, name: str) -> pa.Table:
+        pin = self.tables.pin(name)
+        table = pa.Table.from_batches(list(self.tables.batches(pin)), self.tables.schema_of(pin))
+        order = KEYS if "_individual" in table.column_names else ["run_id", "epoch"]
+        return table.sort_by([(key, "ascending") for key in order])
+
+    def materialization(self, spec: PartitionSpec) -> dg.AssetMaterialization:
+        """The newest one of a partition."""
+        events = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(spec.asset), asset_partitions=[spec.key]), limit=1
+        )
+        return events.records[0].asset_materialization
+
+    def shown(self, spec: PartitionSpec) -> dict[str, Any]:
+        """The metadata of the newest materialization, as plain values."""
+        return {name: value.value for name, value in self.materialization(spec).metadata.items()}
+
+    def execute(
+        self, instance: dg.DagsterInstance, spec: PartitionSpec, reexecution: dg.ReexecutionOptions | None = None
+    ) -> dg.JobExecutionResult:
+        """Execute the job of a registered spec as a process of its own would, with what its steps return in files."""
+        job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", (spec.asset,))
+        tags = {"dagster/partition": spec.key}
+        return dg.execute_job(job, instance=instance, tags=tags, reexecution_options=reexecution)
+
+
+@pytest.fixture
+def platform(home: Path) -> Iterator[Platform]:
+    platform = Platform(home)
+    yield platform
+    platform.instance.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform for what the tests of a module only look at."""
+    platform = Platform(tmp_path_factory.mktemp("shared"))
+    yield platform
+    platform.instance.dispose()
