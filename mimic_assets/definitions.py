@@ -7,6 +7,7 @@ from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.runs import model_run
+from mimic_assets.sensors import build_registered
 from mimic_assets.sources import source_table
 from resources.environments import local_resources, mimic_home
 
@@ -16,7 +17,8 @@ def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
         assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
-        jobs=list(jobs.BY_ASSET.values()),
+        jobs=[*jobs.BY_ASSET.values(), *jobs.REGISTRATION],
+        sensors=[build_registered],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,
     )

@@ -1,6 +1,12 @@
-"""The jobs that build one partition of an asset, for the command lines, the UI and backfills."""
+"""The jobs: those that build one partition of an asset, and those whose launchpad form registers specs."""
 
 import dagster as dg
+
+from mimic_assets.failures import fails_clearly
+from mimic_assets.forms import example, parse_form, registration_form
+from mimic_assets.registration import register
+from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
+from resources.specs import SpecStore
 
 BY_ASSET = {
     "contrast_set": dg.define_asset_job("build_contrast", selection=["contrast_set"]),
@@ -8,3 +14,37 @@ BY_ASSET = {
     "model_run": dg.define_asset_job("train_run", selection=["model_run"]),
     "inference_table": dg.define_asset_job("infer_batch", selection=["inference_table"]),
 }
+
+
+def _registration(name: str, kind: type[PartitionSpec], asset: str) -> dg.JobDefinition:
+    """Make the job that registers the specs of a form."""
+    step_name = f"{name.removeprefix('register_')}_form"  # no op may be called as a job
+    about = f"Register specs as partitions of {asset}, and build them if `build` is true."
+
+    # the op takes the form as Dagster checked it; parse_spec does the rest with messages of its own
+    @dg.op(name=step_name, description=about, out=dg.Out(list[str]), config_schema=registration_form(kind).to_fields_dict())
+    @fails_clearly
+    def step(context: dg.OpExecutionContext, specs: SpecStore) -> dg.Output[list[str]]:
+        new = parse_form(kind, context.op_config)
+        keys = register(context.instance, specs, new)
+        context.log.info(f"registered in {asset}: {', '.join(keys)}")
+        return dg.Output(keys, metadata={"asset": asset, "partitions": keys, "build": bool(context.op_config["build"])})
+
+    @dg.job(
+        name=name,
+        description=about,
+        config={"ops": {step_name: {"config": example(kind)}}},
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        step()
+
+    return job
+
+
+REGISTRATION = [
+    _registration("register_contrast_set", ContrastSpec, "contrast_set"),
+    _registration("register_dataset", DatasetSpec, "tfrecord_dataset"),
+    _registration("register_experiment", ExperimentSpec, "model_run"),
+    _registration("register_inference", InferenceSpec, "inference_table"),
+]

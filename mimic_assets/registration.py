@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mimic_assets.partitions import BY_ASSET
+from mimic_core.configs import collect
 from mimic_core.specs import ExperimentSpec, PartitionSpec, RunSpec
+from resources import partitions
 from resources.specs import SpecStore
 
 New = tuple[PartitionSpec, str]
@@ -28,7 +30,7 @@ def register(instance: dg.DagsterInstance, specs: SpecStore, new: Sequence[New])
 
 def add_partitions(instance: dg.DagsterInstance, asset: str, keys: Sequence[str]) -> None:
     """Add those partitions to an asset that it does not have."""
-    instance.add_dynamic_partitions(str(BY_ASSET[asset].name), list(keys))
+    partitions.add_partitions(instance, str(BY_ASSET[asset].name), keys)
 
 
 def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: str) -> list[tuple[RunSpec, str]]:
@@ -44,8 +46,9 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
     from mimic_core.networks import check_models, default_layers, load_layers
 
     if layers is None:
-        places = (f"{where}: models[{index}].layers" for index in range(len(spec.models)))
-        sources = [default_layers(model.layers, place) for model, place in zip(spec.models, places, strict=True)]
+        places = [f"{where}: models[{index}].layers" for index in range(len(spec.models))]
+        models = list(zip(spec.models, places, strict=True))
+        sources = collect(lambda named: default_layers(named[0].layers, named[1]), models)
     else:
         sources = [layers] * len(spec.models)
     known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(sources)}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ PATTERN_HELP = {
 }
 
 S = TypeVar("S", bound=Spec)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
@@ -74,6 +76,23 @@ def parse_spec(kind: type[S], document: dict[str, Any], where: str = "config") -
     if len(problems) == 1:
         raise SpecError(f"{where}: {problems[0]}")
     raise SpecError(f"{where}: {len(problems)} problems\n  " + "\n  ".join(problems))
+
+
+def collect(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Apply a function that may refuse its argument to every item, and report the problems of all at once.
+
+    Raises:
+        SpecError: one paragraph per item that was refused.
+    """
+    results, problems = [], []
+    for item in items:
+        try:
+            results.append(function(item))
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpecError("\n".join(problems))
+    return results
 
 
 def _parse_json(text: str, path: Path) -> Any:

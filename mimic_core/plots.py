@@ -31,7 +31,7 @@ def learning_curve(history: Sequence["Epoch"], unit: str = "epoch") -> bytes:
     (exported,) = [epoch.epoch for epoch in history if epoch.exported]
     axes.axvline(exported, color="0.5", linestyle="--", label=f"exported {unit}: {exported}")
     axes.set(xlabel=unit, ylabel="mean negative log-likelihood (nats)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.legend()
     buffer = BytesIO()

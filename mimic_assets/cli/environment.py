@@ -96,10 +96,15 @@ def dev(port: int, host: str) -> None:
     """
     prepare()
     _require_free(host, port)
-    click.echo(f"Dagster UI: http://{host}:{port} (Ctrl-C stops it)", err=True)
+    from mimic_assets.cli.execution import fail_dead_runs
+
+    with open_instance() as instance:
+        fail_dead_runs(instance)  # they would hold their places in the queue of runs
+    click.echo(f"Dagster UI: http://{host}:{port} (ready in some seconds; Ctrl-C stops it)", err=True)
     sys.stderr.flush()
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor wants a project of another layout
-    command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port)]
+    # at level info every tick of a sensor would print two lines
+    command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port), "--log-level", "warning"]
     os.execv(sys.executable, [sys.executable, *quiet, "-m", *command])  # noqa: S606  our own interpreter
 
 

@@ -1,0 +1,147 @@
+"""Plots: a learning curve shows every number of its history, as a picture that a browser can show."""
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+
+import matplotlib.image
+import pytest
+from matplotlib.figure import Figure
+
+from mimic_core.plots import learning_curve
+from mimic_core.runs import Epoch
+
+
+def history(losses=(0.9, 0.6, 0.5, 0.4), val_losses=(0.95, 0.7, 0.65, 0.8), exported=3):
+    """Epochs with these losses."""
+    val_losses = val_losses or [None] * len(losses)
+    return [
+        Epoch(epoch=number, loss=loss, val_loss=val_loss, exported=number == exported)
+        for number, (loss, val_loss) in enumerate(zip(losses, val_losses, strict=True), 1)
+    ]
+
+
+@pytest.fixture
+def draw(monkeypatch):
+    """Draw a learning curve; returns its axes."""
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure) or save(figure, *args, **kwargs)
+    )
+
+    def drawn(*arguments):
+        learning_curve(*arguments)
+        (axes,) = figures.pop().axes
+        return axes
+
+    return drawn
+
+
+def lines(axes):
+    """The lines of a picture: by label, where they go."""
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+
+
+def pixels(picture):
+    return matplotlib.image.imread(BytesIO(picture), format="png")
+
+
+def in_a_fresh_interpreter(code):
+    """Run code with every warning being an error; returns the JSON that it prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_learning_curve_is_a_small_png():
+    picture = learning_curve(history())
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert pixels(picture).shape == (360, 640, 4)
+    assert len(picture) < 50_000
+
+
+def test_both_losses_of_every_epoch_are_drawn_and_the_exported_one_is_marked(draw):
+    drawn = lines(draw(history()))
+    assert drawn["loss (training)"] == ([1, 2, 3, 4], [0.9, 0.6, 0.5, 0.4])
+    assert drawn["val_loss"] == ([1, 2, 3, 4], [0.95, 0.7, 0.65, 0.8])
+    assert drawn["exported epoch: 3"][0] == [3, 3]
+    assert len(drawn) == 3
+
+
+def test_axes_and_lines_say_what_they_show(draw):
+    axes = draw(history())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "mean negative log-likelihood (nats)")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines(axes))
+
+
+def test_a_run_without_validation_shows_its_training_loss_only(draw):
+    drawn = lines(draw(history(val_losses=None)))
+    assert drawn["loss (training)"] == ([1, 2, 3, 4], [0.9, 0.6, 0.5, 0.4])
+    assert set(drawn) == {"loss (training)", "exported epoch: 3"}
+
+
+def test_a_validation_loss_that_begins_late_is_drawn_at_its_epochs(draw):
+    drawn = lines(draw(history(val_losses=(None, None, 0.65, 0.8))))
+    assert drawn["val_loss"] == ([3, 4], [0.65, 0.8])
+
+
+def test_the_iterations_of_a_solver_are_called_iterations(draw):
+    axes = draw(history(), "iteration")
+    assert axes.get_xlabel() == "iteration"
+    assert "exported iteration: 3" in lines(axes)
+
+
+@pytest.mark.parametrize("val_losses", [None, (0.7,)])
+def test_a_single_epoch_is_a_picture_too(draw, val_losses):
+    epochs = history((0.6,), val_losses, 1)
+    assert pixels(learning_curve(epochs)).shape == (360, 640, 4)
+    assert lines(draw(epochs))["loss (training)"] == ([1], [0.6])
+
+
+@pytest.mark.parametrize("count", [2, 3, 25])
+def test_epochs_are_counted_in_whole_numbers(draw, count):
+    axes = draw(history([0.5] * count, None, 1))
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+@pytest.mark.parametrize("losses", [(1e-12, 0.0), (3e38, 1.0), (0.5, 0.5), (-0.1, -0.2)])
+def test_extreme_losses_are_drawn(losses):
+    assert pixels(learning_curve(history(losses, losses[::-1], 2))).shape == (360, 640, 4)
+
+
+def test_a_long_history_stays_a_small_picture():
+    losses = [1 / number for number in range(1, 5001)]
+    assert len(learning_curve(history(losses, losses, 5000))) < 100_000
+
+
+def test_different_histories_are_different_pictures_and_the_same_history_is_the_same():
+    pictures = [
+        learning_curve(history()),
+        learning_curve(history(val_losses=None)),
+        learning_curve(history(exported=2)),
+        learning_curve(history(losses=(0.9, 0.6, 0.5, 0.45))),
+        learning_curve(history(), "iteration"),
+    ]
+    assert len({pixels(picture).tobytes() for picture in pictures}) == 5
+    assert learning_curve(history()) == pictures[0]
+
+
+def test_importing_plots_does_not_import_matplotlib():
+    code = "import json, sys, mimic_core.plots; print(json.dumps([name for name in sys.modules if name == 'matplotlib']))"
+    assert in_a_fresh_interpreter(code) == []
+
+
+def test_drawing_needs_no_screen_and_keeps_no_figure():
+    code = """
+import json, sys
+from types import SimpleNamespace
+from mimic_core.plots import learning_curve
+learning_curve([SimpleNamespace(epoch=1, loss=0.5, val_loss=None, exported=True)])
+print(json.dumps([name for name in ("matplotlib.pyplot", "tkinter", "tensorflow") if name in sys.modules]))
+"""
+    assert in_a_fresh_interpreter(code) == []
+
+
+def test_a_single_epoch_has_whole_ticks(draw):
+    axes = draw(history(losses=(0.5,), val_losses=None, exported=1))
+    assert all(tick == int(tick) for tick in axes.get_xticks())
