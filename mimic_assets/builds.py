@@ -144,4 +144,4 @@ def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
 
 def _number(value: Any) -> int | float:
     # a NumPy number in event metadata cannot be stored; the manifest has all digits
-    return int(value) if isinstance(value, int) else round(float(value), 6)
+    return int(value) if isinstance(value, int) else float(f"{value:.6g}")

@@ -17,7 +17,7 @@ def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
         assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
-        jobs=[*jobs.BY_ASSET.values(), *jobs.REGISTRATION],
+        jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION],
         sensors=[build_registered],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,

@@ -24,10 +24,6 @@ LAYERS = Field(
     "executed. A text of several lines goes below `layers_file: |`, indented. Not needed when every layer is D<units> "
     "(dense, relu).",
 )
-# in one line, because the launchpad writes a text of several lines with escapes
-LAYERS_EXAMPLE = 'LAYERS = {"D8": lambda: Dense(8, activation="relu"), "D16": lambda: Dense(16, activation="relu"), ' + (
-    '"D32": lambda: Dense(32, activation="relu")}'
-)
 
 
 @cache
@@ -59,11 +55,12 @@ def registration_form(kind: type[Spec]) -> type[dg.Config]:
 
 def example(kind: type[Spec]) -> dict[str, Any]:
     """Return the form of a spec filled in with an example."""
-    name = kind.__name__.removesuffix("Spec").lower()
-    text = files("mimic_assets").joinpath("examples", f"{name}.json").read_text(encoding="utf-8")
-    return {"build": False, "specs": [json.loads(text)]} | (
-        {"layers_file": LAYERS_EXAMPLE} if kind is ExperimentSpec else {}
-    )
+    folder = files("mimic_assets").joinpath("examples")
+    text = folder.joinpath(f"{kind.__name__.removesuffix('Spec').lower()}.json").read_text(encoding="utf-8")
+    filled: dict[str, Any] = {"build": False, "specs": [json.loads(text)]}
+    if kind is ExperimentSpec:
+        filled["layers_file"] = folder.joinpath("layers.py").read_text(encoding="utf-8")
+    return filled
 
 
 def parse_form(kind: type[PartitionSpec], form: dict[str, Any]) -> list[New]:
@@ -76,10 +73,13 @@ def parse_form(kind: type[PartitionSpec], form: dict[str, Any]) -> list[New]:
         raise SpecError("specs: expected at least one spec, found []")
     parsed = collect(lambda item: parse_spec(kind, item[1], f"specs[{item[0]}]"), enumerate(form["specs"]))
 
+    layers = form.get("layers_file")
+    layers = layers if layers and layers.strip() else None
+
     def parts(item: tuple[int, PartitionSpec]) -> list[New]:
         index, spec = item
         if isinstance(spec, ExperimentSpec):
-            return list(runs_of(spec, form.get("layers_file"), f"specs[{index}]", "layers_file"))
+            return list(runs_of(spec, layers, f"specs[{index}]", "layers_file"))
         return [(spec, "")]
 
     new = [part for found in collect(parts, enumerate(parsed)) for part in found]

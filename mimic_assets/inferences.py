@@ -189,7 +189,7 @@ def _publish(
     }
     staged = [part.staged for part in scored if part.staged]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
-    with tables.discarding(staged), publishing as publication:
+    with tables.discarding(spec.destination, staged), publishing as publication:
         if publication.done:
             return publication.done
         document = manifest(

@@ -8,7 +8,8 @@ from mimic_assets.registration import register
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from resources.specs import SpecStore
 
-BY_ASSET = {
+REGISTERS = "mimic/registers"  # tag of the runs that the sensor looks at
+BUILDS = {
     "contrast_set": dg.define_asset_job("build_contrast", selection=["contrast_set"]),
     "tfrecord_dataset": dg.define_asset_job("build_dataset", selection=["tfrecord_dataset"]),
     "model_run": dg.define_asset_job("train_run", selection=["model_run"]),
@@ -34,6 +35,7 @@ def _registration(name: str, kind: type[PartitionSpec], asset: str) -> dg.JobDef
         name=name,
         description=about,
         config={"ops": {step_name: {"config": example(kind)}}},
+        tags={REGISTERS: "true"},
         executor_def=dg.in_process_executor,
     )
     def job() -> None:

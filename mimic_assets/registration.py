@@ -17,10 +17,9 @@ def register(instance: dg.DagsterInstance, specs: SpecStore, new: Sequence[New])
     """Register specs, each with its layers file (or an empty text); returns their partition keys in order.
 
     Raises:
-        SpecError: a spec cannot have its key; none is registered.
+        SpecError: specs cannot have their keys, all of them named; none is registered.
     """
-    for spec, _ in new:
-        specs.require_free(spec)
+    collect(specs.require_free, [spec for spec, _ in new])
     for spec, layers in new:
         specs.register(spec, layers)
     for asset in dict.fromkeys(spec.asset for spec, _ in new):

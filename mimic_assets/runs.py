@@ -52,10 +52,11 @@ def model_run(
     train, test = (records.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
     trained = runs.train(spec, stored.layers, train, test, _observer(context))
+    picture = plots.learning_curve(trained.history, "iteration" if spec.model.linear else "epoch")
     document = _publish(context, build, dataset, trained, tables, artefacts)
     return dg.MaterializeResult(
         metadata={
-            "learning_curve": _picture(plots.learning_curve(trained.history, "iteration" if spec.model.linear else "epoch")),
+            "learning_curve": _picture(picture),
             "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none"),
         }
         | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
@@ -131,7 +132,9 @@ def _publish(
         seal(document)  # whatever cannot be published must fail before the table changes
         key = rows_of_run(spec)
         rows = pa.Table.from_pylist([key | epoch for epoch in history], schema=RESULTS_SCHEMA)
-        tables.replace(spec.results, [tables.stage(spec.results, [rows])], key)
+        staged = [tables.stage(spec.results, [rows])]
+        with tables.discarding(spec.results, staged):
+            tables.replace(spec.results, staged, key)
         publication.publish(document)
     return document
 

@@ -91,7 +91,7 @@ def collect(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         except SpecError as error:
             problems.append(str(error))
     if problems:
-        raise SpecError("\n".join(problems))
+        raise SpecError("\n".join(dict.fromkeys(problems)))  # a problem that several share stands once
     return results
 
 

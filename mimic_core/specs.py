@@ -17,7 +17,7 @@ TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
 Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-MOST_DRAWS = 1_000_000
+MOST_PAIRS = 1_000_000  # per individual
 Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
 
 
@@ -59,10 +59,10 @@ class ContrastSpec(PartitionSpec):
     train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
     test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
     destination_table: TableName = Field(description="Name of the contrast table.")
-    decisions_per_individual: Annotated[int, Field(ge=1, le=MOST_DRAWS)] = Field(
+    decisions_per_individual: Annotated[int, Field(ge=1)] = Field(
         description="Draws per individual from its decisions that offer a rejected choice."
     )
-    alternatives_per_decision: Annotated[int, Field(ge=1, le=MOST_DRAWS)] = Field(
+    alternatives_per_decision: Annotated[int, Field(ge=1)] = Field(
         description="Rejected choices per draw, each paired with the selected one."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of the sampling.")
@@ -72,6 +72,12 @@ class ContrastSpec(PartitionSpec):
         if self.source_table == self.destination_table:
             raise ValueError(
                 f"destination_table: {self.destination_table!r} is the source table; give the contrast table a name"
+            )
+        pairs = self.decisions_per_individual * self.alternatives_per_decision
+        if pairs > MOST_PAIRS:
+            raise ValueError(
+                f"decisions_per_individual: {self.decisions_per_individual} x alternatives_per_decision "
+                f"{self.alternatives_per_decision} are {pairs:,} pairs per individual, expected at most {MOST_PAIRS:,}"
             )
         return self
 

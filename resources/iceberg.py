@@ -17,8 +17,9 @@ TOKEN, WRITE = "mimic.content-token", "mimic.write"  # of a snapshot: what it ho
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Replace large strings, which pyiceberg gives back, by strings."""
-    return pa.schema([field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in schema])
+    """Replace large strings and binaries, which pyiceberg gives back, by plain ones."""
+    plain = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema])
 
 
 def widens(given: pa.DataType, stored: pa.DataType) -> bool:

@@ -217,13 +217,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         discard(staged)
 
     @contextmanager
-    def discarding(self, staged: Sequence[Staged]) -> Iterator[None]:
+    def discarding(self, name: str, staged: Sequence[Staged]) -> Iterator[None]:
         """Remove staged files if their commit, within the context, is lost to another writer."""
         try:
             yield
         except ConflictError:
-            for part in staged:
-                self.discard(part)
+            if landed(self._load(name), _write_id(staged)) is None:  # a table's history may name them
+                for part in staged:
+                    self.discard(part)
             raise
 
     def replace(
@@ -246,7 +247,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: others kept committing first, or changed the columns.
         """
-        return self._commit(name, staged, where, columns, lambda _: token)
+        pin = self._commit(name, staged, where, columns, lambda _: token)
+        if where is None and self.pin(name).snapshot != pin.snapshot:
+            raise ConflictError(f"table {name}: another build replaced these rows meanwhile; build again")
+        return pin
 
     # ---- people's files
 
@@ -357,7 +361,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.exceptions import CommitFailedException, ValidationException
 
         paths = [path for part in staged for path in part.paths]
-        write = hashlib.sha256("\n".join(sorted(paths) or [uuid.uuid4().hex]).encode()).hexdigest()[:24]
+        write = _write_id(staged)
         for attempt in range(MOST_ATTEMPTS):
             try:
                 with self._queue(name), warnings.catch_warnings():
@@ -366,7 +370,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                     if not landed(table, write):
                         transaction = transaction_for(table, columns, append=append)
                         if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
-                            raise ConflictError(f"table {name}: its columns were changed meanwhile; run this again")
+                            raise ConflictError(f"table {name}: its columns were changed meanwhile; start again")
                         note = {WRITE: write, TOKEN: token(table) or write}
                         if not append:
                             # always, also on an empty table: it makes a concurrent commit of the same key a conflict
@@ -403,3 +407,9 @@ def table_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}\.[A-Za-z_][A-Za-z0-9_]{0,127}", name):
         raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
     return name
+
+
+def _write_id(staged: Sequence[Staged]) -> str:
+    """Return what a commit of these files is called in the table's history."""
+    paths = sorted(path for part in staged for path in part.paths)
+    return hashlib.sha256("\n".join(paths or [uuid.uuid4().hex]).encode()).hexdigest()[:24]

@@ -96,10 +96,11 @@ def dev(port: int, host: str) -> None:
     """
     prepare()
     _require_free(host, port)
-    from mimic_assets.cli.execution import fail_dead_runs
+    from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs
 
-    with open_instance() as instance:
-        fail_dead_runs(instance)  # they would hold their places in the queue of runs
+    with open_instance() as instance:  # they would hold their places in the queue of runs
+        fail_dead_runs(instance)
+        fail_orphaned_runs(instance)
     click.echo(f"Dagster UI: http://{host}:{port} (ready in some seconds; Ctrl-C stops it)", err=True)
     sys.stderr.flush()
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor wants a project of another layout

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from mimic_assets.jobs import BY_ASSET
+from mimic_assets.jobs import BUILDS
 from mimic_core.specs import PartitionSpec
 
 HOST, PID, STARTED, LAUNCH = "mimic/host", "mimic/pid", "mimic/process-started", "mimic/launch"
@@ -80,7 +80,7 @@ def resolved_job(asset: str) -> dg.JobDefinition:
     """Return the job of an asset with its code; Dagster reconstructs it by this function's name."""
     from mimic_assets.definitions import defs
 
-    return defs().resolve_job_def(BY_ASSET[asset].name)
+    return defs().resolve_job_def(BUILDS[asset].name)
 
 
 def failure(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -99,6 +99,31 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     for run in dead:
         instance.report_run_failed(run, f"process {run.tags[PID]} ended without finishing this run")
     return [run.run_id for run in dead]
+
+
+def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs that a UI or daemon started as failed where all processes that they tell of are gone; returns their ids.
+
+    While its code server lives Dagster does this itself; runs that died together with it would stay in progress for
+    good, and hold their places in the queue.
+    """
+    if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
+        return []
+    dead = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
+        told = _processes(instance, run.run_id)
+        if HOST not in run.tags and told and not any(map(psutil.pid_exists, told)):
+            instance.report_run_failed(run, f"process {max(told)} ended without finishing this run")
+            dead.append(run.run_id)
+    return dead
+
+
+def _processes(instance: dg.DagsterInstance, run_id: str) -> set[int]:
+    """Read from a run's events in which processes it was executed."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+    events = [entry.dagster_event for entry in (record.event_log_entry for record in records) if entry.dagster_event]
+    told = (event.engine_event_data.metadata.get("pid") for event in events)
+    return {int(str(pid.value)) for pid in told if pid is not None}
 
 
 def _process_tags() -> dict[str, str]:

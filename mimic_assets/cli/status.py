@@ -90,9 +90,9 @@ def _state(manifest: dict[str, Any] | None, run: "dg.RunRecord | None") -> tuple
 
 def _latest_runs(instance: "dg.DagsterInstance") -> "dict[tuple[str, str], dg.RunRecord]":
     """Find the newest run of each partition."""
-    from mimic_assets.jobs import BY_ASSET
+    from mimic_assets.jobs import BUILDS
 
-    by_job = {job.name: asset for asset, job in BY_ASSET.items()}
+    by_job = {job.name: asset for asset, job in BUILDS.items()}
     latest: dict[tuple[str, str], dg.RunRecord] = {}
     for record in instance.get_run_records(limit=RECENT_RUNS):
         run, key = record.dagster_run, record.dagster_run.tags.get("dagster/partition")

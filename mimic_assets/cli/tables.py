@@ -41,10 +41,10 @@ def import_table(name: str, paths: tuple[Path, ...], append: bool) -> None:
     store = local_resources()["tables"]
     with _counting() as count:
         pin = store.import_files(name, paths, append=append, on_rows=count)
+    click.echo(f"{name}: {pin.rows:,} rows, {len(store.schema_of(pin).names)} columns, version {pin.token}")
     with open_instance() as instance:
         add_partitions(instance, "source_table", [name])
         instance.report_runless_asset_event(observation(name, store))
-    click.echo(f"{name}: {pin.rows:,} rows, {len(store.schema_of(pin).names)} columns, version {pin.token}")
 
 
 @tables.command(name="list")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimic_assets.definitions import defs
-from mimic_assets.jobs import BY_ASSET
+from mimic_assets.jobs import BUILDS
 from mimic_assets.registration import add_partitions, register
 from mimic_core.networks import default_layers
 from mimic_core.specs import PartitionSpec, RunSpec
@@ -44,7 +44,7 @@ class Platform:
         """Register a spec and execute its job, as the UI would."""
         layers = default_layers(spec.model.layers) if isinstance(spec, RunSpec) else ""
         register(self.instance, self.specs, [(spec, layers)])
-        job = self.definitions().resolve_job_def(BY_ASSET[spec.asset].name)
+        job = self.definitions().resolve_job_def(BUILDS[spec.asset].name)
         return job.execute_in_process(instance=self.instance, partition_key=spec.key, raise_on_error=False)
 
     def built(self, *specs: PartitionSpec) -> None:

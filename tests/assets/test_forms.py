@@ -13,11 +13,11 @@ import yaml
 from click.testing import CliRunner
 
 from mimic_assets.cli.main import main
-from mimic_assets.forms import LAYERS_EXAMPLE, example, parse_form, registration_form, spec_form
+from mimic_assets.forms import example, parse_form, registration_form, spec_form
 from mimic_assets.partitions import BY_ASSET
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
-from mimic_core.networks import default_layers, load_layers
+from mimic_core.networks import default_layers
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, RunSpec
 from resources.environments import local_resources
 
@@ -359,12 +359,12 @@ def test_the_form_that_the_launchpad_shows_is_the_example_and_builds_nothing(sha
     assert (shown["specs"], shown["build"]) == ([document(kind)], False)
 
 
-def test_the_layers_of_the_example_are_those_of_its_layers_file():
-    shown, filed = (load_layers(text)[0] for text in (LAYERS_EXAMPLE, (EXAMPLES / "layers.py").read_text()))
-    assert list(shown) == list(filed)
-    for name, make in shown.items():
-        one, other = make().get_config(), filed[name]().get_config()
-        assert one | {"name": ""} == other | {"name": ""}
+def test_the_example_is_stored_as_the_command_line_stores_it(platform):
+    filled = example(ExperimentSpec)
+    new = [*parse_form(ExperimentSpec, filled), *parse_form(ExperimentSpec, filled | {"layers_file": " "})]
+    layers = (EXAMPLES / "layers.py").read_text()
+    assert [text for _, text in new[:2]] == [layers, layers]
+    assert new[2][1] == default_layers(["D16", "D32", "D16"])
 
 
 # ---- form, file and command line
@@ -451,7 +451,7 @@ def test_another_layers_file_is_another_version_of_the_same_runs(platform):
         ("LAYERS = {", "layers_file: line 1 cannot be executed: SyntaxError"),
         ("\n\n1 / 0", "layers_file: cannot be executed: ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)", "layers_file: cannot be executed: SystemExit: 3"),
-        ("", "layers_file: expected a dict LAYERS of names and functions that make a layer, found none"),
+        ("LAYER = {}", "layers_file: expected a dict LAYERS of names and functions that make a layer, found none"),
         ("LAYERS = ['D4']", "layers_file: expected a dict LAYERS of names and functions that make a layer, found list"),
         ("LAYERS = {'D4': Dense(4)}", "layers_file: LAYERS['D4']: expected a function that makes a new layer, found Dense"),
         (
@@ -567,9 +567,12 @@ def test_registrations_of_different_specs_at_the_same_time_lose_nothing(tmp_path
         ({"train_partitions": 0}, "train_partitions: expected a number of at least 1, found 0 (integer)"),
         ({"test_partitions": -1}, "test_partitions: expected a number of at least 1, found -1 (integer)"),
         ({"decisions_per_individual": 0}, "decisions_per_individual: expected a number of at least 1, found 0 (integer)"),
-        ({"decisions_per_individual": 10**6 + 1}, "decisions_per_individual: expected a number of at most 1000000, found"),
+        (
+            {"decisions_per_individual": 10**6},
+            "decisions_per_individual: 1000000 x alternatives_per_decision 2 are 2,000,000 pairs",
+        ),
         ({"alternatives_per_decision": -2}, "alternatives_per_decision: expected a number of at least 1, found -2"),
-        ({"alternatives_per_decision": 10**30}, "alternatives_per_decision: expected a number of at most 1000000, found"),
+        ({"alternatives_per_decision": 10**30}, "decisions_per_individual: 2 x alternatives_per_decision 1"),
         ({"seed": -1}, "seed: expected a number of at least 0, found -1 (integer)"),
         ({"seed": 2**31}, "seed: expected a number less than 2147483648, found 2147483648 (integer)"),
     ],

@@ -412,7 +412,7 @@ def test_rows_that_were_staged_for_other_columns_than_the_table_has_by_now_are_r
     contrasts(tables, rows(1))
     staged = [tables.stage(PAIRS, [rows(2)], columns=columns)]
     present = contrasts(tables, rows(3).append_column("colour", pa.array(["red"])))
-    with pytest.raises(ConflictError, match=r"table haven\.pairs: its columns were changed meanwhile; run this again"):
+    with pytest.raises(ConflictError, match=r"table haven\.pairs: its columns were changed meanwhile; start again"):
         tables.replace(PAIRS, staged, None, columns=columns)
     assert tables.pin(PAIRS) == present
 
@@ -424,9 +424,27 @@ def test_rows_that_were_staged_before_another_commit_of_the_same_columns_are_pub
     assert ids(tables, tables.replace(PAIRS, staged, None, columns=rows().schema)) == [2]
 
 
+def test_a_binary_column_keeps_its_type_when_it_is_imported_again(tables, tmp_path):
+    path = parquet(tmp_path / "a.parquet", pa.table({"_individual": [1], "photo": pa.array([b"x"], pa.binary())}))
+    first, again = (tables.import_files("haven.binary", [path]) for _ in range(2))
+    assert (first.token, first.schema_id) == (again.token, again.schema_id)
+    assert tables.import_files("haven.binary", [path], append=True).rows == 2
+
+
+def test_rows_that_another_build_replaced_before_theirs_was_told_are_refused_and_stay_readable(tables):
+    contrasts(tables, rows(1))
+    staged = [tables.stage(PAIRS, [rows(2)], columns=rows().schema)]
+    mine = tables.replace(PAIRS, staged, None, columns=rows().schema)
+    contrasts(tables, rows(3))
+    refused = pytest.raises(ConflictError, match="another build replaced these rows meanwhile; build again")
+    with refused, tables.discarding(PAIRS, staged):
+        tables.replace(PAIRS, staged, None, columns=rows().schema)
+    assert ids(tables, mine) == [2]
+
+
 def test_the_kind_of_a_table_is_what_it_was_made_for(tables, tmp_path):
     assert tables.kind(PAIRS) is None
-    tables.ensure(PAIRS, rows().schema, kind=CONTRAST)
+    contrasts(tables, rows(1))
     tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
     replace(tables, results("a", 0.9), "a")
     assert [tables.kind(name) for name in (PAIRS, NAME, "haven.results")] == [CONTRAST, SOURCE, RESULTS]
