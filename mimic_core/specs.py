@@ -60,7 +60,8 @@ class ContrastSpec(PartitionSpec):
     test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
     destination_table: TableName = Field(description="Name of the contrast table.")
     decisions_per_individual: Annotated[int, Field(ge=1)] = Field(
-        description="Draws per individual from its decisions that offer a rejected choice."
+        description="Draws per individual from its decisions that offer a rejected choice; times "
+        "alternatives_per_decision at most 1,000,000."
     )
     alternatives_per_decision: Annotated[int, Field(ge=1)] = Field(
         description="Rejected choices per draw, each paired with the selected one."

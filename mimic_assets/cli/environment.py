@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -103,6 +104,8 @@ def dev(port: int, host: str) -> None:
         fail_orphaned_runs(instance)
     click.echo(f"Dagster UI: http://{host}:{port} (ready in some seconds; Ctrl-C stops it)", err=True)
     sys.stderr.flush()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a script that starts this in the background had them ignored
+        signal.signal(number, signal.SIG_DFL)
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor wants a project of another layout
     # at level info every tick of a sensor would print two lines
     command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port), "--log-level", "warning"]
