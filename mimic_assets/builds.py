@@ -1,6 +1,6 @@
 """What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mimic_assets.partitions import BY_ASSET
 from mimic_core.manifests import fingerprint
-from mimic_core.sources import Int64, Shard
+from mimic_core.sources import Int64, Shard, shards
 from mimic_core.specs import InferenceSpec, RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import P, StoredSpec
@@ -64,6 +64,14 @@ def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build
     """Begin a build: name its version folder and note what it is to replace."""
     version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_id[:8]}"
     return Build(stored=stored, version=version, replaces=artefacts.published(stored.spec.folder))
+
+
+def shard_outputs(
+    build: Build[P], pin: Pin, partitions: Mapping[str, int], run: dict[str, Any] | None = None
+) -> list[dg.DynamicOutput[ShardTask[P]]]:
+    """List the shards of a build over a pinned table, one step each; `run` is as in `ShardTask`."""
+    tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run or {}) for shard in shards(partitions)]
+    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
 
 
 def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:

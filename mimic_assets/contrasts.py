@@ -16,6 +16,7 @@ from mimic_assets.builds import (
     individuals_of,
     manifest,
     metadata,
+    shard_outputs,
     table_input,
 )
 from mimic_assets.failures import fails_clearly
@@ -23,7 +24,7 @@ from mimic_assets.partitions import contrast_sets, lineage_input
 from mimic_core import contract, contrasts
 from mimic_core.errors import NotFoundError
 from mimic_core.manifests import fingerprint, seal
-from mimic_core.sources import SPLITS, Int64, Shard, check_schema, select_shard, shards
+from mimic_core.sources import SPLITS, Int64, Shard, check_schema, select_shard
 from mimic_core.specs import ContrastSpec, contrast_folder
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -84,8 +85,7 @@ def plan_contrasts(
     tables.ensure(stored.spec.key, columns, kind=CONTRAST)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
-    tasks = [ShardTask(build=build, pin=pin, shard=shard, run={}) for shard in shards(stored.spec.partitions)]
-    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+    return shard_outputs(build, pin, stored.spec.partitions)
 
 
 @dg.op(ins={"task": dg.In(ShardTask)})

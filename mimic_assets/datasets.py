@@ -16,6 +16,7 @@ from mimic_assets.builds import (
     individuals_of,
     manifest,
     metadata,
+    shard_outputs,
     table_input,
 )
 from mimic_assets.contrasts import pin_published
@@ -23,7 +24,7 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.manifests import seal
-from mimic_core.sources import SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard, shards
+from mimic_core.sources import SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard
 from mimic_core.specs import DatasetSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -63,8 +64,7 @@ def plan_dataset(
     pin = pin_source(stored.spec, tables, artefacts)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
-    tasks = [ShardTask(build=build, pin=pin, shard=shard, run={}) for shard in shards(stored.spec.partitions)]
-    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+    return shard_outputs(build, pin, stored.spec.partitions)
 
 
 @dg.op(ins={"task": dg.In(ShardTask)})

@@ -18,6 +18,7 @@ from mimic_assets.builds import (
     manifest,
     metadata,
     rows_of_run,
+    shard_outputs,
     table_input,
 )
 from mimic_assets.failures import fails_clearly
@@ -25,7 +26,7 @@ from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
 from mimic_core.errors import NotFoundError
 from mimic_core.manifests import seal
-from mimic_core.sources import KEYS, SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard, shards
+from mimic_core.sources import KEYS, SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard
 from mimic_core.specs import InferenceSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -84,8 +85,7 @@ def plan_inference(
     tables.ensure(stored.spec.destination, inferences.SCHEMA, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}; run {run['version']}")
-    tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run) for shard in shards(stored.spec.partitions)]
-    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+    return shard_outputs(build, pin, stored.spec.partitions, run)
 
 
 @dg.op(ins={"task": dg.In(ShardTask)})

@@ -111,8 +111,8 @@ def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
         return []
     dead = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
-        told = _processes(instance, run.run_id)
-        if HOST not in run.tags and told and not any(map(psutil.pid_exists, told)):
+        told = set() if HOST in run.tags else _processes(instance, run.run_id)
+        if told and not any(map(psutil.pid_exists, told)):
             instance.report_run_failed(run, f"process {max(told)} ended without finishing this run")
             dead.append(run.run_id)
     return dead
