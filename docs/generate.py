@@ -9,7 +9,7 @@ import click
 from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
-from mimic_core.configs import PATTERN_HELP
+from mimic_core.configs import PATTERN_HELP, ordered_fields
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
 
 DOCS = Path(__file__).parent
@@ -137,7 +137,7 @@ def _table(kind: type[BaseModel]) -> Iterator[str]:
     schema = kind.model_json_schema()
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
-    for name, field in kind.model_fields.items():
+    for name, field in ordered_fields(kind).items():
         words = type_in_words(schema["properties"][name])
         default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
         yield f"| `{name}` | {_cell(words)} | {default} | {_cell(field.description or '')} |"

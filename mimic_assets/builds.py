@@ -1,21 +1,24 @@
 """What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 
 from mimic_assets.partitions import BY_ASSET
+from mimic_core import contract
+from mimic_core.identifiers import surrogates
 from mimic_core.manifests import fingerprint
-from mimic_core.sources import Int64, Shard, shards
-from mimic_core.specs import InferenceSpec, RunSpec
+from mimic_core.sources import INDIVIDUAL, Shard, columns_to_read, select_shard, shard_index, shards
+from mimic_core.specs import InferenceSpec, RunSpec, TableReader
 from resources.artefacts import ArtefactStore
 from resources.specs import P, StoredSpec
-from resources.tables import Pin
+from resources.tables import Pin, TableStore
+
+R = TypeVar("R", bound=TableReader)
 
 RUN_COLUMNS = ("experiment_name", "run_id")
 CONTRACT = "decision_table_contract"
@@ -47,12 +50,16 @@ class ShardTask(Generic[P]):
 
     Attributes:
         run: what an inference needs of its run's manifest; empty for the other stages.
+        dropped: (decisions, 2) ids of the shard's decisions to leave out; None where the spec drops none.
+        left_out: the same for the whole table, in numbers.
     """
 
     build: Build[P]
     pin: Pin
     shard: Shard
     run: dict[str, Any]
+    dropped: pa.Table | None = None
+    left_out: contract.LeftOut | None = None
 
 
 def rows_of_run(spec: RunSpec | InferenceSpec) -> dict[str, str]:
@@ -66,12 +73,35 @@ def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build
     return Build(stored=stored, version=version, replaces=artefacts.published(stored.spec.folder))
 
 
-def shard_outputs(
-    build: Build[P], pin: Pin, partitions: Mapping[str, int], run: dict[str, Any] | None = None
-) -> list[dg.DynamicOutput[ShardTask[P]]]:
+def plan_shards(
+    context: dg.OpExecutionContext,
+    build: Build[R],
+    pin: Pin,
+    rules: contract.Rules,
+    tables: TableStore,
+    run: dict[str, Any] | None = None,
+) -> list[dg.DynamicOutput[ShardTask[R]]]:
     """List the shards of a build over a pinned table, one step each; `run` is as in `ShardTask`."""
-    tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run or {}) for shard in shards(partitions)]
+    spec = build.stored.spec
+    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
+    tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run or {}) for shard in shards(spec.partitions)]
+    if spec.drops:
+        columns = columns_to_read(tables.schema_of(pin), rules.features, rules.where)
+        found = contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
+        left_out = contract.LeftOut(decisions=len(found.offending), violations=found.outcome.violations)
+        for violation in left_out.violations:
+            context.log.warning(f"table {pin.name}: left out: {violation}")
+        tasks = [replace(task, dropped=_of_shard(found.offending, task.shard), left_out=left_out) for task in tasks]
     return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+
+
+def checked_shard(
+    task: ShardTask[R], rules: contract.Rules, tables: TableStore, columns: pa.Schema | None = None
+) -> contract.CheckedShard:
+    """Read and check the rows of a shard; `columns` are those that the rules need, unless told."""
+    columns = columns or columns_to_read(tables.schema_of(task.pin), rules.features, rules.where)
+    rows = select_shard(tables.batches(task.pin, columns.names), columns, task.shard)
+    return contract.check_shard(rows, rules, task.dropped)
 
 
 def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:
@@ -121,13 +151,24 @@ def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:
 
 
 def contract_result(asset: str, report: dict[str, Any]) -> dg.AssetCheckResult:
-    """Return what that check shows of one build."""
+    """Return what that check shows of one build; decisions that were left out are a warning."""
     return dg.AssetCheckResult(
-        passed=not report["violations"],
+        passed=not report["violations"] and not report["left_out"],
         asset_key=asset,
         check_name=CONTRACT,
+        severity=dg.AssetCheckSeverity.ERROR if report["violations"] else dg.AssetCheckSeverity.WARN,
         metadata={"outcome": dg.MetadataValue.json(report)},
     )
+
+
+def dropped_count(task: ShardTask[Any]) -> dict[str, int]:
+    """Return the count of decisions that were left out; empty where the spec drops none."""
+    return {"dropped_decisions": task.left_out.decisions} if task.left_out else {}
+
+
+def dropped_notes(task: ShardTask[Any]) -> list[str]:
+    """Say what is wrong with the decisions that were left out."""
+    return [f"left out: {violation}" for violation in task.left_out.violations] if task.left_out else []
 
 
 class PartOfSplit(Protocol):
@@ -137,17 +178,22 @@ class PartOfSplit(Protocol):
     def shard(self) -> Shard: ...
 
     @property
-    def individuals(self) -> Int64: ...
+    def individuals(self) -> pa.Array: ...
 
 
-def individuals_of(parts: Sequence[PartOfSplit], split: str) -> Int64:
+def individuals_of(parts: Sequence[PartOfSplit], split: str) -> pa.Array:
     """Return (individuals,) the ids that the shards of a split hold."""
-    return np.concatenate([part.individuals for part in parts if part.shard.split == split])
+    return pa.concat_arrays([part.individuals for part in parts if part.shard.split == split])
 
 
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
     """Return the tag by which Dagster keeps a data version: the manifest's fingerprint."""
     return {"dagster/data_version": document["fingerprint"]}
+
+
+def _of_shard(decisions: pa.Table, shard: Shard) -> pa.Table:
+    mine = shard_index(surrogates(decisions[INDIVIDUAL]), shard.count) == shard.index if len(decisions) else []
+    return decisions.filter(pa.array(mine, pa.bool_()))
 
 
 def _number(value: Any) -> int | float:

@@ -5,26 +5,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from mimic_assets.builds import (
-    Build,
     ShardTask,
     begin,
+    checked_shard,
     contract_check,
     contract_result,
     data_version_tag,
+    dropped_count,
+    dropped_notes,
     individuals_of,
     manifest,
     metadata,
-    shard_outputs,
+    plan_shards,
     table_input,
 )
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import contrast_sets, lineage_input
 from mimic_core import contract, contrasts
 from mimic_core.errors import NotFoundError
+from mimic_core.filters import check_filter
 from mimic_core.manifests import fingerprint, seal
-from mimic_core.sources import SPLITS, Int64, Shard, check_schema, select_shard
+from mimic_core.sources import SPLITS, Shard, check_schema
 from mimic_core.specs import ContrastSpec, contrast_folder
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -42,7 +46,7 @@ class SampledShard:
 
     shard: Shard
     outcome: contract.Outcome
-    individuals: Int64
+    individuals: pa.Array
     usable_individuals: int
     staged: Staged | None
 
@@ -54,6 +58,7 @@ def pin_source(spec: ContrastSpec, tables: TableStore) -> Pin:
     pin = tables.pin(spec.source)
     schema = tables.schema_of(pin)
     check_schema(schema, (), table=spec.source)
+    check_filter(spec.conditions, schema, spec.source)
     contrasts.contrast_schema(schema, spec.source)
     return pin
 
@@ -84,8 +89,7 @@ def plan_contrasts(
     columns = contrasts.contrast_schema(tables.schema_of(pin), pin.name)
     tables.ensure(stored.spec.key, columns, kind=CONTRAST)
     build = begin(stored, artefacts, context.run_id)
-    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
-    return shard_outputs(build, pin, stored.spec.partitions)
+    return plan_shards(context, build, pin, contrasts.rules(stored.spec), tables)
 
 
 @dg.op(ins={"task": dg.In(ShardTask)})
@@ -94,7 +98,7 @@ def sample_shard(context: dg.OpExecutionContext, task: ShardTask[ContrastSpec], 
     """Read, check and sample the decisions of one shard."""
     spec, shard = task.build.stored.spec, task.shard
     schema = tables.schema_of(task.pin)
-    checked = contrasts.check_shard(select_shard(tables.batches(task.pin), schema, shard))
+    checked = checked_shard(task, contrasts.rules(spec), tables, schema)
     staged = None
     if not checked.outcome.violations:
         columns = contrasts.contrast_schema(schema, task.pin.name)
@@ -103,8 +107,8 @@ def sample_shard(context: dg.OpExecutionContext, task: ShardTask[ContrastSpec], 
     return SampledShard(
         shard=shard,
         outcome=checked.outcome,
-        individuals=checked.rows.individuals,
-        usable_individuals=checked.usable_individuals,
+        individuals=checked.individuals,
+        usable_individuals=contrasts.usable_individuals(checked),
         staged=staged,
     )
 
@@ -125,16 +129,16 @@ def publish_contrasts(
     build, pin = tasks[0].build, tasks[0].pin
     outcome = contract.add_up(part.outcome for part in sampled)
     leaks = contract.check_disjoint_individuals(*(individuals_of(sampled, split) for split in SPLITS))
-    report = contract.document(outcome, leaks)
+    report = contract.document(outcome, leaks, tasks[0].left_out)
     yield contract_result("contrast_set", report)
-    counts = _counts(sampled, outcome)
+    counts = _counts(sampled, outcome) | dropped_count(tasks[0])
     staged = [part.staged for part in sampled if part.staged]
     if report["violations"] or not counts["rows"]:
         for part in staged:
             tables.discard(part)
     contract.require_kept(outcome, leaks, pin.name)
     contrasts.require_contrasts(counts["individuals"], outcome, pin.name)
-    document = _publish(context, build, pin, staged, counts, report, tables, artefacts)
+    document = _publish(context, tasks[0], staged, counts, report, tables, artefacts)
     columns = tables.schema_of(tables.pin(build.stored.spec.key, document["snapshot"]))
     shown = metadata(document, document["table"], {field.name: str(field.type) for field in columns})
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
@@ -156,15 +160,14 @@ def contrast_set(source_table: Any) -> Any:
 
 def _publish(
     context: dg.OpExecutionContext,
-    build: Build[ContrastSpec],
-    pin: Pin,
+    task: ShardTask[ContrastSpec],
     staged: list[Staged],
     counts: dict[str, int],
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
-    spec = build.stored.spec
+    build, pin, spec = task.build, task.pin, task.build.stored.spec
     schema = tables.schema_of(pin)
     inputs = {"source_table": table_input(pin, schema)}
     # the number of shards does not change the rows, so it must not make anything below out of date
@@ -181,6 +184,7 @@ def _publish(
             counts=counts,
             contract=report,
             table=spec.key,
+            notes=dropped_notes(task),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         columns = contrasts.contrast_schema(schema, pin.name)

@@ -5,26 +5,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from mimic_assets.builds import (
-    Build,
     ShardTask,
     begin,
+    checked_shard,
     contract_check,
     contract_result,
     data_version_tag,
+    dropped_count,
+    dropped_notes,
     individuals_of,
     manifest,
     metadata,
-    shard_outputs,
+    plan_shards,
     table_input,
 )
 from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
+from mimic_core.filters import check_filter
+from mimic_core.identifiers import id_table, parquet_bytes
 from mimic_core.manifests import seal
-from mimic_core.sources import SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard
+from mimic_core.sources import KEYS, SPLITS, Shard, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -38,19 +43,26 @@ CHECK = contract_check(
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltShard:
-    """What one step made of its shard; without a file where the contract is broken."""
+    """What one step made of its shard; without files where the contract is broken.
+
+    Attributes:
+        ids: the file of the id table, where the table's ids are text.
+    """
 
     shard: Shard
     outcome: contract.Outcome
-    individuals: Int64
+    individuals: pa.Array
     file: dict[str, Any] | None
+    ids: dict[str, Any] | None
 
 
 def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) -> Pin:
     """Pin a dataset's source, a table or a contrast set, and check that its columns fit the spec."""
     tables.require_kind(spec.source, SOURCE, CONTRAST)
     pin = tables.pin(spec.source) if tables.kind(spec.source) != CONTRAST else pin_published(spec.source, tables, artefacts)
-    check_schema(tables.schema_of(pin), spec.features, table=spec.source)
+    schema = tables.schema_of(pin)
+    check_schema(schema, spec.features, table=spec.source)
+    check_filter(spec.conditions, schema, spec.source)
     return pin
 
 
@@ -63,8 +75,7 @@ def plan_dataset(
     stored = specs.get(DatasetSpec, context.partition_key)
     pin = pin_source(stored.spec, tables, artefacts)
     build = begin(stored, artefacts, context.run_id)
-    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
-    return shard_outputs(build, pin, stored.spec.partitions)
+    return plan_shards(context, build, pin, datasets.rules(stored.spec), tables)
 
 
 @dg.op(ins={"task": dg.In(ShardTask)})
@@ -74,15 +85,14 @@ def build_dataset_shard(
 ) -> BuiltShard:
     """Read, check and encode the decisions of one shard."""
     spec, shard = task.build.stored.spec, task.shard
-    columns = columns_to_read(tables.schema_of(task.pin), spec.features)
-    rows = select_shard(tables.batches(task.pin, columns.names), columns, shard)
-    checked = datasets.check_shard(rows, spec)
-    path, file = datasets.shard_path(shard), None
+    checked = checked_shard(task, datasets.rules(spec), tables)
+    path, file, ids = datasets.shard_path(shard), None, None
     if not checked.outcome.violations:
         written = artefacts.write(f"{task.build.folder}/{path}", datasets.encode_shard(checked, spec))
         file = {"path": path, "split": shard.split, "decisions": checked.outcome.decisions, **written}
+        ids = _write_ids(task, id_table(checked.table, KEYS), artefacts)
         context.log.info(f"{path}: {checked.outcome.decisions:,} decisions, {written['bytes']:,} bytes")
-    return BuiltShard(shard=shard, outcome=checked.outcome, individuals=checked.individuals, file=file)
+    return BuiltShard(shard=shard, outcome=checked.outcome, individuals=checked.individuals, file=file, ids=ids)
 
 
 @dg.op(
@@ -103,14 +113,14 @@ def publish_dataset(
     individuals = {split: individuals_of(built, split) for split in SPLITS}
     outcome = contract.add_up(part.outcome for part in built)
     leaks = contract.check_disjoint_individuals(individuals["train"], individuals["test"])
-    report = contract.document(outcome, leaks)
+    report = contract.document(outcome, leaks, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
-    counts = _counts(built, individuals, outcome)
+    counts = _counts(built, individuals, outcome) | dropped_count(tasks[0])
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
     contract.require_kept(outcome, leaks, pin.name)
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
-    document = _publish(context, build, pin, built, counts, report, tables, artefacts)
+    document = _publish(context, tasks[0], built, counts, report, tables, artefacts)
     spec = build.stored.spec
     types = dict.fromkeys(spec.features, "float32")
     shown = metadata(document, str(artefacts.path(build.folder)), types)
@@ -131,22 +141,29 @@ def tfrecord_dataset(source_table: Any, contrast_set: Any) -> Any:
     return {"result": result, "tfrecord_dataset_decision_table_contract": kept}
 
 
+def _write_ids(task: ShardTask[DatasetSpec], ids: pa.Table, artefacts: ArtefactStore) -> dict[str, Any] | None:
+    if not len(ids):
+        return None
+    path = datasets.ids_path(task.shard)
+    return {"path": path, "rows": len(ids), **artefacts.write(f"{task.build.folder}/{path}", [parquet_bytes(ids)])}
+
+
 def _publish(
     context: dg.OpExecutionContext,
-    build: Build[DatasetSpec],
-    pin: Pin,
+    task: ShardTask[DatasetSpec],
     built: list[BuiltShard],
     counts: dict[str, int],
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
-    spec, files = build.stored.spec, [part.file for part in built if part.file]
-    source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features))
+    build, pin, spec = task.build, task.pin, task.build.stored.spec
+    files, id_tables = [part.file for part in built if part.file], [part.ids for part in built if part.ids]
+    source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features, spec.conditions))
     with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
         if publication.done:
             return publication.done
-        sealed = seal(datasets.schema_document(spec, files))
+        sealed = seal(datasets.schema_document(spec, files, id_tables))
         document = manifest(
             build,
             context.run_id,
@@ -156,12 +173,14 @@ def _publish(
             contract=report,
             schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
             files=files,
+            id_tables=id_tables,
+            notes=dropped_notes(task),
         )
         publication.publish(document)
     return document
 
 
-def _counts(built: list[BuiltShard], individuals: dict[str, Int64], outcome: contract.Outcome) -> dict[str, int]:
+def _counts(built: list[BuiltShard], individuals: dict[str, pa.Array], outcome: contract.Outcome) -> dict[str, int]:
     by_split = {split: contract.add_up(p.outcome for p in built if p.shard.split == split) for split in SPLITS}
     return {
         "rows": outcome.rows,

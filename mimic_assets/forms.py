@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from inspect import isclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
 from pydantic import Field, create_model
@@ -100,6 +100,8 @@ def _plain(kind: Any) -> Any:
         return _plain(arguments[0])
     if origin in (Union, UnionType):
         return next(_plain(argument) for argument in arguments if argument is not type(None))
+    if origin is Literal:
+        return str
     if origin is tuple:
         return list[_plain(arguments[0])]  # type: ignore[misc]
     if origin is dict:

@@ -6,27 +6,31 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 
 from mimic_assets.builds import (
     RUN_COLUMNS,
-    Build,
     ShardTask,
     begin,
+    checked_shard,
     contract_check,
     contract_result,
     data_version_tag,
+    dropped_count,
+    dropped_notes,
     manifest,
     metadata,
+    plan_shards,
     rows_of_run,
-    shard_outputs,
     table_input,
 )
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
 from mimic_core.errors import NotFoundError
+from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
-from mimic_core.sources import KEYS, SPLITS, Int64, Shard, check_schema, columns_to_read, select_shard
+from mimic_core.sources import KEYS, SPLITS, Shard, check_schema, columns_to_read, in_key_order, sort_rows
 from mimic_core.specs import InferenceSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -42,7 +46,7 @@ class ScoredShard:
 
     shard: Shard
     outcome: contract.Outcome
-    decisions: Int64
+    decisions: pa.Table
     staged: Staged | None
     evaluated: evaluation.Evaluation | None
 
@@ -69,7 +73,9 @@ def pin_source(spec: InferenceSpec, tables: TableStore) -> Pin:
     tables.require_kind(spec.source, SOURCE)
     tables.require_kind(spec.destination, INFERENCE)
     pin = tables.pin(spec.source)
-    check_schema(tables.schema_of(pin), spec.features, table=spec.source, required=KEYS)
+    schema = tables.schema_of(pin)
+    check_schema(schema, spec.features, table=spec.source, required=KEYS)
+    check_filter(spec.conditions, schema, spec.source)
     return pin
 
 
@@ -82,10 +88,11 @@ def plan_inference(
     stored = specs.get(InferenceSpec, context.partition_key)
     run = run_manifest(stored.spec, artefacts)
     pin = pin_source(stored.spec, tables)
-    tables.ensure(stored.spec.destination, inferences.SCHEMA, kind=INFERENCE, partition_by=RUN_COLUMNS)
+    columns = inferences.inference_schema(tables.schema_of(pin))
+    tables.ensure(stored.spec.destination, columns, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
-    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}; run {run['version']}")
-    return shard_outputs(build, pin, stored.spec.partitions, run)
+    context.log.info(f"run {run['version']}")
+    return plan_shards(context, build, pin, _rules(stored.spec, run), tables, run)
 
 
 @dg.op(ins={"task": dg.In(ShardTask)})
@@ -94,19 +101,17 @@ def score_shard(
     context: dg.OpExecutionContext, task: ShardTask[InferenceSpec], tables: TableStore, artefacts: ArtefactStore
 ) -> ScoredShard:
     """Read, check and score the decisions of one shard."""
-    spec, shard, features = task.build.stored.spec, task.shard, task.run["features"]
-    columns = columns_to_read(tables.schema_of(task.pin), features)
-    table = select_shard(tables.batches(task.pin, columns.names), columns, shard)
-    checked = inferences.check_shard(table, features, task.run["missing_values_map"])
-    rows, staged, evaluated = checked.rows, None, None
+    spec, shard, staged, evaluated = task.build.stored.spec, task.shard, None, None
+    checked = checked_shard(task, _rules(spec, task.run), tables)
     if not checked.outcome.violations:
+        table = in_key_order(checked.table)
+        rows = sort_rows(table, task.run["features"], task.run["missing_values_map"])
         utility = _utilities(task, artefacts)(rows.x) if len(rows) else np.empty(0)
-        scored = inferences.inference_rows(rows, utility, shard, experiment_name=spec.experiment_name, run_id=spec.run_id)
+        scored = inferences.inference_rows(table.select(KEYS), rows, utility, shard, **rows_of_run(spec))
         staged = tables.stage(spec.destination, [scored], shard.name)
         evaluated = inferences.evaluate_selected(rows, utility)
         context.log.info(f"{shard.name}: {len(rows):,} rows of {rows.decisions:,} decisions")
-    decisions = inferences.decision_ids(rows)
-    return ScoredShard(shard=shard, outcome=checked.outcome, decisions=decisions, staged=staged, evaluated=evaluated)
+    return ScoredShard(shard=shard, outcome=checked.outcome, decisions=checked.decisions, staged=staged, evaluated=evaluated)
 
 
 @dg.op(
@@ -122,18 +127,18 @@ def publish_inference(
     artefacts: ArtefactStore,
 ) -> Iterator[Any]:
     """Add up what the shards found, and replace the rows of the key if the table keeps the contract."""
-    build, pin = tasks[0].build, tasks[0].pin
+    pin = tasks[0].pin
     outcome = contract.add_up(part.outcome for part in scored)
     split_decisions = contract.check_whole_decisions(*(_decisions(scored, split) for split in SPLITS))
-    report = contract.document(outcome, split_decisions)
+    report = contract.document(outcome, split_decisions, tasks[0].left_out)
     yield contract_result("inference_table", report)
     staged = [part.staged for part in scored if part.staged]
     if report["violations"]:
         for part in staged:
             tables.discard(part)
     contract.require_kept(outcome, split_decisions, pin.name)
-    document = _publish(context, build, tasks[0], scored, outcome, report, tables, artefacts)
-    types = {field.name: str(field.type) for field in inferences.SCHEMA}
+    document = _publish(context, tasks[0], scored, outcome, report, tables, artefacts)
+    types = {field.name: str(field.type) for field in inferences.inference_schema(tables.schema_of(pin))}
     shown = metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 
@@ -165,7 +170,6 @@ def _utilities(task: ShardTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
 
 def _publish(
     context: dg.OpExecutionContext,
-    build: Build[InferenceSpec],
     task: ShardTask[InferenceSpec],
     scored: list[ScoredShard],
     outcome: contract.Outcome,
@@ -173,8 +177,8 @@ def _publish(
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
-    spec = build.stored.spec
-    columns = columns_to_read(tables.schema_of(task.pin), list(task.run["features"]))
+    build, spec = task.build, task.build.stored.spec
+    columns = columns_to_read(tables.schema_of(task.pin), list(task.run["features"]), spec.conditions)
     by_split = {split: [part for part in scored if part.shard.split == split] for split in SPLITS}
     evaluated = {
         split: evaluation.combine(part.evaluated for part in parts if part.evaluated) for split, parts in by_split.items()
@@ -182,7 +186,7 @@ def _publish(
     counts = {"rows": outcome.rows, "decisions": outcome.decisions} | {
         f"{split}_rows": sum(part.outcome.rows for part in parts) for split, parts in by_split.items()
     }
-    counts["single_choice_decisions"] = outcome.single_choice_decisions
+    counts |= {"single_choice_decisions": outcome.single_choice_decisions} | dropped_count(task)
     inputs = {
         "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
         "source_table": table_input(task.pin, columns),
@@ -201,6 +205,7 @@ def _publish(
             metrics=evaluation.named(evaluated["train"], "train") | evaluation.named(evaluated["test"], "test"),
             contract=report,
             table=spec.destination,
+            notes=dropped_notes(task),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         key = rows_of_run(spec)
@@ -209,5 +214,9 @@ def _publish(
     return document
 
 
-def _decisions(scored: list[ScoredShard], split: str) -> Int64:
-    return np.concatenate([part.decisions for part in scored if part.shard.split == split])
+def _decisions(scored: list[ScoredShard], split: str) -> pa.Table:
+    return pa.concat_tables([part.decisions for part in scored if part.shard.split == split])
+
+
+def _rules(spec: InferenceSpec, run: dict[str, Any]) -> contract.Rules:
+    return inferences.rules(run["features"], run["missing_values_map"], spec.conditions)

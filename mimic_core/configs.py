@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.specs import ModelSpec, Spec, normalise
@@ -76,6 +77,11 @@ def parse_spec(kind: type[S], document: dict[str, Any], where: str = "config") -
     if len(problems) == 1:
         raise SpecError(f"{where}: {problems[0]}")
     raise SpecError(f"{where}: {len(problems)} problems\n  " + "\n  ".join(problems))
+
+
+def ordered_fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the keys of a spec as people should read them: those that must be there first."""
+    return dict(sorted(kind.model_fields.items(), key=lambda item: not item[1].is_required()))
 
 
 def collect(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -150,7 +156,7 @@ def _problem(kind: type[BaseModel], error: dict[str, Any]) -> str:
     if reason == "missing":
         return f"{path}: this key is missing"
     if reason == "extra_forbidden":
-        known = list(_model_at(kind, error["loc"][:-1]).model_fields)
+        known = list(ordered_fields(_model_at(kind, error["loc"][:-1])))
         return f"{path}: unknown key{did_you_mean(str(error['loc'][-1]), known)}; the keys are {', '.join(known)}"
     if reason == "value_error":
         return str(error["ctx"]["error"])

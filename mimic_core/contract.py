@@ -1,10 +1,10 @@
-"""The decision-table contract: which rows of a shard break which rule, with counts and examples, and their sum over shards.
+"""The decision-table contract: which rows and decisions break which rule, with counts and examples, and sums over shards.
 
 Nothing here raises for bad rows: shards report, the build adds the reports up and refuses to publish a broken table,
 so that a person sees every broken rule at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,18 +13,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimic_core.errors import DecisionTableError
+from mimic_core.filters import Condition, selected_rows
+from mimic_core.identifiers import require_different, surrogates
 from mimic_core.sources import (
     DECISION,
     FLAGS,
     INDIVIDUAL,
     KEYS,
+    SELECTED,
+    TRAIN,
     Bool,
     Int64,
-    Rows,
+    decision_starts,
     feature_values,
+    flag_values,
+    key_order,
+    shard_index,
 )
 
 EXAMPLES = 5
+ROWS_AT_ONCE = 4_000_000  # whose keys a check of a table holds, some 400 MB; a larger table is read more than once
+LARGEST = float(np.finfo(np.float32).max)
+LEAK = "individuals in both train and test"
+SPLIT_DECISION = "decisions with _train both true and false"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What one use of a table asks of it.
+
+    Attributes:
+        features: columns that must be numbers after `missing_values_map` is applied.
+        missing_values_map: feature -> the value that replaces a null or NaN.
+        max_choices: most rows that a decision may have; None allows any number.
+        labelled: whether each decision needs exactly one selected row and each individual one split; else flags may be
+            null or absent, and only a decision must stand in one split.
+        where: conditions on the rows that are used; the others are left out, whole decisions only.
+    """
+
+    features: tuple[str, ...] = ()
+    missing_values_map: Mapping[str, float] = field(default_factory=dict)
+    max_choices: int | None = None
+    labelled: bool = True
+    where: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +77,7 @@ class Outcome:
 
     Attributes:
         rows, decisions: how many were checked.
+        filtered_rows: how many more `where` left out.
         single_choice_decisions: decisions that offer one choice only (legal).
         largest_choice_set: most choices that one decision offers.
         violations: the broken rules; none when the table keeps the contract.
@@ -53,78 +85,119 @@ class Outcome:
 
     rows: int = 0
     decisions: int = 0
+    filtered_rows: int = 0
     single_choice_decisions: int = 0
     largest_choice_set: int = 0
     violations: tuple[Violation, ...] = field(default=())
 
 
-def check_nulls(
-    table: pa.Table,
-    features: Sequence[str],
-    missing_values_map: Mapping[str, float],
-    required: Sequence[str] = (*KEYS, *FLAGS),
-) -> list[Violation]:
-    """Report nulls in required columns, and feature values that are missing or infinite, by row."""
-    found = []
-    for name in required:
-        if name in table.column_names and table[name].null_count:
-            found.append(_rows_violation(f"rows with a null {name}", table, np.asarray(pc.is_null(table[name]))))
-    for name in features:
-        values = feature_values(table, name, missing_values_map.get(name))
-        if np.isfinite(values).all():
-            continue
-        missing, infinite = np.isnan(values), np.isinf(values)
-        if missing.any():
-            rule = f"rows whose feature {name!r} is null or NaN without an entry in missing_values_map"
-            found.append(_rows_violation(rule, table, missing))
-        if infinite.any():
-            rule = f"rows whose feature {name!r} is infinite (or too large for float32)"
-            found.append(_rows_violation(rule, table, infinite))
-    return found
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the contract found, and the (decisions, 2) ids of the decisions that break a rule."""
+
+    outcome: Outcome
+    offending: pa.Table
 
 
-def check_rows(rows: Rows, *, max_choices: int | None = None, selected: bool = True) -> Outcome:
-    """Report decisions of sorted rows that break a rule.
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """How many decisions of a table were dropped, and what is wrong with them."""
+
+    decisions: int
+    violations: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedShard:
+    """The rows of a shard that are used, and what the contract found in them."""
+
+    table: pa.Table
+    outcome: Outcome
+
+    @property
+    def individuals(self) -> pa.Array:
+        """(individuals,) their ids as the table has them."""
+        return pc.unique(self.table[INDIVIDUAL]).drop_null()
+
+    @property
+    def decisions(self) -> pa.Table:
+        """(decisions, 2) their ids as the table has them."""
+        return _distinct(self.table.select([INDIVIDUAL, DECISION]))
+
+
+def check_shard(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) -> CheckedShard:
+    """Check the rows of a shard, and leave out what is not used.
 
     Args:
-        rows: a shard without null keys.
-        max_choices: most rows that a decision may have; None allows any number.
-        selected: whether each decision needs exactly one selected row.
+        table: all rows of the shard's individuals in its split.
+        dropped: (decisions, 2) ids of decisions to leave out, as `check_table` found them; with it rows without an id are
+            left out too.
     """
-    if not len(rows):
-        return Outcome()
-    counts = rows.counts
-    found: list[Violation] = []
-    repeated = np.append(False, rows.choice[1:] == rows.choice[:-1])
-    repeated[rows.starts] = False
-    duplicates = np.logical_or.reduceat(repeated, rows.starts)
-    _add(found, "decisions that offer a _choice twice", rows, duplicates)
-    if selected:
-        chosen = np.add.reduceat(rows.selected.astype(np.int64), rows.starts)
-        _add(found, "decisions with no selected row", rows, chosen == 0)
-        _add(found, "decisions with two or more selected rows", rows, chosen > 1)
-    if max_choices is not None:
-        _add(found, f"decisions with more than max_choices = {max_choices} rows", rows, counts > max_choices)
-    return Outcome(
-        rows=len(rows),
-        decisions=rows.decisions,
-        single_choice_decisions=int((counts == 1).sum()),
-        largest_choice_set=int(counts.max()),
-        violations=tuple(found),
-    )
+    if dropped is not None:
+        table = _without(table, dropped)
+    outcome = check_decisions(table.to_batches(), rules).outcome
+    if rules.where:
+        table = pa.Table.from_batches(
+            [b.filter(pa.array(selected_rows(b, rules.where))) for b in table.to_batches()], table.schema
+        )
+    return CheckedShard(table=table, outcome=outcome)
 
 
-def without_null_keys(table: pa.Table) -> pa.Table:
-    """Drop the rows that belong to no decision because a key is null; `check_nulls` reports them."""
-    for name in KEYS:
-        if table[name].null_count:
-            table = table.filter(pc.is_valid(table[name]))
-    return table
+def check_table(read: Callable[[], Iterable[pa.RecordBatch]], rows: int, rules: Rules) -> Checked:
+    """Check a table of any size, in memory that its size does not change.
+
+    Args:
+        read: begins a new stream of the table's rows.
+        rows: how many there are.
+    """
+    parts = max(1, -(-rows // ROWS_AT_ONCE))
+    found = [check_decisions(_individuals(read(), part, parts), rules) for part in range(parts)]
+    outcome = add_up(part.outcome for part in found)
+    return Checked(outcome=outcome, offending=pa.concat_tables([part.offending for part in found]))
 
 
-def document(outcome: Outcome, violations: Sequence[Violation] = ()) -> dict[str, Any]:
-    """Return an outcome as plain values, for manifests and metadata."""
-    return asdict(outcome) | {"violations": [asdict(v) for v in (*violations, *outcome.violations)]}
+def check_decisions(batches: Iterable[pa.RecordBatch], rules: Rules) -> Checked:
+    """Check whole decisions in one pass, in any order of the rows; only ids and flags stay in memory.
+
+    Args:
+        batches: columns `_individual`, `_decision`, `_choice`, the flags that exist, the features, those of the filter.
+        rules: what is asked.
+
+    >>> row = pa.record_batch({"_individual": [1], "_decision": [1], "_choice": [0], "_selected": [False], "_train": [True]})
+    >>> [str(violation) for violation in check_decisions([row], Rules()).outcome.violations]
+    ['decisions with no selected row: 1 (individual 1 decision 1)']
+    """
+    parts: list[pa.RecordBatch] = []
+    wrong_rows: dict[str, list[Int64]] = {}
+    rows = 0
+    for batch in batches:
+        used = selected_rows(batch, rules.where)
+        ids = batch.select([name for name in (*KEYS, *FLAGS) if name in batch.schema.names])
+        parts.append(ids.append_column(_USED, pa.array(used)) if rules.where else ids)
+        for rule, wrong in _row_rules(batch, rules):
+            if (wrong & used).any():
+                wrong_rows.setdefault(rule, []).append(rows + np.flatnonzero(wrong & used))
+        rows += batch.num_rows
+    if not rows:
+        return Checked(outcome=Outcome(), offending=pa.table({}))
+    ids = pa.Table.from_batches(parts)
+    broken = [_Broken(rule=rule, rows=np.concatenate(at)) for rule, at in wrong_rows.items()]
+    return _checked(ids, rules, broken)
+
+
+def document(outcome: Outcome, violations: Sequence[Violation] = (), left_out: LeftOut | None = None) -> dict[str, Any]:
+    """Return an outcome as plain values, for manifests and metadata.
+
+    Args:
+        violations: of rules that no shard can check by itself.
+        left_out: the decisions that were dropped.
+    """
+    dropped = left_out or LeftOut(decisions=0, violations=())
+    return asdict(outcome) | {
+        "violations": [asdict(v) for v in (*violations, *outcome.violations)],
+        "dropped_decisions": dropped.decisions,
+        "left_out": [asdict(v) for v in dropped.violations],
+    }
 
 
 def add_up(outcomes: Iterable[Outcome]) -> Outcome:
@@ -141,38 +214,32 @@ def add_up(outcomes: Iterable[Outcome]) -> Outcome:
     return Outcome(
         rows=sum(outcome.rows for outcome in outcomes),
         decisions=sum(outcome.decisions for outcome in outcomes),
+        filtered_rows=sum(outcome.filtered_rows for outcome in outcomes),
         single_choice_decisions=sum(outcome.single_choice_decisions for outcome in outcomes),
         largest_choice_set=max((outcome.largest_choice_set for outcome in outcomes), default=0),
         violations=tuple(merged.values()),
     )
 
 
-def check_disjoint_individuals(train: Int64, test: Int64) -> list[Violation]:
+def check_disjoint_individuals(train: pa.Array, test: pa.Array) -> list[Violation]:
     """Report individuals that stand in both splits.
 
     Args:
         train, test: (individuals,) ids of each split, without repeats.
     """
-    both = np.intersect1d(train, test, assume_unique=True)
-    if not len(both):
-        return []
-    examples = tuple(f"individual {i}" for i in both[:EXAMPLES])
-    return [Violation(rule="individuals in both train and test", count=len(both), examples=examples)]
+    both = train.filter(pc.is_in(train, test))
+    examples = tuple(f"individual {i}" for i in both[:EXAMPLES].to_pylist())
+    return [Violation(rule=LEAK, count=len(both), examples=examples)] if len(both) else []
 
 
-def check_whole_decisions(train: Int64, test: Int64) -> list[Violation]:
+def check_whole_decisions(train: pa.Table, test: pa.Table) -> list[Violation]:
     """Report decisions with rows in both splits.
 
     Args:
         train, test: (decisions, 2) ids of individual and decision, without repeats within a split.
     """
-    pair = np.dtype([("individual", np.int64), ("decision", np.int64)])
-    first, second = (np.ascontiguousarray(ids).view(pair).ravel() for ids in (train, test))
-    both = np.intersect1d(first, second, assume_unique=True)
-    if not len(both):
-        return []
-    examples = tuple(f"individual {i} decision {d}" for i, d in both[:EXAMPLES])
-    return [Violation(rule="decisions with _train both true and false", count=len(both), examples=examples)]
+    both = train.join(test, [INDIVIDUAL, DECISION], join_type="left semi")
+    return [Violation(rule=SPLIT_DECISION, count=len(both), examples=_examples(both))] if len(both) else []
 
 
 def require_kept(outcome: Outcome, violations: Sequence[Violation], table: str) -> None:
@@ -186,20 +253,188 @@ def require_kept(outcome: Outcome, violations: Sequence[Violation], table: str) 
         raise DecisionTableError(
             f"table {table} breaks the decision-table contract; nothing was published\n  "
             + "\n  ".join(str(violation) for violation in broken)
-            + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map), "
-            "and build again"
+            + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), "
+            'and build again; "invalid_decisions": "drop" in the config leaves these decisions out'
         )
 
 
-def _add(found: list[Violation], rule: str, rows: Rows, broken: Bool) -> None:
-    if broken.any():
-        at = rows.starts[np.flatnonzero(broken)[:EXAMPLES]]
-        ids = zip(rows.individual[at], rows.decision[at], strict=True)
-        examples = tuple(f"individual {i} decision {d}" for i, d in ids)
-        found.append(Violation(rule=rule, count=int(broken.sum()), examples=examples))
+_USED = "used"
 
 
-def _rows_violation(rule: str, table: pa.Table, broken: Bool) -> Violation:
-    shown = table.select(list(KEYS)).filter(pa.array(broken)).slice(0, EXAMPLES).to_pylist()
-    examples = tuple(f"individual {row[INDIVIDUAL]} decision {row[DECISION]}" for row in shown)
-    return Violation(rule=rule, count=int(broken.sum()), examples=examples)
+@dataclass(frozen=True, kw_only=True)
+class _Broken:
+    """A broken rule and the rows that show it: every row, or the first of every decision or individual."""
+
+    rule: str
+    rows: Int64
+    unit: str = DECISION
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decisions:
+    """Rows in the order of their keys.
+
+    Attributes:
+        row: (rows,) where each stands in the table.
+        individual, choice: (rows,) ids or surrogates.
+        starts: (decisions,) the first row of each decision.
+    """
+
+    row: Int64
+    individual: Int64
+    choice: Int64
+    starts: Int64
+
+    @property
+    def counts(self) -> Int64:
+        return np.diff(np.append(self.starts, len(self.row)))
+
+    def where(self, rows: Bool) -> "_Decisions":
+        """Keep some rows, given in the order of the keys; a decision keeps all or none of its own."""
+        starts = np.cumsum(np.append(0, rows))[self.starts[rows[self.starts]]]
+        return _Decisions(row=self.row[rows], individual=self.individual[rows], choice=self.choice[rows], starts=starts)
+
+
+def _row_rules(batch: pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
+    """Name the rules that rows of a batch break by themselves, with (rows,) which they are."""
+    for name in (*KEYS, *FLAGS) if rules.labelled else KEYS:
+        column = batch.column(name)
+        if column.null_count:
+            yield f"rows with a null {name}", np.asarray(pc.is_null(column))
+    for name in rules.features:
+        if _surely_finite(batch.column(name)):
+            continue
+        values = feature_values(batch, name, rules.missing_values_map.get(name))
+        yield f"rows whose feature {name!r} is null or NaN without an entry in missing_values_map", np.isnan(values)
+        yield f"rows whose feature {name!r} is infinite (or too large for float32)", np.isinf(values)
+
+
+def _surely_finite(column: pa.Array) -> bool:
+    """Tell whether all values are numbers within float32, by two passes that make no copy; False says look closer."""
+    if column.null_count:
+        return False
+    if not pa.types.is_floating(column.type) or not len(column):
+        return True  # no integer and no decimal number is beyond float32
+    values = np.asarray(column)
+    return bool(values.min() >= -LARGEST and values.max() <= LARGEST)  # NaN is neither
+
+
+def _checked(ids: pa.Table, rules: Rules, broken: list[_Broken]) -> Checked:
+    decisions, filtered = _sorted(ids), 0
+    if rules.where:
+        used = flag_values(ids, _USED)[decisions.row]
+        kept = np.add.reduceat(used, decisions.starts, dtype=np.int64) if len(used) else np.empty(0, np.int64)
+        partly = (kept > 0) & (kept < decisions.counts)
+        broken.append(
+            _Broken(rule="decisions of which `where` keeps only some rows", rows=decisions.row[decisions.starts[partly]])
+        )
+        filtered = len(ids) - int(flag_values(ids, _USED).sum())
+        decisions = decisions.where(np.repeat(kept == decisions.counts, decisions.counts))
+    broken += _decision_rules(ids, decisions, rules)
+    broken = [rule for rule in broken if len(rule.rows)]
+    offending = [_decisions_of(ids, rule) for rule in broken] or [ids.select([INDIVIDUAL, DECISION]).slice(0, 0)]
+    outcome = Outcome(
+        rows=len(ids) - filtered,
+        decisions=len(decisions.starts),
+        filtered_rows=filtered,
+        single_choice_decisions=int((decisions.counts == 1).sum()),
+        largest_choice_set=int(decisions.counts.max(initial=0)),
+        violations=tuple(_violation(ids, rule) for rule in broken),
+    )
+    return Checked(outcome=outcome, offending=_distinct(pa.concat_tables(offending)))
+
+
+def _sorted(ids: pa.Table) -> _Decisions:
+    """Sort the rows that have all three ids; the others are reported by themselves."""
+    for name in KEYS:
+        require_different(ids[name], name)
+    keys, row = [surrogates(ids[name]) for name in KEYS], np.arange(len(ids))
+    if any(ids[name].null_count for name in KEYS):
+        row = np.flatnonzero(np.logical_and.reduce([pc.is_valid(ids[name]) for name in KEYS]))
+        keys = [key[row] for key in keys]
+    if (order := key_order(*keys)) is not None:
+        keys, row = [key[order] for key in keys], row[order]
+    individual, decision, choice = keys
+    return _Decisions(row=row, individual=individual, choice=choice, starts=decision_starts(individual, decision))
+
+
+def _decision_rules(ids: pa.Table, decisions: _Decisions, rules: Rules) -> Iterable[_Broken]:
+    """Name the rules that decisions and individuals can break, each with the rows of those that do."""
+    first = decisions.starts
+    if not len(first):
+        return
+
+    def of_decisions(rule: str, wrong: Bool) -> _Broken:
+        return _Broken(rule=rule, rows=decisions.row[first[wrong]])
+
+    again = np.append(False, decisions.choice[1:] == decisions.choice[:-1])
+    again[first] = False
+    yield of_decisions("decisions that offer a _choice twice", np.logical_or.reduceat(again, first))
+    if rules.labelled:
+        chosen = np.add.reduceat(flag_values(ids, SELECTED)[decisions.row], first, dtype=np.int64)
+        yield of_decisions("decisions with no selected row", chosen == 0)
+        yield of_decisions("decisions with two or more selected rows", chosen > 1)
+    if rules.max_choices is not None:
+        rule = f"decisions with more than max_choices = {rules.max_choices} rows"
+        yield of_decisions(rule, decisions.counts > rules.max_choices)
+    if TRAIN in ids.column_names:
+        train = flag_values(ids, TRAIN)[decisions.row]
+        if not rules.labelled:
+            yield of_decisions(SPLIT_DECISION, _mixed(train, ~train, first))
+            return
+        test = np.asarray(pc.fill_null(pc.invert(ids[TRAIN]), False))[decisions.row]
+        starts = decision_starts(decisions.individual, decisions.individual)
+        leaking = starts[_mixed(train, test, starts)]
+        yield _Broken(rule=LEAK, rows=decisions.row[leaking], unit=INDIVIDUAL)
+
+
+def _mixed(first: Bool, second: Bool, starts: Int64) -> Bool:
+    """Return (groups,) whether a group has rows of both kinds."""
+    return np.logical_or.reduceat(first, starts) & np.logical_or.reduceat(second, starts)
+
+
+def _violation(ids: pa.Table, broken: _Broken) -> Violation:
+    shown = ids.take(pa.array(broken.rows[:EXAMPLES]))
+    if broken.unit == INDIVIDUAL:
+        examples = tuple(f"individual {i}" for i in shown[INDIVIDUAL].to_pylist())
+    else:
+        examples = _examples(shown)
+    return Violation(rule=broken.rule, count=len(broken.rows), examples=examples)
+
+
+def _examples(decisions: pa.Table) -> tuple[str, ...]:
+    shown = decisions.slice(0, EXAMPLES)
+    ids = zip(shown[INDIVIDUAL].to_pylist(), shown[DECISION].to_pylist(), strict=True)
+    return tuple(f"individual {i} decision {d}" for i, d in ids)
+
+
+def _decisions_of(ids: pa.Table, broken: _Broken) -> pa.Table:
+    """Return the ids of the decisions that a broken rule concerns; of an individual all of them."""
+    shown = ids.take(pa.array(broken.rows))
+    if broken.unit == INDIVIDUAL:
+        used = ids.filter(ids[_USED]) if _USED in ids.column_names else ids
+        shown = used.filter(pc.is_in(used[INDIVIDUAL], shown[INDIVIDUAL].combine_chunks()))
+    return shown.select([INDIVIDUAL, DECISION])
+
+
+def _distinct(ids: pa.Table) -> pa.Table:
+    return ids.group_by([INDIVIDUAL, DECISION]).aggregate([])
+
+
+def _without(table: pa.Table, dropped: pa.Table) -> pa.Table:
+    """Leave out decisions as wholes, and rows that belong to none because an id is null."""
+    ids = table.select([INDIVIDUAL, DECISION]).append_column("row", pa.array(np.arange(len(table))))
+    rows = ids.join(dropped, [INDIVIDUAL, DECISION], join_type="left anti")["row"]
+    table = table.take(pa.array(np.sort(rows)))
+    for name in KEYS:
+        table = table.filter(pc.is_valid(table[name])) if table[name].null_count else table
+    return table
+
+
+def _individuals(batches: Iterable[pa.RecordBatch], part: int, parts: int) -> Iterable[pa.RecordBatch]:
+    """Keep the rows of those individuals that fall to one of several passes."""
+    for batch in batches:
+        if parts == 1:
+            yield batch
+        else:
+            yield batch.filter(pa.array(shard_index(surrogates(batch.column(INDIVIDUAL)), parts) == part))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mimic_core import contract
 from mimic_core.errors import TableError
-from mimic_core.sources import CHOICE, DECISION, Int64, Rows, hash64, key_order, sort_rows
+from mimic_core.sources import CHOICE, DECISION, INDIVIDUAL, Int64, Rows, hash64, in_key_order, sort_rows
 from mimic_core.specs import ContrastSpec
 
 CODE_VERSION = "1"  # bump by hand when the same spec and table give other rows
@@ -24,25 +25,6 @@ OLD_DECISION, OLD_CHOICE = "_old_decision", "_old_choice"
 PAIRS_PER_PART = 250_000  # bounds the memory of what is made from a shard
 
 UInt64 = npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedShard:
-    """A shard's rows in order, what the contract found in them, and how many individuals have a decision to draw from.
-
-    Attributes:
-        table: all columns, sorted as `rows`.
-        rows: keys and flags only; `x` is (rows, 0).
-    """
-
-    table: pa.Table
-    rows: Rows
-    outcome: contract.Outcome
-
-    @property
-    def usable_individuals(self) -> int:
-        """Number of individuals with at least one decision that offers a rejected choice."""
-        return len(np.unique(self.rows.individual[self.rows.starts[self.rows.counts > 1]]))
 
 
 def contrast_schema(schema: pa.Schema, table: str) -> pa.Schema:
@@ -57,24 +39,23 @@ def contrast_schema(schema: pa.Schema, table: str) -> pa.Schema:
             f"table {table} has {' and '.join(map(repr, taken))}, which a contrast set adds to the columns of "
             "its source; sample from the table that this one was made from, or leave the column out"
         )
-    return schema.append(pa.field(OLD_DECISION, pa.int64())).append(pa.field(OLD_CHOICE, pa.int64()))
+    old = [pa.field(name, schema.field(of).type) for name, of in ((OLD_DECISION, DECISION), (OLD_CHOICE, CHOICE))]
+    new = [field.with_type(pa.int64()) if field.name in (DECISION, CHOICE) else field for field in schema]
+    return pa.schema([*new, *old])
 
 
-def check_shard(table: pa.Table) -> CheckedShard:
-    """Check the contract on the rows of one shard and sort them; features are copied as they are, so they are not checked.
-
-    Args:
-        table: all rows of the shard's individuals in its split.
-    """
-    nulls = contract.check_nulls(table, (), {})
-    table = contract.without_null_keys(table)
-    table = table.take(pa.array(key_order(table)))
-    rows = sort_rows(table, (), {})
-    found = contract.add_up([contract.Outcome(violations=tuple(nulls)), contract.check_rows(rows)])
-    return CheckedShard(table=table, rows=rows, outcome=found)
+def rules(spec: ContrastSpec) -> contract.Rules:
+    """Return what a contrast set asks of its table; features are copied as they are, so they are not checked."""
+    return contract.Rules(where=spec.conditions)
 
 
-def sample(shard: CheckedShard, spec: ContrastSpec) -> Iterator[pa.Table]:
+def usable_individuals(shard: contract.CheckedShard) -> int:
+    """Count the individuals with at least one decision that offers a rejected choice."""
+    decisions = shard.table.group_by([INDIVIDUAL, DECISION]).aggregate([([], "count_all")])
+    return len(pc.unique(decisions.filter(pc.greater(decisions["count_all"], 1))[INDIVIDUAL]))
+
+
+def sample(shard: contract.CheckedShard, spec: ContrastSpec) -> Iterator[pa.Table]:
     """Pair sampled selections with sampled rejected choices of the same decision.
 
     An individual's decisions that offer a rejected choice are put in an order by a hash of (seed, individual, decision) and
@@ -90,11 +71,13 @@ def sample(shard: CheckedShard, spec: ContrastSpec) -> Iterator[pa.Table]:
         Two rows per new decision, in parts of a bounded size, in the order of the draws within the individuals; `_choice` is
         0 for the selected and 1 for the rejected row. The new `_decision` is `_individual * draws + rank` in 64-bit
         arithmetic, with draws = decisions_per_individual * alternatives_per_decision and the rank from 0 to draws - 1 within
-        the individual: unique in the whole table unless individual ids spread over more than 2^64 / draws.
+        the individual: unique in the whole table unless individual ids spread over more than 2^64 / draws, as the
+        surrogates of text ids do; always unique within the individual.
     """
-    if not len(shard.rows):
+    if not len(shard.table):
         return
-    frame = _frame(shard.rows, spec.seed)
+    table = in_key_order(shard.table)
+    frame = _frame(sort_rows(table, (), {}), spec.seed)
     draws = spec.decisions_per_individual * spec.alternatives_per_decision
     pairs = len(frame.individual) * draws
     for start in range(0, pairs, PAIRS_PER_PART):
@@ -107,7 +90,7 @@ def sample(shard: CheckedShard, spec: ContrastSpec) -> Iterator[pa.Table]:
         rows = np.stack([frame.selected[decision], rejected], axis=1).ravel()  # (2 * pairs,)
         with np.errstate(over="ignore"):
             identifier = np.repeat(frame.individual[i] * np.int64(draws) + rank, 2)
-        yield _paired(shard.table.take(pa.array(rows)), identifier)
+        yield _paired(table.take(pa.array(rows)), identifier)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,48 +4,29 @@ The format is described in docs/formats.md and is read back by `mimic_core.recor
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
 
 from mimic_core import contract, records
 from mimic_core.errors import SpecError, TableError
-from mimic_core.sources import Int64, Rows, Shard, sort_rows
+from mimic_core.sources import Shard, sort_rows
 from mimic_core.specs import DatasetSpec
 
 CODE_VERSION = "1"  # bump by hand when the same spec and table give other records
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckedShard:
-    """A shard's rows, what the contract found in them, and the individuals that it holds."""
-
-    rows: Rows
-    outcome: contract.Outcome
-    individuals: Int64
-
-
-def check_shard(table: pa.Table, spec: DatasetSpec) -> CheckedShard:
-    """Check the contract on the rows of one shard and sort them.
-
-    Args:
-        table: all rows of the shard's individuals in its split.
-        spec: the dataset.
-    """
-    nulls = contract.check_nulls(table, spec.features, spec.missing_values_map)
-    rows = sort_rows(contract.without_null_keys(table), spec.features, spec.missing_values_map)
-    outcome = contract.check_rows(rows, max_choices=spec.max_choices)
-    return CheckedShard(
-        rows=rows,
-        outcome=contract.add_up([contract.Outcome(violations=tuple(nulls)), outcome]),
-        individuals=rows.individuals,
+def rules(spec: DatasetSpec) -> contract.Rules:
+    """Return what a dataset asks of its table."""
+    return contract.Rules(
+        features=spec.features,
+        missing_values_map=spec.missing_values_map,
+        max_choices=spec.max_choices,
+        where=spec.conditions,
     )
 
 
-def encode_shard(shard: CheckedShard, spec: DatasetSpec) -> Iterator[bytes]:
+def encode_shard(shard: contract.CheckedShard, spec: DatasetSpec) -> Iterator[bytes]:
     """Encode a shard that keeps the contract; yields the bytes of its file in order."""
-    return records.encode(shard.rows, spec.max_choices)
+    return records.encode(sort_rows(shard.table, spec.features, spec.missing_values_map), spec.max_choices)
 
 
 def shard_path(shard: Shard) -> str:
@@ -57,12 +38,24 @@ def shard_path(shard: Shard) -> str:
     return f"{shard.split}/{shard.index:05d}-of-{shard.count:05d}.tfrecord"
 
 
-def schema_document(spec: DatasetSpec, files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def ids_path(shard: Shard) -> str:
+    """Return the path of a shard's id table within the dataset's version folder.
+
+    >>> ids_path(Shard(split="train", index=0, count=2))
+    'ids/train-00000-of-00002.parquet'
+    """
+    return f"ids/{shard.split}-{shard.index:05d}-of-{shard.count:05d}.parquet"
+
+
+def schema_document(
+    spec: DatasetSpec, files: Sequence[dict[str, Any]], id_tables: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """Return what `schema.json` says: everything that a reader of the files needs.
 
     Args:
         spec: the dataset.
         files: manifest entries of the shards' files: path, split, decisions, bytes, sha256.
+        id_tables: manifest entries of their id tables; none where the table's ids are numbers.
     """
     fields = records.shapes(spec.max_choices, len(spec.features))
     return {
@@ -75,6 +68,7 @@ def schema_document(spec: DatasetSpec, files: Sequence[dict[str, Any]]) -> dict[
         "record_bytes": records.layout(spec.max_choices, len(spec.features)).record_bytes,
         "fields": {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()},
         "files": list(files),
+        "id_tables": list(id_tables),
     }
 
 

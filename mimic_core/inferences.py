@@ -1,7 +1,6 @@
 """Inferences: probability, odds and log-odds of every choice from its utility, and the rows that hold them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -9,26 +8,13 @@ import pyarrow as pa
 from mimic_core import contract
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, evaluate, log_sum_exp
-from mimic_core.sources import (
-    CHOICE,
-    DECISION,
-    INDIVIDUAL,
-    KEYS,
-    TRAIN,
-    Float64,
-    Int64,
-    Rows,
-    Shard,
-    sort_rows,
-)
+from mimic_core.filters import Condition
+from mimic_core.sources import DECISION, INDIVIDUAL, KEYS, TRAIN, Float64, Int64, Rows, Shard
 
 CODE_VERSION = "1"  # bump by hand when the same run and table give other rows
 
-SCHEMA = pa.schema(
+SCORES = pa.schema(
     [
-        (INDIVIDUAL, pa.int64()),
-        (DECISION, pa.int64()),
-        (CHOICE, pa.int64()),
         (TRAIN, pa.bool_()),
         ("probability", pa.float64()),
         ("odds", pa.float64()),
@@ -39,6 +25,11 @@ SCHEMA = pa.schema(
         ("_partition", pa.int32()),
     ]
 )
+
+
+def inference_schema(source: pa.Schema) -> pa.Schema:
+    """Return the columns of an inference table: the ids as its source has them, and the scores."""
+    return pa.schema([*(source.field(name) for name in KEYS), *SCORES])
 
 
 def choice_probabilities(utility: Float64, starts: Int64) -> tuple[Float64, Float64, Float64]:
@@ -85,26 +76,18 @@ def choice_probabilities(utility: Float64, starts: Int64) -> tuple[Float64, Floa
     return probability, odds, log_odds
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckedShard:
-    """Rows to score, and what the contract found in them."""
-
-    rows: Rows
-    outcome: contract.Outcome
-
-
-def check_shard(table: pa.Table, features: Sequence[str], missing_values_map: Mapping[str, float]) -> CheckedShard:
-    """Check and sort the rows of one shard; `_selected` and `_train` may be null or absent, a choice set of any size.
+def rules(
+    features: Sequence[str], missing_values_map: Mapping[str, float], where: Sequence[Condition] = ()
+) -> contract.Rules:
+    """Return what an inference asks of its table; `_selected` and `_train` may be null or absent, a choice set of any size.
 
     Args:
-        table: all rows of the shard's individuals in its split.
         features: those of the run, in its order.
         missing_values_map: the one stored with the run.
     """
-    nulls = contract.check_nulls(table, features, missing_values_map, required=KEYS)
-    rows = sort_rows(contract.without_null_keys(table), features, missing_values_map)
-    outcome = contract.check_rows(rows, selected=False)
-    return CheckedShard(rows=rows, outcome=contract.add_up([contract.Outcome(violations=tuple(nulls)), outcome]))
+    return contract.Rules(
+        features=tuple(features), missing_values_map=missing_values_map, labelled=False, where=tuple(where)
+    )
 
 
 def evaluate_selected(rows: Rows, utility: Float64) -> Evaluation | None:
@@ -118,8 +101,13 @@ def evaluate_selected(rows: Rows, utility: Float64) -> Evaluation | None:
     return evaluate(utility[keep], rows.selected[keep], np.cumsum(lengths) - lengths)
 
 
-def inference_rows(rows: Rows, utility: Float64, shard: Shard, *, experiment_name: str, run_id: str) -> pa.Table:
+def inference_rows(
+    ids: pa.Table, rows: Rows, utility: Float64, shard: Shard, *, experiment_name: str, run_id: str
+) -> pa.Table:
     """Build the rows of one shard of an inference table, in the order of individual, decision and choice.
+
+    Args:
+        ids: columns `_individual`, `_decision` and `_choice` of the same rows as the source has them.
 
     Raises:
         TrainingError: the network gave a utility that is not finite.
@@ -127,16 +115,15 @@ def inference_rows(rows: Rows, utility: Float64, shard: Shard, *, experiment_nam
     broken = ~np.isfinite(utility)
     if broken.any():
         at = np.flatnonzero(broken)[: contract.EXAMPLES]
-        examples = ", ".join(f"individual {rows.individual[i]} decision {rows.decision[i]}" for i in at)
+        shown = ids.take(pa.array(at)).to_pylist()
+        examples = ", ".join(f"individual {row[INDIVIDUAL]} decision {row[DECISION]}" for row in shown)
         raise TrainingError(
             f"run {run_id} gives {int(broken.sum()):,} of {len(rows):,} rows a utility that is not finite ({examples}); "
             "look for features far outside the training data, or train the run again"
         )
     probability, odds, log_odds = choice_probabilities(utility, rows.starts)
     columns = {
-        INDIVIDUAL: rows.individual,
-        DECISION: rows.decision,
-        CHOICE: rows.choice,
+        **{name: ids[name] for name in KEYS},
         TRAIN: np.full(len(rows), shard.split == "train"),
         "probability": probability,
         "odds": odds,
@@ -146,7 +133,7 @@ def inference_rows(rows: Rows, utility: Float64, shard: Shard, *, experiment_nam
         "run_id": pa.repeat(run_id, len(rows)),
         "_partition": np.full(len(rows), shard.index, np.int32),
     }
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=inference_schema(ids.schema))
 
 
 def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str) -> None:
@@ -161,8 +148,3 @@ def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str) ->
         raise SpecError(
             f"features: run {run_id[:12]}... was trained on {', '.join(trained)}; {'; '.join(parts)}; give exactly these"
         )
-
-
-def decision_ids(rows: Rows) -> Int64:
-    """Return (decisions, 2) individual and decision ids."""
-    return np.stack([rows.individual[rows.starts], rows.decision[rows.starts]], axis=1)

@@ -6,7 +6,6 @@ Shards take whole individuals, so every rule about an individual or a decision c
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimic_core.errors import TableError, did_you_mean
+from mimic_core.filters import Condition
+from mimic_core.identifiers import surrogates
 
 INDIVIDUAL, DECISION, CHOICE = "_individual", "_decision", "_choice"
 SELECTED, TRAIN = "_selected", "_train"
@@ -46,7 +47,7 @@ class Rows:
     """Rows of a shard, sorted by individual, decision and choice; decisions are adjacent.
 
     Attributes:
-        individual, decision, choice: (rows,) int64.
+        individual, decision, choice: (rows,) int64; surrogates where the table's ids are text.
         selected: (rows,) bool; all false where the table has no such column or holds a null.
         x: (rows, features) float32, missing values replaced.
         starts: (decisions,) int64, the first row of each decision.
@@ -121,8 +122,8 @@ def check_schema(
             wherever they exist.
 
     Raises:
-        TableError: missing columns, ids that are not int64, flags that are not bool, features that are not numeric;
-            all of them at once.
+        TableError: missing columns, ids that are neither int64 nor text, flags that are not bool, features that are not
+            numeric; all of them at once.
     """
     problems = []
     for name in [*required, *features]:
@@ -131,9 +132,9 @@ def check_schema(
     present = [name for name in (*KEYS, *FLAGS) if name in schema.names]
     for name in present:
         kind = schema.field(name).type
-        expected = pa.bool_() if name in FLAGS else pa.int64()
-        if kind != expected:
-            problems.append(f"column {name!r} is {kind}, expected {expected}")
+        expected = (pa.bool_(),) if name in FLAGS else (pa.int64(), pa.string())
+        if kind not in expected:
+            problems.append(f"column {name!r} is {kind}, expected {' or '.join(map(str, expected))}")
     for name in features:
         if name in schema.names and not _is_numeric(schema.field(name).type):
             problems.append(f"feature {name!r} is {schema.field(name).type}, expected numbers")
@@ -145,10 +146,15 @@ def check_schema(
         )
 
 
-def columns_to_read(schema: pa.Schema, features: Sequence[str]) -> pa.Schema:
-    """Return the columns of a table that a build reads: keys, the flags that exist, and the features."""
-    names = [*KEYS, *(name for name in FLAGS if name in schema.names), *features]
-    return pa.schema([schema.field(name) for name in names])
+def numeric_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the columns that can be features: those of numbers whose names are not reserved."""
+    return tuple(field.name for field in schema if not field.name.startswith("_") and _is_numeric(field.type))
+
+
+def columns_to_read(schema: pa.Schema, features: Sequence[str], where: Sequence[Condition] = ()) -> pa.Schema:
+    """Return the columns of a table that a build reads: keys, the flags that exist, features, and those of the filter."""
+    names = [*KEYS, *(name for name in FLAGS if name in schema.names), *features, *(condition.column for condition in where)]
+    return pa.schema([schema.field(name) for name in dict.fromkeys(names)])
 
 
 def select_shard(batches: Iterable[pa.RecordBatch], columns: pa.Schema, shard: Shard) -> pa.Table:
@@ -160,6 +166,12 @@ def select_shard(batches: Iterable[pa.RecordBatch], columns: pa.Schema, shard: S
     return pa.Table.from_batches([batch for batch in kept if batch.num_rows], columns)
 
 
+def in_key_order(table: pa.Table) -> pa.Table:
+    """Sort rows by individual, decision and choice; keys must not be null."""
+    order = key_order(*(surrogates(table[name]) for name in KEYS))
+    return table if order is None else table.take(pa.array(order))
+
+
 def sort_rows(table: pa.Table, features: Sequence[str], missing_values_map: Mapping[str, float]) -> Rows:
     """Turn a shard into sorted rows of whole decisions with missing values replaced.
 
@@ -168,28 +180,35 @@ def sort_rows(table: pa.Table, features: Sequence[str], missing_values_map: Mapp
         features: columns of `x`, in order.
         missing_values_map: feature -> the value that replaces a null or NaN.
     """
-    order = key_order(table)
-    individual, decision, choice = (column_values(table, name, 0)[order] for name in KEYS)
-    x = np.empty((len(order), len(features)), np.float32)
+    table = in_key_order(table)
+    individual, decision, choice = (surrogates(table[name]) for name in KEYS)
+    x = np.empty((len(table), len(features)), np.float32)
     for j, name in enumerate(features):
-        x[:, j] = feature_values(table, name, missing_values_map.get(name))[order]
-    if SELECTED in table.column_names:
-        selected = column_values(table, SELECTED, fill=False)[order]
-    else:
-        selected = np.zeros(len(order), np.bool_)
+        x[:, j] = feature_values(table, name, missing_values_map.get(name))
     return Rows(
         individual=individual,
         decision=decision,
         choice=choice,
-        selected=selected,
+        selected=flag_values(table, SELECTED) if SELECTED in table.column_names else np.zeros(len(table), np.bool_),
         x=x,
         starts=decision_starts(individual, decision),
     )
 
 
-def key_order(table: pa.Table) -> Int64:
-    """Return (rows,) the order of individual, decision and choice; keys must not be null."""
-    return np.lexsort([column_values(table, name, 0) for name in reversed(KEYS)])
+def key_order(individual: Int64, decision: Int64, choice: Int64) -> Int64 | None:
+    """Return (rows,) the order of individual, decision and choice; None where the rows are in it already.
+
+    >>> key_order(np.array([2, 1, 1]), np.array([0, 0, 0]), np.array([5, 7, 6]))
+    array([2, 1, 0])
+    """
+    before, keys = np.zeros(max(len(individual) - 1, 0), np.bool_), (choice, decision, individual)
+    for key in keys:  # the last decides, so it comes last
+        before = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & before)
+    tied = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
+    if (before | tied).all():
+        return None
+    packed = _packed(individual, decision, choice)
+    return np.lexsort(keys) if packed is None else np.argsort(packed, kind="stable")
 
 
 def decision_starts(individual: Int64, decision: Int64) -> Int64:
@@ -204,15 +223,15 @@ def decision_starts(individual: Int64, decision: Int64) -> Int64:
     return np.flatnonzero(np.append(True, new)).astype(np.int64)
 
 
-def column_values(table: pa.Table, name: str, fill: int | bool) -> npt.NDArray[Any]:
-    """Return (rows,) values of a key or flag, `fill` standing in for null."""
-    column = table[name]
-    return np.asarray(pc.fill_null(column, fill) if column.null_count else column)
+def flag_values(table: pa.Table | pa.RecordBatch, name: str) -> Bool:
+    """Return (rows,) values of a flag; null counts as false."""
+    column = table.column(name)
+    return np.asarray(pc.fill_null(column, False) if column.null_count else column)
 
 
-def feature_values(table: pa.Table, name: str, replacement: float | None) -> Float32:
+def feature_values(table: pa.Table | pa.RecordBatch, name: str, replacement: float | None) -> Float32:
     """Return (rows,) float32 values of a feature; null becomes NaN, and NaN becomes `replacement` if there is one."""
-    values = np.asarray(pc.cast(table[name], pa.float64(), safe=False).to_numpy())
+    values = np.asarray(pc.cast(table.column(name), pa.float64(), safe=False))
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which the contract refuses
         result = values.astype(np.float32)
     if replacement is not None:
@@ -266,12 +285,25 @@ def _flags(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def _in_shard(batch: pa.RecordBatch, shard: Shard) -> Bool:
-    individual = np.asarray(pc.fill_null(batch.column(INDIVIDUAL), 0))
-    mine: Bool = shard_index(individual, shard.count) == shard.index
+    mine: Bool = shard_index(surrogates(batch.column(INDIVIDUAL)), shard.count) == shard.index
     if TRAIN in batch.schema.names:
-        train = np.asarray(pc.fill_null(batch.column(TRAIN), False))
-        return np.asarray(mine & (train == (shard.split == "train")))
+        return np.asarray(mine & (flag_values(batch, TRAIN) == (shard.split == "train")))
     return np.asarray(mine & (shard.split == "test"))
+
+
+def _packed(*keys: Int64) -> Int64 | None:
+    """Return one integer per row that sorts as all keys do; None where 63 bits do not hold it.
+
+    Sorting it takes a third of the time of sorting by the keys one after the other (2 million shuffled rows).
+    """
+    packed, values = np.zeros(len(keys[0]), np.int64), 1
+    for key in keys:
+        lowest, span = int(key.min()), int(key.max()) - int(key.min()) + 1
+        values *= span
+        if values >= 2**63:
+            return None
+        packed = packed * span + (key - lowest)
+    return packed
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -6,11 +6,12 @@ The keys of a config are those of the original tool. A spec holds everything tha
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from mimic_core.errors import did_you_mean
+from mimic_core.errors import SpecError, did_you_mean
+from mimic_core.filters import Condition, parse_filter
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
@@ -49,15 +50,53 @@ class PartitionSpec(Spec):
         raise NotImplementedError
 
 
-class ContrastSpec(PartitionSpec):
+class TableReader(PartitionSpec):
+    """A spec of what is made from the rows of a table, shard by shard."""
+
+    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
+    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
+    where: str | None = Field(
+        None,
+        description="Rows to use, such as `region = 'north' and age >= 18`; the comparisons are = != < <= > >=. A decision "
+        "of which it keeps only some rows is invalid.",
+    )
+    invalid_decisions: Literal["error", "drop"] = Field(
+        "error",
+        description='What to do with decisions that break the decision-table contract: "error" builds nothing, "drop" '
+        "leaves them out as wholes and counts them.",
+    )
+
+    @model_validator(mode="after")
+    def _where_can_be_read(self) -> Self:
+        try:
+            self.conditions  # noqa: B018  parses
+        except SpecError as error:
+            raise ValueError(f"where: {error}") from error
+        return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What `where` says."""
+        return parse_filter(self.where) if self.where is not None else ()
+
+    @property
+    def drops(self) -> bool:
+        """Whether invalid decisions are left out."""
+        return self.invalid_decisions == "drop"
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Number of shards of each split."""
+        return {"train": self.train_partitions, "test": self.test_partitions}
+
+
+class ContrastSpec(TableReader):
     """`build-contrast`: pairs of a selected and a rejected choice are sampled from a decision table."""
 
     asset: ClassVar[str] = "contrast_set"
 
     database: TableName = Field(description="Database of the source table and of the contrast table.")
     source_table: TableName = Field(description="Name of the source table, a decision table.")
-    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
-    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
     destination_table: TableName = Field(description="Name of the contrast table.")
     decisions_per_individual: Annotated[int, Field(ge=1)] = Field(
         description="Draws per individual from its decisions that offer a rejected choice; times "
@@ -96,26 +135,20 @@ class ContrastSpec(PartitionSpec):
         return f"{self.database}.{self.source_table}"
 
     @property
-    def partitions(self) -> dict[str, int]:
-        """Number of shards of each split."""
-        return {"train": self.train_partitions, "test": self.test_partitions}
-
-    @property
-    def sampling(self) -> dict[str, int]:
+    def sampling(self) -> dict[str, Any]:
         """What decides which rows are sampled: everything but the number of shards."""
-        names = ("decisions_per_individual", "alternatives_per_decision", "seed")
+        names = ["decisions_per_individual", "alternatives_per_decision", "seed"]
+        names += ["where"] * (self.where is not None) + ["invalid_decisions"] * self.drops
         return {name: getattr(self, name) for name in names}
 
 
-class DatasetSpec(PartitionSpec):
+class DatasetSpec(TableReader):
     """`build-dataset`: a decision table becomes sharded TFRecord files."""
 
     asset: ClassVar[str] = "tfrecord_dataset"
 
     database: TableName = Field(description="Database of the source table.")
     table: TableName = Field(description="Name of the source table: a decision table, or a contrast set.")
-    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of training shards.")
-    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of test shards.")
     max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
     features: Features = Field(description="Feature columns, in the order in which they are stored.")
     missing_values_map: dict[str, Float32] = Field(
@@ -146,11 +179,6 @@ class DatasetSpec(PartitionSpec):
     def source(self) -> str:
         """`database.table` of the source."""
         return f"{self.database}.{self.table}"
-
-    @property
-    def partitions(self) -> dict[str, int]:
-        """Number of shards of each split."""
-        return {"train": self.train_partitions, "test": self.test_partitions}
 
 
 class ModelSpec(Spec):
@@ -251,15 +279,13 @@ class ExperimentSpec(_Experiment):
         return tuple(RunSpec.model_validate(shared | {"model": model.document}) for model in self.models)
 
 
-class InferenceSpec(PartitionSpec):
+class InferenceSpec(TableReader):
     """`run-batch-infer`: a trained run is applied to every row of a table."""
 
     asset: ClassVar[str] = "inference_table"
 
     database: TableName = Field(description="Database of the source table and of the inference table.")
     table: TableName = Field(description="Name of the source table.")
-    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
-    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
     features: Features = Field(description="The run's features, in any order.")
     space: Name = Field(description="Space that holds the run.")
     experiment_name: Name = Field(description="Experiment of the run.")
@@ -300,11 +326,6 @@ class InferenceSpec(PartitionSpec):
     def run_key(self) -> str:
         """Partition key of the run."""
         return f"{self.space}/{self.experiment_name}/{self.run_id}"
-
-    @property
-    def partitions(self) -> dict[str, int]:
-        """Number of shards of each split."""
-        return {"train": self.train_partitions, "test": self.test_partitions}
 
 
 PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (ContrastSpec, DatasetSpec, RunSpec, InferenceSpec)

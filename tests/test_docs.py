@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mimic_assets.cli.main import main as mimic
-from mimic_core import datasets
+from mimic_core import contract, datasets
 from mimic_core.configs import parse_spec, read_document
 from mimic_core.manifests import file_entry, seal
 from mimic_core.sources import columns_to_read, select_shard, shards
@@ -73,14 +73,18 @@ def write_example_dataset(home: Path) -> None:
     columns = columns_to_read(table.schema, spec.features)
     files = []
     for shard in shards(spec.partitions):
-        checked = datasets.check_shard(select_shard(table.select(columns.names).to_batches(), columns, shard), spec)
+        checked = contract.check_shard(
+            select_shard(table.select(columns.names).to_batches(), columns, shard), datasets.rules(spec)
+        )
         assert not checked.outcome.violations
         path = folder / datasets.shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         data = b"".join(datasets.encode_shard(checked, spec))
         path.write_bytes(data)
-        files.append(file_entry(data, path=datasets.shard_path(shard), split=shard.split, decisions=checked.rows.decisions))
-    (folder / "schema.json").write_bytes(seal(datasets.schema_document(spec, files)))
+        files.append(
+            file_entry(data, path=datasets.shard_path(shard), split=shard.split, decisions=checked.outcome.decisions)
+        )
+    (folder / "schema.json").write_bytes(seal(datasets.schema_document(spec, files, [])))
     (store / "manifest.json").write_bytes(seal({"version": folder.name, "place": "Zürich"}))
 
 
@@ -161,7 +165,7 @@ def test_the_python_of_the_format_page_runs(tmp_path, monkeypatch):
 def test_the_format_page_names_every_field_of_the_schema():
     spec = parse_spec(DatasetSpec, read_document(FIRST_TABLE / "dataset.json"))
     text = (DOCS / "formats.md").read_text(encoding="utf-8")
-    document = datasets.schema_document(spec, [])
+    document = datasets.schema_document(spec, [], [])
     for name in [*document, *document["fields"], "format_version", "checksum"]:
         assert f"| `{name}` |" in text
     for name in ("framing", "padding"):

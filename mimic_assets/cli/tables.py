@@ -1,6 +1,7 @@
 """`mimic tables`: bring people's files in as tables, look at tables, and take them out again."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from mimic_assets.cli.output import print_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mimic_core.contract import Outcome, Rules
 
 
 @click.group()
@@ -98,6 +101,51 @@ def show(name: str) -> None:
 
 @tables.command()
 @click.argument("name", metavar="DATABASE.TABLE")
+@click.option("--features", metavar="A,B,...", help="Features to check; all columns of numbers unless told.")
+@click.option("--max-choices", type=click.IntRange(min=1), help="Most choices that a decision may offer.")
+@click.option("--where", metavar="CONDITIONS", help="Check only these rows; as `where` in a config.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def check(name: str, features: str | None, max_choices: int | None, where: str | None, as_json: bool) -> None:
+    """Check that a table keeps the decision-table contract.
+
+    Names every rule that is broken, with counts and up to five examples; the exit code is then 1. Builds check the same.
+
+    \b
+    Examples:
+      mimic tables check haven.example_log_odds_features
+      mimic tables check haven.example_log_odds_features --features size,age --max-choices 3
+    """
+    from mimic_assets.cli.environment import local_resources
+    from mimic_core import contract
+    from mimic_core.errors import TableError
+    from mimic_core.filters import check_filter
+    from mimic_core.sources import check_schema, columns_to_read
+    from resources.tables import CONTRAST, SOURCE
+
+    store = local_resources()["tables"]
+    store.require_kind(name, SOURCE, CONTRAST)
+    pin = store.pin(name)
+    schema = store.schema_of(pin)
+    try:
+        check_schema(schema, (), table=name)
+    except TableError as error:
+        click.echo(str(error), err=True)
+        raise click.exceptions.Exit(1) from error
+    rules = _rules(schema, name, features, max_choices, where)
+    check_filter(rules.where, schema, name)
+    columns = columns_to_read(schema, rules.features, rules.where).names
+    with _counting() as count:
+        outcome = contract.check_table(lambda: _counted(store.batches(pin, columns), count), pin.rows, rules).outcome
+    if as_json:
+        click.echo(json.dumps({"table": name, "version": pin.token, **contract.document(outcome)}, indent=1))
+    else:
+        _print_outcome(name, outcome)
+    if outcome.violations:
+        raise click.exceptions.Exit(1)
+
+
+@tables.command()
+@click.argument("name", metavar="DATABASE.TABLE")
 @click.argument("file", metavar="FILE.parquet", type=click.Path(path_type=Path))
 @click.option("--where", "conditions", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value.")
 def export(name: str, file: Path, conditions: tuple[str, ...]) -> None:
@@ -174,6 +222,42 @@ def _value(text: str, kind: "pa.DataType", column: str) -> Any:
     if value != value:
         raise SpecError(f"--where: {column} = NaN selects nothing; give a number")
     return value
+
+
+def _rules(schema: "pa.Schema", name: str, features: str | None, max_choices: int | None, where: str | None) -> "Rules":
+    """Compose what is asked, and refuse columns that are not there."""
+    from mimic_core.contract import Rules
+    from mimic_core.errors import SpecError
+    from mimic_core.filters import parse_filter
+    from mimic_core.sources import check_schema, numeric_columns
+
+    try:
+        conditions = parse_filter(where) if where is not None else ()
+    except SpecError as error:
+        raise SpecError(f"--where: {error}") from error
+    asked = tuple(features.split(",")) if features is not None else numeric_columns(schema)
+    check_schema(schema, asked, table=name)
+    return Rules(features=asked, max_choices=max_choices, where=conditions)
+
+
+def _print_outcome(name: str, outcome: "Outcome") -> None:
+    counted = f"{outcome.rows:,} rows, {outcome.decisions:,} decisions, at most {outcome.largest_choice_set:,} choices each"
+    if outcome.filtered_rows:
+        counted += f"; --where leaves out {outcome.filtered_rows:,} rows"
+    if not outcome.violations:
+        click.echo(f"{name} keeps the decision-table contract: {counted}")
+        return
+    click.echo(f"{name} breaks the decision-table contract: {counted}")
+    for violation in outcome.violations:
+        click.echo(f"  {violation}")
+
+
+def _counted(batches: "Iterator[pa.RecordBatch]", count: Callable[[int], None]) -> "Iterator[pa.RecordBatch]":
+    rows = 0
+    for batch in batches:
+        yield batch
+        rows += batch.num_rows
+        count(rows)
 
 
 def _counting() -> Any:

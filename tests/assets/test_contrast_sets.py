@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from mimic_assets.registration import register
-from mimic_core import contrasts
+from mimic_core import contract
 from mimic_core.configs import parse_spec
 from mimic_core.errors import TableError
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, RunSpec
@@ -340,15 +340,15 @@ def test_a_dataset_reads_the_version_that_the_contrast_set_published_even_if_its
 
 def once(monkeypatch: pytest.MonkeyPatch, shard: int, happens: Callable[[], object]) -> None:
     """Let something happen once, before a shard is sampled."""
-    whole, shards = contrasts.check_shard, []
+    whole, shards = contract.check_shard, []
 
-    def check_shard(table: pa.Table) -> contrasts.CheckedShard:
+    def check_shard(table: pa.Table, *rules: object) -> contract.CheckedShard:
         shards.append(table)
         if len(shards) == shard:
             happens()
-        return whole(table)
+        return whole(table, *rules)
 
-    monkeypatch.setattr(contrasts, "check_shard", check_shard)
+    monkeypatch.setattr(contract, "check_shard", check_shard)
 
 
 def test_an_import_during_a_build_does_not_show_in_it(platform, decision_table, monkeypatch):

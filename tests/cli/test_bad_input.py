@@ -163,7 +163,7 @@ def test_a_table_without_a_reserved_column(mimic, decision_table):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sed": 1}, "sed: unknown key (did you mean 'seed'?); the keys are database, source_table, train_partitions,"),
+        ({"sed": 1}, "sed: unknown key (did you mean 'seed'?); the keys are database, source_table, destination_table,"),
         ({"database": ...}, "database: this key is missing"),
         ({"database": 1}, "database: expected a string, found 1 (integer)"),
         ({"database": "../up"}, "database: expected a name of letters, digits and '_' that does not begin with a digit"),

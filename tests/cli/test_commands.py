@@ -39,6 +39,7 @@ def test_the_commands_are_those_that_are_documented():
         "log-odds run-experiment",
         "status",
         "tables",
+        "tables check",
         "tables export",
         "tables import",
         "tables list",

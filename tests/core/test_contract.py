@@ -1,21 +1,18 @@
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from mimic_core.contract import (
     Outcome,
+    Rules,
     Violation,
     add_up,
+    check_decisions,
     check_disjoint_individuals,
-    check_nulls,
-    check_rows,
     check_whole_decisions,
     document,
     require_kept,
-    without_null_keys,
 )
 from mimic_core.errors import DecisionTableError
-from mimic_core.sources import sort_rows
 
 MAP = "without an entry in missing_values_map"
 
@@ -35,25 +32,30 @@ def table(*rows, **columns):
     )
 
 
+def outcome_of(source, **options):
+    return check_decisions(source.to_batches(), Rules(**{"features": ("size",)} | options)).outcome
+
+
 def broken(source, **options):
-    """Return the texts of the rules that the rows of a table break."""
-    return [str(violation) for violation in check_rows(sort_rows(source, ["size"], {}), **options).violations]
+    """Return the texts of the rules that a table breaks."""
+    return [str(violation) for violation in outcome_of(source, **options).violations]
 
 
-def missing(source, features=("size",), missing_values_map=None, **options):
-    return [str(violation) for violation in check_nulls(source, features, missing_values_map or {}, **options)]
+def missing(source, **options):
+    """Return the texts of the rules that single rows of a table break."""
+    return [text for text in broken(source, **options) if text.startswith("rows ")]
 
 
 def test_a_table_that_keeps_the_contract_is_counted_and_breaks_no_rule():
     source = table((1, 0, 0, True), (1, 0, 1, False), (1, 0, 2, False), (1, 1, 5, True), (2, 0, 0, False), (2, 0, 1, True))
-    outcome = check_rows(sort_rows(source, ["size"], {}), max_choices=3)
+    outcome = outcome_of(source, max_choices=3)
     assert outcome == Outcome(rows=6, decisions=3, single_choice_decisions=1, largest_choice_set=3, violations=())
     assert missing(source) == []
     require_kept(outcome, [], "haven.t")
 
 
 def test_an_empty_shard_keeps_the_contract():
-    assert check_rows(sort_rows(table(), ["size"], {}), max_choices=3) == Outcome()
+    assert outcome_of(table(), max_choices=3) == Outcome()
     assert missing(table()) == []
 
 
@@ -68,7 +70,7 @@ def test_a_decision_with_two_selected_rows_is_named():
 
 
 def test_selected_rows_do_not_matter_where_they_are_not_asked_for():
-    assert broken(table((7, 3, 0, False), (7, 4, 0, True), (7, 4, 1, True)), selected=False) == []
+    assert broken(table((7, 3, 0, False), (7, 4, 0, True), (7, 4, 1, True)), labelled=False) == []
 
 
 def test_a_choice_offered_twice_is_named():
@@ -125,12 +127,14 @@ def test_a_null_in_a_key_or_flag_is_named(position):
 
 def test_a_null_flag_is_no_violation_where_it_is_not_required():
     source = table((1, 2, 4, None), (1, 2, 3, None), train=[None, None])
-    assert missing(source, required=("_individual", "_decision", "_choice")) == []
+    assert missing(source, labelled=False) == []
 
 
 def test_rows_with_a_null_key_belong_to_no_decision():
     source = table((1, 0, 0, True), (None, 0, 0, True), (1, None, 0, True), (1, 0, None, True), (1, 0, 1, None))
-    assert without_null_keys(source)["_choice"].to_pylist() == [0, 1]
+    outcome = outcome_of(source)
+    assert (outcome.rows, outcome.decisions) == (5, 1)
+    assert "decisions with two or more selected rows" not in {violation.rule for violation in outcome.violations}
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
@@ -158,27 +162,32 @@ def test_missing_and_infinite_features_are_counted_apart_with_five_examples():
 
 
 def test_an_individual_in_both_splits_is_named():
-    train, test = np.array([-(2**63), 0, 2, 2**53 + 1]), np.array([-(2**63), 1, 2**53, 2**53 + 1])
+    train, test = pa.array([-(2**63), 0, 2, 2**53 + 1]), pa.array([-(2**63), 1, 2**53, 2**53 + 1])
     assert [str(v) for v in check_disjoint_individuals(train, test)] == [
         "individuals in both train and test: 2 (individual -9223372036854775808, individual 9007199254740993)"
     ]
-    assert check_disjoint_individuals(np.array([0, 2]), np.array([1])) == []
-    assert check_disjoint_individuals(np.array([], np.int64), np.array([1])) == []
+    assert check_disjoint_individuals(pa.array([0, 2]), pa.array([1])) == []
+    assert check_disjoint_individuals(pa.array([], pa.int64()), pa.array([1])) == []
 
 
 def test_seven_individuals_in_both_splits_are_counted_and_five_named():
-    text = str(check_disjoint_individuals(np.arange(7), np.arange(9))[0])
+    text = str(check_disjoint_individuals(pa.array(range(7)), pa.array(range(9)))[0])
     assert text.startswith("individuals in both train and test: 7 (individual 0, ")
     assert text.endswith("individual 4, ...)")
 
 
+def decision_ids(*ids):
+    individual, decision = zip(*ids, strict=True)
+    return pa.table({"_individual": individual, "_decision": decision})
+
+
 def test_a_decision_in_both_splits_is_named_but_not_an_individual():
-    train, test = np.array([[1, 0], [1, -1], [2**53, 0]]), np.array([[1, 1], [2, 0], [1, -1]])
+    train, test = decision_ids((1, 0), (1, -1), (2**53, 0)), decision_ids((1, 1), (2, 0), (1, -1))
     assert [str(v) for v in check_whole_decisions(train, test)] == [
         "decisions with _train both true and false: 1 (individual 1 decision -1)"
     ]
-    assert check_whole_decisions(train, test[:2]) == []
-    assert check_whole_decisions(train, np.empty((0, 2), np.int64)) == []
+    assert check_whole_decisions(train, test.slice(0, 2)) == []
+    assert check_whole_decisions(train, test.slice(0, 0)) == []
 
 
 def test_outcomes_of_shards_add_up_and_equal_rules_are_merged():
@@ -202,9 +211,9 @@ def test_outcomes_of_shards_add_up_and_equal_rules_are_merged():
 
 def test_the_sum_over_shards_is_the_outcome_of_the_whole():
     rows = [(i, d, c, c == i % 2) for i in range(12) for d in range(2) for c in range(2 + i % 3)]
-    whole = check_rows(sort_rows(table(*rows), ["size"], {}), max_choices=3)
+    whole = outcome_of(table(*rows), max_choices=3)
     shards = [[row for row in rows if row[0] // 5 == shard] for shard in range(3)]
-    parts = [check_rows(sort_rows(table(*shard), ["size"], {}), max_choices=3) for shard in shards]
+    parts = [outcome_of(table(*shard), max_choices=3) for shard in shards]
     assert add_up(parts) == whole
 
 
@@ -217,7 +226,8 @@ def test_a_broken_table_is_refused_with_every_rule_and_what_to_do():
         "table haven.t breaks the decision-table contract; nothing was published\n"
         "  individuals in both train and test: 1 (individual 3)\n"
         "  decisions with no selected row: 2 (individual 1 decision 2, individual 1 decision 2)\n"
-        "  mend these rows in the table, or what the config says of them (max_choices, missing_values_map), and build again"
+        "  mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), and "
+        'build again; "invalid_decisions": "drop" in the config leaves these decisions out'
     )
 
 
@@ -226,6 +236,9 @@ def test_an_outcome_is_plain_values_in_a_document():
     assert document(Outcome(rows=3), [rule]) == {
         "rows": 3,
         "decisions": 0,
+        "filtered_rows": 0,
+        "dropped_decisions": 0,
+        "left_out": [],
         "single_choice_decisions": 0,
         "largest_choice_set": 0,
         "violations": [{"rule": rule.rule, "count": 2, "examples": ("individual 1 decision 2",)}],

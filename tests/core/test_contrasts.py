@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from mimic_core import contrasts
 from mimic_core.configs import parse_spec
-from mimic_core.contract import Outcome
-from mimic_core.contrasts import check_shard, contrast_schema, require_contrasts, sample
+from mimic_core.contract import Outcome, Rules, check_shard
+from mimic_core.contrasts import contrast_schema, require_contrasts, sample, usable_individuals
 from mimic_core.errors import SpecError, TableError
 from mimic_core.logit import estimate
 from mimic_core.sources import KEYS, hash64, select_shard, shard_index, shards, sort_rows
@@ -62,7 +62,7 @@ def drawn(source, spec, partitions=None):
     parts = [source]
     if partitions:
         parts = [select_shard(source.to_batches(max_chunksize=3), source.schema, shard) for shard in shards(partitions)]
-    made = [pairs for part in parts for pairs in sample(check_shard(part), spec)]
+    made = [pairs for part in parts for pairs in sample(check_shard(part, Rules()), spec)]
     empty = contrast_schema(source.schema, "t").empty_table()
     return pa.concat_tables([empty, *made]).sort_by([(name, "ascending") for name in KEYS])
 
@@ -148,7 +148,7 @@ def test_new_decisions_wrap_around_at_the_ends_of_64_bits():
 
 def test_the_columns_are_those_of_the_source_in_their_order_and_where_rows_come_from():
     source = table({1: {0: [0, 1]}})
-    (part,) = sample(check_shard(source), spec())
+    (part,) = sample(check_shard(source, Rules()), spec())
     assert part.column_names == [*source.column_names, "_old_decision", "_old_choice"]
     assert part.schema == contrast_schema(source.schema, "t")
 
@@ -229,7 +229,7 @@ def test_neither_row_order_nor_partitions_nor_the_other_split_change_the_sample(
 @examples
 @given(TABLES, SPECS, st.integers(1, 9))
 def test_parts_are_small_and_together_the_same(decisions, spec, size):
-    shard, expected = check_shard(table(decisions)), drawn(table(decisions), spec)
+    shard, expected = check_shard(table(decisions), Rules()), drawn(table(decisions), spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contrasts, "PAIRS_PER_PART", size)
         parts = list(sample(shard, spec))
@@ -350,7 +350,7 @@ def test_rows_that_break_a_rule_are_reported_together():
     source = table({1: {0: [0, 1], 1: [0, 1], 2: [0, 1]}, 2: {0: [0]}})
     source = source.set_column(3, "_choice", pa.array([0, 1, 5, 5, None, 1, 0]))
     source = source.set_column(4, "_selected", pa.array([True, True, True, False, True, False, None]))
-    assert [str(violation) for violation in check_shard(source).outcome.violations] == [
+    assert [str(violation) for violation in check_shard(source, Rules()).outcome.violations] == [
         "rows with a null _choice: 1 (individual 1 decision 2)",
         "rows with a null _selected: 1 (individual 2 decision 0)",
         "decisions that offer a _choice twice: 1 (individual 1 decision 1)",
@@ -361,22 +361,22 @@ def test_rows_that_break_a_rule_are_reported_together():
 
 def test_a_missing_or_infinite_feature_is_no_violation_since_it_is_copied():
     source = table({1: {0: [0, 1]}}).set_column(6, "size", pa.array([float("inf"), None]))
-    assert check_shard(source).outcome.violations == ()
+    assert check_shard(source, Rules()).outcome.violations == ()
     assert drawn(source, spec())["size"].to_pylist() == [float("inf"), None]
 
 
 def test_decisions_without_a_rejected_choice_are_skipped_and_counted():
-    checked = check_shard(table({1: {0: [0], 1: [0, 1]}, 2: {0: [0], 1: [3]}, 4: {0: [0, 1, 2], 1: [0, 1]}}))
+    checked = check_shard(table({1: {0: [0], 1: [0, 1]}, 2: {0: [0], 1: [3]}, 4: {0: [0, 1, 2], 1: [0, 1]}}), Rules())
     assert (checked.outcome.decisions, checked.outcome.single_choice_decisions) == (6, 3)
-    assert checked.usable_individuals == 2
+    assert usable_individuals(checked) == 2
     assert {row["_individual"] for part in sample(checked, spec(9, 9)) for row in part.to_pylist()} == {1, 4}
 
 
 @pytest.mark.parametrize("source", [table({1: {0: [0]}}), table({1: {0: [0]}}).slice(0, 0)], ids=["single", "empty"])
 def test_a_shard_without_a_rejected_choice_yields_nothing(source):
-    checked = check_shard(source)
+    checked = check_shard(source, Rules())
     assert list(sample(checked, spec(3, 3))) == []
-    assert checked.usable_individuals == 0
+    assert usable_individuals(checked) == 0
     assert checked.outcome.violations == ()
 
 

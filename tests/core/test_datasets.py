@@ -3,17 +3,18 @@ import pyarrow as pa
 import pytest
 
 from mimic_core.configs import parse_spec
+from mimic_core.contract import check_shard
 from mimic_core.datasets import (
-    check_shard,
     encode_shard,
     require_fits,
     require_trainable,
+    rules,
     schema_document,
     shard_path,
 )
 from mimic_core.errors import SpecError, TableError
 from mimic_core.records import decode, layout
-from mimic_core.sources import Shard
+from mimic_core.sources import Shard, sort_rows
 from mimic_core.specs import DatasetSpec
 
 
@@ -44,38 +45,40 @@ def table(n=4, **changes):
 
 
 def test_a_shard_is_checked_sorted_and_counted():
-    checked = check_shard(table().take([7, 0, 3, 2, 6, 5, 4, 1]), dataset())
-    assert checked.rows.x[:, 0].tolist() == list(range(8))
-    assert checked.individuals.tolist() == [0, 1]
+    checked = check_shard(table().take([7, 0, 3, 2, 6, 5, 4, 1]), rules(dataset()))
+    assert sort_rows(checked.table, ["size", "age"], {}).x[:, 0].tolist() == list(range(8))
+    assert sorted(checked.individuals.to_pylist()) == [0, 1]
     assert (checked.outcome.rows, checked.outcome.decisions, checked.outcome.largest_choice_set) == (8, 4, 2)
     assert checked.outcome.violations == ()
 
 
 def test_the_records_of_a_shard_hold_the_features_in_the_order_of_the_spec():
     spec = dataset(features=["age", "size"])
-    data = b"".join(encode_shard(check_shard(table(), spec), spec))
+    data = b"".join(encode_shard(check_shard(table(), rules(spec)), spec))
     x = decode(data, layout(3, 2), "a.tfrecord")["x"]
     assert x[3].tolist() == [[1.0, 6.0], [2.0, 7.0], [0.0, 0.0]]
 
 
 def test_records_do_not_depend_on_the_order_of_rows():
     spec, mixed = dataset(), np.random.default_rng(0).permutation(8)
-    first, second = (b"".join(encode_shard(check_shard(t, spec), spec)) for t in (table(), table().take(mixed)))
+    first, second = (b"".join(encode_shard(check_shard(t, rules(spec)), spec)) for t in (table(), table().take(mixed)))
     assert first == second
 
 
 def test_a_missing_value_is_replaced_and_a_value_that_exists_is_not():
     source = table(size=pa.array([None, float("nan"), *range(6)], pa.float64()))
-    checked = check_shard(source, dataset(missing_values_map={"size": -1, "age": 99}))
-    assert checked.rows.x[:3, 0].tolist() == [-1.0, -1.0, 0.0]
-    assert 99 not in checked.rows.x
+    spec = dataset(missing_values_map={"size": -1, "age": 99})
+    checked = check_shard(source, rules(spec))
+    x = decode(b"".join(encode_shard(checked, spec)), layout(3, 2), "a.tfrecord")["x"]
+    assert x[:2, :2, 0].ravel()[:3].tolist() == [-1.0, -1.0, 0.0]
+    assert 99 not in x
     assert checked.outcome.violations == ()
 
 
 def test_rows_and_decisions_that_break_a_rule_are_reported_together():
     source = table(size=pa.array([None, *range(7)]), _choice=[0, 0, None, 1, 0, 1, 0, 1], _selected=[False] * 8)
-    rules = [violation.rule for violation in check_shard(source, dataset()).outcome.violations]
-    assert rules == [
+    found = [violation.rule for violation in check_shard(source, rules(dataset())).outcome.violations]
+    assert found == [
         "rows with a null _choice",
         "rows whose feature 'size' is null or NaN without an entry in missing_values_map",
         "decisions that offer a _choice twice",
@@ -84,7 +87,7 @@ def test_rows_and_decisions_that_break_a_rule_are_reported_together():
 
 
 def test_an_empty_shard_is_no_violation_and_no_bytes():
-    checked = check_shard(table().slice(0, 0), dataset())
+    checked = check_shard(table().slice(0, 0), rules(dataset()))
     assert checked.outcome.violations == ()
     assert (checked.outcome.rows, len(checked.individuals)) == (0, 0)
     assert list(encode_shard(checked, dataset())) == []
@@ -96,7 +99,7 @@ def test_a_path_tells_the_split_the_shard_and_the_number_of_shards():
 
 def test_a_schema_says_all_that_a_reader_needs():
     file = {"path": "train/00000-of-00001.tfrecord", "split": "train", "bytes": 0, "sha256": "", "decisions": 0, "rows": 0}
-    schema = schema_document(dataset(missing_values_map={"age": -1}), [file])
+    schema = schema_document(dataset(missing_values_map={"age": -1}), [file], [])
     assert schema["dataset"] == "s/d"
     assert (schema["features"], schema["max_choices"], schema["missing_values_map"]) == (["size", "age"], 3, {"age": -1})
     assert schema["files"] == [file]

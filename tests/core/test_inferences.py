@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimic_core.contract import check_shard
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.inferences import (
-    SCHEMA,
     check_features,
-    check_shard,
     choice_probabilities,
-    decision_ids,
     evaluate_selected,
     inference_rows,
+    inference_schema,
+    rules,
 )
-from mimic_core.sources import Shard, sort_rows
+from mimic_core.sources import KEYS, Shard, in_key_order, sort_rows
 
 TEST_SHARD = Shard(split="test", index=3, count=4)
 RUN_ID = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
@@ -123,6 +123,12 @@ def test_any_finite_utilities_give_probabilities_and_no_nan(parts):
     assert (np.isfinite(log_odds) == np.repeat(counts > 1, counts)).all()
 
 
+def prepared(source):
+    """Return the ids and the rows of a shard as they are scored."""
+    checked = in_key_order(check_shard(source, rules(["size"], {})).table)
+    return checked.select(KEYS), sort_rows(checked, ["size"], {})
+
+
 def test_no_rows_have_no_probabilities():
     assert [len(values) for values in choice_probabilities(np.empty(0), np.empty(0, np.int64))] == [0, 0, 0]
 
@@ -132,9 +138,9 @@ def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_
     source = table(
         np.arange(6 * n) % n, np.arange(6 * n) // n % 2, np.arange(6 * n) // n, _train=pa.array([False] * (6 * n))
     )
-    rows = check_shard(source, ["size"], {}).rows
+    ids, rows = prepared(source)
     utility = np.random.default_rng(0).normal(size=6 * n)
-    found = inference_rows(rows, utility, TEST_SHARD, experiment_name="e", run_id=RUN_ID).to_pandas()
+    found = inference_rows(ids, rows, utility, TEST_SHARD, experiment_name="e", run_id=RUN_ID).to_pandas()
     sums = found.groupby(["_individual", "_decision"])["probability"].agg(["sum", "size"])
     assert len(sums) == 2 * n
     assert (sums["size"] == 3).all()
@@ -143,9 +149,9 @@ def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_
 
 def test_rows_hold_ids_the_split_the_shard_and_the_run():
     source = table([2**53 + 1, -1, 2**53 + 1], [0, 2**63 - 1, 0], [1, 0, 0])
-    rows = check_shard(source, ["size"], {}).rows
-    found = inference_rows(rows, np.array([5.0, 0.0, 0.0]), TEST_SHARD, experiment_name="test", run_id=RUN_ID)
-    assert found.schema == SCHEMA
+    ids, rows = prepared(source)
+    found = inference_rows(ids, rows, np.array([5.0, 0.0, 0.0]), TEST_SHARD, experiment_name="test", run_id=RUN_ID)
+    assert found.schema == inference_schema(ids.schema)
     assert found.to_pylist() == [
         {
             "_individual": individual,
@@ -169,28 +175,28 @@ def test_rows_hold_ids_the_split_the_shard_and_the_run():
 
 
 def test_rows_of_a_training_shard_say_so():
-    rows = check_shard(table([1], [0], [0]), ["size"], {}).rows
+    ids, rows = prepared(table([1], [0], [0]))
     shard = Shard(split="train", index=0, count=1)
-    assert inference_rows(rows, np.zeros(1), shard, experiment_name="e", run_id=RUN_ID)["_train"].to_pylist() == [True]
+    assert inference_rows(ids, rows, np.zeros(1), shard, experiment_name="e", run_id=RUN_ID)["_train"].to_pylist() == [True]
 
 
 def test_a_shard_of_no_rows_gives_no_rows():
-    rows = check_shard(table([], [], []), ["size"], {}).rows
-    found = inference_rows(rows, np.empty(0), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
-    assert (len(found), found.schema) == (0, SCHEMA)
+    ids, rows = prepared(table([], [], []))
+    found = inference_rows(ids, rows, np.empty(0), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
+    assert (len(found), found.schema) == (0, inference_schema(ids.schema))
 
 
 def test_new_decisions_need_no_selected_row_no_flags_and_any_number_of_choices():
-    checked = check_shard(table([1] * 500, [0] * 500, list(range(500))), ["size"], {})
+    checked = check_shard(table([1] * 500, [0] * 500, list(range(500))), rules(["size"], {}))
     assert checked.outcome.violations == ()
     assert checked.outcome.largest_choice_set == 500
     nulls = {name: pa.array([None, None], pa.bool_()) for name in ("_selected", "_train")}
-    assert check_shard(table([1, 1], [0, 0], [0, 1], **nulls), ["size"], {}).outcome.violations == ()
+    assert check_shard(table([1, 1], [0, 0], [0, 1], **nulls), rules(["size"], {})).outcome.violations == ()
 
 
 def test_a_duplicate_choice_a_null_key_and_a_missing_feature_are_reported():
     source = table([1, 1, 1, None], [0, 0, 1, 1], [0, 0, 0, 0], size=[1.0, None, float("inf"), 1.0])
-    assert [str(v) for v in check_shard(source, ["size"], {}).outcome.violations] == [
+    assert [str(v) for v in check_shard(source, rules(["size"], {})).outcome.violations] == [
         "rows with a null _individual: 1 (individual None decision 1)",
         "rows whose feature 'size' is null or NaN without an entry in missing_values_map: 1 (individual 1 decision 0)",
         "rows whose feature 'size' is infinite (or too large for float32): 1 (individual 1 decision 1)",
@@ -199,16 +205,16 @@ def test_a_duplicate_choice_a_null_key_and_a_missing_feature_are_reported():
 
 
 def test_the_missing_value_map_of_the_run_is_used():
-    checked = check_shard(table([1, 1], [0, 0], [0, 1], size=[None, 2.0]), ["size"], {"size": -1})
-    assert checked.rows.x.tolist() == [[-1.0], [2.0]]
+    checked = check_shard(table([1, 1], [0, 0], [0, 1], size=[None, 2.0]), rules(["size"], {"size": -1}))
+    assert sort_rows(checked.table, ["size"], {"size": -1}).x.tolist() == [[-1.0], [2.0]]
     assert checked.outcome.violations == ()
 
 
 def test_utilities_that_are_not_finite_are_refused_with_ids():
-    rows = check_shard(table([1, 1, 7], [0, 0, 5], [0, 1, 0]), ["size"], {}).rows
+    ids, rows = prepared(table([1, 1, 7], [0, 0, 5], [0, 1, 0]))
     expected = r"gives 2 of 3 rows a utility that is not finite \(individual 1 decision 0, individual 7 decision 5\)"
     with pytest.raises(TrainingError, match=f"run {RUN_ID} {expected}"):
-        inference_rows(rows, np.array([np.nan, 0.0, np.inf]), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
+        inference_rows(ids, rows, np.array([np.nan, 0.0, np.inf]), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
 
 
 def test_only_decisions_with_one_selected_row_are_evaluated():
@@ -237,8 +243,3 @@ def test_features_may_come_in_any_order():
 def test_another_set_of_features_is_refused(asked, expected):
     with pytest.raises(SpecError, match=f"features: run 07c49bc09b5b... was trained on size, age; {expected}"):
         check_features(asked, ["size", "age"], RUN_ID)
-
-
-def test_decision_ids_are_pairs():
-    rows = sort_rows(table([2, 1, 1, 2], [0, 5, 5, -1], [0, 0, 1, 0]), ["size"], {})
-    assert decision_ids(rows).tolist() == [[1, 5], [2, -1], [2, 0]]

@@ -10,7 +10,8 @@ import scipy.optimize
 
 from mimic_core import logit, records, runs
 from mimic_core.configs import parse_spec
-from mimic_core.datasets import check_shard, encode_shard, schema_document, shard_path
+from mimic_core.contract import check_shard
+from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.logit import estimate
@@ -83,14 +84,14 @@ def through_a_dataset(folder, source, max_choices=4, missing_values_map=None, fe
     document |= {"max_choices": max_choices, "features": list(features), "missing_values_map": missing_values_map or {}}
     spec, files = parse_spec(DatasetSpec, document), []
     for shard in shards(spec.partitions):
-        checked = check_shard(select_shard(source.to_batches(), source.schema, shard), spec)
+        checked = check_shard(select_shard(source.to_batches(), source.schema, shard), rules(spec))
         assert checked.outcome.violations == ()
         data = b"".join(encode_shard(checked, spec))
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         files.append(file_entry(data, path=shard_path(shard), split=shard.split))
-    (folder / "schema.json").write_bytes(seal(schema_document(spec, files)))
+    (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
     names = list(trained_on or features)
     train, test = (records.read_rows(folder, split, names) for split in SPLITS)
     return coefficients(runs.train(run_spec(names), "", train, test), names)

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from mimic_core.configs import parse_spec
-from mimic_core.datasets import check_shard, encode_shard, schema_document, shard_path
+from mimic_core.contract import check_shard
+from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError
 from mimic_core.manifests import file_entry, seal
 from mimic_core.records import decode, encode, layout, read_dataset, read_rows, read_schema
@@ -45,13 +46,13 @@ def write(folder, rows, features, *, train=2, test=1, max_choices=3):
     table = pa.table(columns | {name: rows.x[:, j] for j, name in enumerate(features)})
     files = []
     for shard in shards(spec.partitions):
-        checked = check_shard(select_shard(table.to_batches(), table.schema, shard), spec)
+        checked = check_shard(select_shard(table.to_batches(), table.schema, shard), rules(spec))
         data = b"".join(encode_shard(checked, spec))
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=checked.rows.decisions))
-    (folder / "schema.json").write_bytes(seal(schema_document(spec, files)))
+        files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=checked.outcome.decisions))
+    (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
     return spec
 
 

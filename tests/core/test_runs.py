@@ -7,7 +7,8 @@ import pytest
 
 from mimic_core import records
 from mimic_core.configs import parse_spec
-from mimic_core.datasets import check_shard, encode_shard, schema_document, shard_path
+from mimic_core.contract import check_shard
+from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.manifests import file_entry, seal
@@ -57,13 +58,13 @@ def through_a_dataset(folder, source, max_choices, train_partitions):
     document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "train_partitions": train_partitions}
     spec, files = parse_spec(DatasetSpec, {**document, "max_choices": max_choices, "features": FEATURES}), []
     for shard in shards(spec.partitions):
-        checked = check_shard(select_shard(source.to_batches(), source.schema, shard), spec)
+        checked = check_shard(select_shard(source.to_batches(), source.schema, shard), rules(spec))
         data = b"".join(encode_shard(checked, spec))
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         files.append(file_entry(data, path=shard_path(shard), split=shard.split))
-    (folder / "schema.json").write_bytes(seal(schema_document(spec, files)))
+    (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
     return [records.read_rows(folder, split) for split in SPLITS]
 
 

@@ -194,7 +194,7 @@ def test_a_schema_that_fits_is_accepted():
 
 
 def test_every_problem_of_a_schema_is_named_at_once():
-    kinds = {"_individual": pa.int32(), "_choise": pa.int64(), "_choice": pa.string(), "_train": pa.int8()}
+    kinds = {"_individual": pa.int32(), "_choise": pa.int64(), "_choice": pa.bool_(), "_train": pa.int8()}
     schema = pa.schema(kinds | {"size": pa.string(), "agee": pa.float32()})
     with pytest.raises(TableError) as caught:
         check_schema(schema, ["size", "age"], table="haven.t")
@@ -203,8 +203,8 @@ def test_every_problem_of_a_schema_is_named_at_once():
         "  column '_decision' is missing\n"
         "  column '_selected' is missing\n"
         "  column 'age' is missing (did you mean 'agee'?)\n"
-        "  column '_individual' is int32, expected int64\n"
-        "  column '_choice' is string, expected int64\n"
+        "  column '_individual' is int32, expected int64 or string\n"
+        "  column '_choice' is bool, expected int64 or string\n"
         "  column '_train' is int8, expected bool\n"
         "  feature 'size' is string, expected numbers\n"
         "  its columns are _individual, _choise, _choice, _train, size, agee; mend the table or the config"

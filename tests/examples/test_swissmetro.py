@@ -12,7 +12,8 @@ import pytest
 
 from mimic_core import logit
 from mimic_core.configs import parse_spec, read_document
-from mimic_core.contrasts import check_shard, sample
+from mimic_core.contract import Rules, check_shard
+from mimic_core.contrasts import sample
 from mimic_core.evaluation import evaluate
 from mimic_core.sources import sort_rows
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec
@@ -82,7 +83,7 @@ def test_the_contrasts_are_of_the_table_and_feed_their_dataset():
 def test_a_linear_model_on_contrasts_is_as_good_on_the_full_choice_sets(prepared):
     features = list(parse_spec(ExperimentSpec, read_document(EXAMPLE / "experiment_contrasts.json")).features)
     spec = parse_spec(ContrastSpec, read_document(EXAMPLE / "contrast.json"))
-    training = check_shard(prepared.filter(prepared["_train"]))
+    training = check_shard(prepared.filter(prepared["_train"]), Rules())
     pairs = sort_rows(pa.concat_tables(sample(training, spec)), features, {})
     assert pairs.decisions == 952 * 9 * 2
     coefficients = logit.estimate(pairs, features).coefficients

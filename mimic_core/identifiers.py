@@ -1,0 +1,78 @@
+"""Identifiers: the int64 surrogates by which text ids are computed with, and the table that leads back to the originals.
+
+A surrogate depends on its id alone: not on other rows, shards or row order. It is a hash, so an id table goes with
+everything that holds surrogates, and two ids of one surrogate are refused.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mimic_core.errors import TableError
+
+Int64 = npt.NDArray[np.int64]
+SCHEMA = pa.schema([("column", pa.string()), ("surrogate", pa.int64()), ("id", pa.string())])
+
+
+def surrogates(ids: pa.Array | pa.ChunkedArray) -> Int64:
+    """Return (rows,) the int64 of each id: a whole number itself, a text its hash; 0 for null.
+
+    Source: SipHash-2-4, J.-P. Aumasson and D. J. Bernstein, INDOCRYPT 2012, as `pandas.util.hash_array` computes it.
+    """
+    if not pa.types.is_string(ids.type):
+        numbers: Int64 = np.asarray(pc.fill_null(ids, 0) if ids.null_count else ids)
+        return numbers
+    encoded = ids.dictionary_encode()
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    hashes = np.append(_hashes(encoded.dictionary), 0)  # the last stands for null
+    positions: Int64 = np.asarray(pc.fill_null(encoded.indices, len(hashes) - 1))
+    return hashes[positions]
+
+
+def id_table(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the text ids of a shard: one row per column and id, with its surrogate; no rows where ids are numbers."""
+    parts = [SCHEMA.empty_table()]
+    for column in columns:
+        if pa.types.is_string(rows.schema.field(column).type):
+            ids = pc.unique(rows[column]).drop_null()
+            parts.append(pa.table([pa.repeat(column, len(ids)), surrogates(ids), ids], schema=SCHEMA))
+    return pa.concat_tables(parts)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file."""
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def require_different(ids: pa.Array | pa.ChunkedArray, column: str) -> None:
+    """Check that different ids have different surrogates.
+
+    Raises:
+        TableError: two have the same; among ten million ids the chance is about 3 in a million.
+    """
+    if not pa.types.is_string(ids.type):
+        return
+    ids = pc.unique(ids).drop_null()
+    found = surrogates(ids)
+    order = np.argsort(found, kind="stable")
+    same = np.flatnonzero(found[order][1:] == found[order][:-1])
+    if len(same):
+        first, second = (ids[int(order[same[0] + step])].as_py() for step in (0, 1))
+        raise TableError(
+            f"column {column!r}: the ids {first!r} and {second!r} have the same 64-bit hash, which stands for them; "
+            "change one of them, or number the ids"
+        )
+
+
+def _hashes(texts: pa.Array) -> Int64:
+    from pandas.util import hash_array
+
+    hashes: npt.NDArray[np.uint64] = hash_array(texts.to_numpy(zero_copy_only=False).astype(object), categorize=False)
+    return hashes.view(np.int64)
