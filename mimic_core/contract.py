@@ -153,7 +153,8 @@ def check_table(read: Callable[[], Iterable[pa.RecordBatch]], rows: int, rules: 
     parts = max(1, -(-rows // ROWS_AT_ONCE))
     found = [check_decisions(_individuals(read(), part, parts), rules) for part in range(parts)]
     outcome = add_up(part.outcome for part in found)
-    return Checked(outcome=outcome, offending=pa.concat_tables([part.offending for part in found]))
+    offending = pa.concat_tables([part.offending for part in found], promote_options="permissive")  # no rows, no types
+    return Checked(outcome=outcome, offending=offending)
 
 
 def check_decisions(batches: Iterable[pa.RecordBatch], rules: Rules) -> Checked:
@@ -179,7 +180,7 @@ def check_decisions(batches: Iterable[pa.RecordBatch], rules: Rules) -> Checked:
                 wrong_rows.setdefault(rule, []).append(rows + np.flatnonzero(wrong & used))
         rows += batch.num_rows
     if not rows:
-        return Checked(outcome=Outcome(), offending=pa.table({}))
+        return Checked(outcome=Outcome(), offending=pa.table({name: pa.nulls(0) for name in (INDIVIDUAL, DECISION)}))
     ids = pa.Table.from_batches(parts)
     broken = [_Broken(rule=rule, rows=np.concatenate(at)) for rule, at in wrong_rows.items()]
     return _checked(ids, rules, broken)
@@ -423,9 +424,10 @@ def _distinct(ids: pa.Table) -> pa.Table:
 
 def _without(table: pa.Table, dropped: pa.Table) -> pa.Table:
     """Leave out decisions as wholes, and rows that belong to none because an id is null."""
-    ids = table.select([INDIVIDUAL, DECISION]).append_column("row", pa.array(np.arange(len(table))))
-    rows = ids.join(dropped, [INDIVIDUAL, DECISION], join_type="left anti")["row"]
-    table = table.take(pa.array(np.sort(rows)))
+    if len(dropped):
+        ids = table.select([INDIVIDUAL, DECISION]).append_column("row", pa.array(np.arange(len(table))))
+        rows = ids.join(dropped, [INDIVIDUAL, DECISION], join_type="left anti")["row"]
+        table = table.take(pa.array(np.sort(rows)))
     for name in KEYS:
         table = table.filter(pc.is_valid(table[name])) if table[name].null_count else table
     return table
