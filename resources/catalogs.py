@@ -46,13 +46,14 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
                 connection.execute(text("PRAGMA journal_mode=WAL"))  # readers never block the writer
     except ImportError as error:
         raise SpecError(
-            f"the catalog {shown(url)} needs the driver psycopg2; install it with `pip install mimic[postgres]`"
+            f"the catalog {without_password(url)} needs the driver psycopg2: run `pip install psycopg2-binary`"
         ) from error
     except OperationalError as error:
         if url.get_backend_name() == "sqlite":
             raise
         raise StorageError(
-            f"the catalog {shown(url)} cannot be opened: {str(error.orig).strip()}; check MIMIC_CATALOG and its database"
+            f"the catalog {without_password(url)} cannot be opened: {str(error.orig).strip()}; "
+            "check MIMIC_CATALOG and its database"
         ) from error
     return catalog
 
@@ -76,6 +77,6 @@ def parse_url(uri: str) -> "URL":
     return url.set(drivername=DRIVERS[url.drivername])
 
 
-def shown(url: "URL") -> str:
+def without_password(url: "URL") -> str:
     """Return a URL without its password, for people."""
     return url.render_as_string(hide_password=True)

@@ -158,7 +158,7 @@ def _typed(words: Sequence[Mapping[str, str | None]]) -> list[pa.Table]:
 
 
 def _guessed(values: pa.Array) -> pa.Array:
-    for kind in (pa.int64(), pa.bool_(), pa.float64()):
+    for kind in (pa.int64(), pa.bool_(), pa.float64()) if values.null_count < len(values) else ():
         try:
             return values.cast(kind)
         except pa.ArrowInvalid:
