@@ -240,9 +240,11 @@ def feature_values(table: pa.Table | pa.RecordBatch, name: str, replacement: flo
 
 
 def standard_columns(table: pa.Table) -> pa.Table:
-    """Give an imported table the types of a decision table: int64 ids, bool flags, plain strings.
+    """Give an imported table the types of a decision table: ids of int64 or text, bool flags, plain strings.
 
-    Integers of any width become int64 ids, a flag of 0 and 1 becomes bool, dictionaries are decoded.
+    Ids: integers and decimals of any width, and whole floats (what pandas makes of integers beside a gap), become int64;
+    text stays text, an empty one is null. Flags: 0 and 1, true and false, t and f, as numbers or as text of any case, become
+    bool. Dictionaries are decoded.
 
     Raises:
         TableError: an id or a flag does not fit.
@@ -251,16 +253,38 @@ def standard_columns(table: pa.Table) -> pa.Table:
         column = table.column(index)
         if pa.types.is_dictionary(field.type):
             column = column.cast(field.type.value_type)
-        if field.name in KEYS:
-            if not pa.types.is_integer(column.type):
-                raise TableError(f"column {field.name!r} is {column.type}, expected whole numbers as ids")
-            column = _safely(column, pa.int64(), field.name)
-        if field.name in FLAGS:
-            column = _flags(column, field.name)
         if column.type in (pa.large_string(), pa.string_view()):
             column = column.cast(pa.string())
+        if field.name in KEYS:
+            column = _ids(column, field.name)
+        if field.name in FLAGS:
+            column = _flags(column, field.name)
         table = table.set_column(index, field.name, column)
     return table
+
+
+def _ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_string(kind):
+        return pc.if_else(pc.equal(column, ""), None, column)
+    if pa.types.is_floating(kind):
+        digits = {16: 11, 32: 24, 64: 53}[kind.bit_width]  # beyond, several whole numbers are one float
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+        exact = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**digits))
+        wrong = column.filter(pc.invert(exact))
+        if len(wrong):
+            raise TableError(
+                f"column {name!r} ({kind}) holds other numbers than ids in {len(wrong):,} rows ({_examples(wrong)}); "
+                f"expected whole numbers, as {kind} below 2^{digits}"
+            )
+    elif pa.types.is_decimal(kind):
+        return _safely(
+            column.cast(pa.decimal256(76, kind.scale)), pa.int64(), name
+        )  # narrow ones have no exact cast to int64
+    elif not pa.types.is_integer(kind):
+        raise TableError(f"column {name!r} is {kind}, expected whole numbers or text as ids")
+    return _safely(column, pa.int64(), name)
 
 
 def _safely(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.ChunkedArray:
@@ -271,17 +295,32 @@ def _safely(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.Chunked
 
 
 def _flags(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Turn true and false, 1 and 0, and what pandas makes of them beside a missing value, to bool."""
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), None, column)
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        wrong = column.filter(pc.invert(pc.is_in(column, pa.array([0, 1, None], column.type))))
-        if len(wrong):
-            found = ", ".join(map(str, wrong.slice(0, 5).to_pylist()))
-            raise TableError(f"column {name!r} holds other numbers than 0 and 1 in {len(wrong):,} rows ({found})")
-    elif not (pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):
-        raise TableError(f"column {name!r} is {column.type}, expected true and false, or 1 and 0")
-    return column.cast(pa.bool_())
+    """Turn true and false, 1 and 0, and what files and pandas make of them beside a missing value, to bool."""
+    kind, allowed = column.type, pa.array([0, 1, None])
+    if pa.types.is_string(kind):
+        words = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        words = pc.if_else(pc.equal(words, ""), None, words)
+        number = pc.if_else(pc.is_in(words, pa.array(["true", "t", "1"])), 1, 2)
+        number = pc.if_else(pc.is_in(words, pa.array(["false", "f", "0"])), 0, number)
+        number = pc.if_else(pc.is_null(words), None, number)
+    elif pa.types.is_floating(kind):
+        number = pc.if_else(pc.is_nan(column), None, column)
+    elif pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        number = column
+    elif pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return column.cast(pa.bool_())
+    else:
+        raise TableError(f"column {name!r} is {kind}, expected true and false, or 1 and 0")
+    number = number.cast(pa.float64(), safe=False)
+    wrong = column.filter(pc.invert(pc.is_in(number, allowed.cast(pa.float64()))))
+    if len(wrong):
+        what = "texts than true, false, t, f, 1 and 0" if pa.types.is_string(kind) else "numbers than 0 and 1"
+        raise TableError(f"column {name!r} holds other {what} in {len(wrong):,} rows ({_examples(wrong)})")
+    return number.cast(pa.bool_())
+
+
+def _examples(column: pa.ChunkedArray) -> str:
+    return ", ".join(map(str, column.slice(0, 5).to_pylist()))
 
 
 def _in_shard(batch: pa.RecordBatch, shard: Shard) -> Bool:

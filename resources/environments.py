@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
 from resources.tables import TableStore
+
+CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database
 
 
 def mimic_home() -> Path:
@@ -15,13 +19,14 @@ def mimic_home() -> Path:
 
 
 def local_resources(home: Path) -> dict[str, Any]:
-    """Return the resources of one machine without a server: SQLite and local files below `home`."""
+    """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there."""
     artefacts = ArtefactStore(root=str(home / "objects"))
     return {
         "artefacts": artefacts,
         "specs": SpecStore(artefacts=artefacts),
         "tables": TableStore(
-            catalog_uri=f"sqlite:///{home / 'catalog.db'}",
+            # by its name, so that Dagster shows no password
+            catalog_uri=dg.EnvVar(CATALOG) if os.environ.get(CATALOG) else f"sqlite:///{home / 'catalog.db'}",
             warehouse=f"file://{home / 'warehouse'}",
             locks=str(home / "locks"),
         ),

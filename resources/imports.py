@@ -1,18 +1,16 @@
-"""Imports: people's Parquet and CSV files, opened as one dataset with the column types that a table stores."""
+"""Imports: people's files as rows with the column types that a table stores."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mimic_core.errors import TableError
-from mimic_core.sources import standard_columns
+from mimic_core.sources import FLAGS, KEYS, standard_columns
+from resources.files import SourceFile, find_files, reading
 
-if TYPE_CHECKING:
-    import pyarrow.dataset as ds
-
-SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".gz": "csv"}
 # Iceberg has fewer widths than Arrow
 WIDER = {
     pa.int8(): pa.int32(),
@@ -25,85 +23,153 @@ WIDER = {
 }
 
 
-def open_files(paths: Sequence[Path]) -> "ds.Dataset":
-    """Open Parquet or CSV files or folders as one dataset; all of one format.
+def open_files(paths: Sequence[Path]) -> tuple[list[SourceFile], pa.Schema]:
+    """Open Parquet or CSV files or folders, all of one format; returns them with the column types that a table stores.
 
     Raises:
-        TableError: a path is missing, holds no such file, or files do not fit each other.
+        TableError: a path is missing, holds no such file, or files do not fit each other or a table.
     """
-    import pyarrow.dataset as ds
-
-    files: list[str] = []
-    for path in paths:
-        if not path.exists():
-            raise TableError(f"{path}: there is no such file or folder")
-        found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path]
-        if not found:
-            raise TableError(f"{path}: no .parquet or .csv file in this folder")
-        files += map(str, found)
-    empty = [file for file in files if not Path(file).stat().st_size]
-    if empty:
-        raise TableError(f"{', '.join(empty[:5])}: the file is empty; expected a decision table")
-    kinds = {SUFFIXES.get(Path(file).suffix) for file in files}
-    if len(kinds) > 1 or None in kinds:
-        raise TableError(f"expected .parquet files or .csv files, all of one kind, found {', '.join(files[:5])}")
-    try:
-        parts = [ds.dataset(file, format=kinds.copy().pop()) for file in files]
-        return ds.dataset(
-            files,
-            format=kinds.pop(),
-            schema=pa.unify_schemas([part.schema for part in parts], promote_options="permissive"),
-        )
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise TableError(f"{', '.join(files[:5])}: cannot be read as one table: {error}") from error
+    files = find_files(paths)
+    schemas = reading([file.path for file in files], lambda: [file.schema for file in files])
+    return files, storable_schema(schemas, [file.path for file in files])
 
 
 def standard_parts(
-    source: "ds.Dataset", schema: pa.Schema, paths: Sequence[Path], on_rows: Callable[[int], None]
+    files: Sequence[SourceFile], schema: pa.Schema, on_rows: Callable[[int], None] = lambda _: None
 ) -> Iterator[pa.Table]:
-    """Stream the files' rows with the column types that a table stores.
+    """Stream the rows of files that are imported, with the column types that a table stores.
 
     Raises:
         TableError: a file cannot be read, or an id or flag is not one.
     """
     rows = 0
-    try:
-        for batch in source.to_batches(batch_readahead=2, fragment_readahead=1):
-            if batch.num_rows:
-                yield shaped(standard_columns(pa.Table.from_batches([batch])), schema)
-                rows += batch.num_rows
+    for file in files:
+        try:
+            for part in standard_rows(file, schema):
+                yield part
+                rows += len(part)
                 on_rows(rows)
-    except TableError as error:
-        raise TableError(f"{', '.join(map(str, paths))}: {error}; the table is unchanged") from error
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise TableError(
-            f"{', '.join(map(str, paths))}: cannot be read: {error}; the table is unchanged. "
-            "A CSV column takes its type from the first rows: write 1.0 there for 1 where later numbers have decimals"
-        ) from error
+        except TableError as error:
+            raise TableError(f"{error}; the table is unchanged") from error
 
 
-def storable_schema(schema: pa.Schema, paths: Sequence[Path]) -> pa.Schema:
-    """Return the column types that an import stores."""
-    if all(pa.types.is_null(field.type) for field in schema):
-        raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
+def standard_rows(
+    file: SourceFile, schema: pa.Schema, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+) -> Iterator[pa.Table]:
+    """Stream a file's rows with the column types that a table stores.
+
+    Args:
+        schema: all columns of the table; one that the file has not is null.
+        columns: to read, in this order; None reads all.
+        where: column -> value; only rows with these values, a file whose folders' names have others is not opened.
+
+    Raises:
+        TableError: the file cannot be read, or an id or flag is not one.
+    """
+    names, where = list(schema.names if columns is None else columns), where or {}
+    needed = [*names, *(name for name in where if name not in names)]
+    target = pa.schema([schema.field(name) for name in needed])
     try:
-        standard = standard_columns(schema.empty_table()).schema
+        if _may_hold(file.keys, target, where):
+            for part in file.batches(needed, _condition(file.own_schema, schema, where)):
+                rows = _chosen(shaped(standard_columns(part), target), target.names, where)
+                if len(rows):
+                    yield rows.select(names)
     except TableError as error:
-        raise TableError(f"{', '.join(map(str, paths))}: {error}") from error
-    fields = []
-    for field in standard:
+        raise TableError(f"{file.path}: {error}") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise TableError(f"{file.path}: cannot be read: {error}; mend the file") from error
+
+
+def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.Schema:
+    """Return the column types in which a table stores the rows of some files, which may differ in theirs.
+
+    Raises:
+        TableError: an id or flag is of a type that cannot be one, a table cannot hold a column, files do not fit each other.
+    """
+    if all(pa.types.is_null(field.type) for schema in schemas for field in schema):
+        raise TableError(f"{', '.join(map(str, paths[:5]))}: there are no rows; expected a decision table")
+    stored = [_stored_schema(schema, path) for schema, path in zip(schemas, paths, strict=True)]
+    whole = reading(paths, lambda: pa.unify_schemas(stored, promote_options="permissive"))
+    whole = pa.schema([field.with_type(_stored_type(field.type) or field.type) for field in whole])
+    for field in whole:
+        if pa.types.is_null(field.type):
+            raise TableError(f"{', '.join(map(str, paths[:5]))}: {_no_type(field)}")
+    return whole
+
+
+def require_reserved(have: pa.Schema, new: pa.Schema, name: str) -> None:
+    """Check that appended rows have the keys and flags that the table has; they would be null, which breaks every build.
+
+    Raises:
+        TableError: they lack some.
+    """
+    missing = [column for column in (*KEYS, *FLAGS) if column in have.names and column not in new.names]
+    if missing:
+        raise TableError(
+            f"these rows do not fit table {name}: it has {', '.join(missing)}, and they do not; "
+            "give them these columns, or replace the table by leaving out --append"
+        )
+
+
+def _stored_schema(schema: pa.Schema, path: Path) -> pa.Schema:
+    try:
+        filled = pa.schema([field for field in schema if not pa.types.is_null(field.type)])
+        fields = list(standard_columns(filled.empty_table()).schema)
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from error
+    for index, field in enumerate(fields):
         kind = _stored_type(field.type)
         if kind is None:
-            raise TableError(
-                f"{', '.join(map(str, paths))}: column {field.name!r} is {field.type}; "
-                "expected numbers, true or false, text or times; "
-                "leave the column out, or give it a type"
-            )
-        fields.append(pa.field(field.name, kind))
-    names = [field.name for field in fields]
-    if len(set(names)) < len(names) or not names:
-        raise TableError(f"{', '.join(map(str, paths))}: expected columns with different names, found {names}")
-    return pa.schema(fields)
+            raise TableError(f"{path}: {_no_type(field)}")
+        fields[index] = pa.field(field.name, kind)
+    return pa.schema([*fields, *(field for field in schema if pa.types.is_null(field.type))])
+
+
+def _no_type(field: pa.Field) -> str:
+    return (
+        f"column {field.name!r} is {field.type}; expected numbers, true or false, text or times; "
+        "leave the column out, or give it a type"
+    )
+
+
+def _may_hold(keys: pa.Table, target: pa.Schema, where: Mapping[str, Any]) -> bool:
+    """Tell whether a file below folders of these names can hold rows with some values."""
+    asked = {name: value for name, value in where.items() if name in keys.column_names}
+    return not asked or len(_chosen(shaped(standard_columns(keys), target), list(asked), asked)) > 0
+
+
+def _chosen(table: pa.Table, columns: Sequence[str], where: Mapping[str, Any]) -> pa.Table:
+    """Keep the rows in which some columns, where these are asked for, have their values."""
+    for name, value in where.items():
+        if name in columns:
+            table = table.filter(pc.equal(table[name], pa.scalar(value, table.schema.field(name).type)))
+    return table
+
+
+def _condition(own: pa.Schema, schema: pa.Schema, where: Mapping[str, Any]) -> Any:
+    """Return what of a condition can be asked of a file's own columns, so that it reads no more than it must."""
+    if pa.string_view() in own.types:
+        return None  # Arrow cannot filter rows that have one
+    condition = None
+    for name, value in where.items():
+        if name not in own.names:
+            continue
+        kind, target = own.field(name).type, schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_boolean(target) and pa.types.is_integer(kind):
+            scalar = pa.scalar(int(value), kind)
+        elif kind == target or (_is_plain_number(kind) and _is_plain_number(target)):
+            scalar = pa.scalar(value, target)
+        else:
+            continue
+        asked = pc.field(name) == scalar
+        condition = asked if condition is None else condition & asked
+    return condition
+
+
+def _is_plain_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType | None:
@@ -114,12 +180,13 @@ def _stored_type(kind: pa.DataType) -> pa.DataType | None:
         return pa.time64("us")
     if pa.types.is_date(kind):
         return pa.date32()
+    if pa.types.is_decimal(kind):  # Iceberg ends at 38 digits
+        return pa.float64() if pa.types.is_decimal256(kind) else pa.decimal128(kind.precision, kind.scale)
     kind = WIDER.get(kind, kind)
     plain = (
         pa.types.is_boolean,
         pa.types.is_integer,
         pa.types.is_floating,
-        pa.types.is_decimal128,
         pa.types.is_string,
         pa.types.is_binary,
     )

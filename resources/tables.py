@@ -23,6 +23,8 @@ import pyarrow as pa
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
+from resources import external
+from resources.catalogs import open_catalog
 from resources.iceberg import (
     TOKEN,
     WRITE,
@@ -34,7 +36,7 @@ from resources.iceberg import (
     plain_schema,
     transaction_for,
 )
-from resources.imports import open_files, standard_parts, storable_schema
+from resources.imports import open_files, require_reserved, standard_parts
 from resources.staging import Staged, column_ids, discard, write_files
 
 if TYPE_CHECKING:
@@ -55,7 +57,11 @@ PROPERTIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """One immutable version of one table; plain values, so it can travel between steps."""
+    """One immutable version of one table; plain values, so it can travel between steps.
+
+    Attributes:
+        location, columns: of a table that is registered where its files lie; else empty and None.
+    """
 
     name: str
     snapshot: int
@@ -63,13 +69,15 @@ class Pin:
     token: str
     kind: str
     rows: int
+    location: str = ""
+    columns: pa.Schema | None = None
 
 
 class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Iceberg tables of one catalog.
 
     Attributes:
-        catalog_uri: SQLAlchemy URL of the catalog's database.
+        catalog_uri: SQLAlchemy URL of the catalog's database, see `resources.catalogs`.
         warehouse: URL of the folder that holds the tables' files.
         locks: folder of lock files by which committers on one machine queue; only speed, the catalog decides.
     """
@@ -88,7 +96,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return [
             name
             for name, table in loaded.items()
-            if table.current_snapshot() and kind in (None, table.properties.get(KIND, SOURCE))
+            if (table.current_snapshot() or external.LOCATION in table.properties)
+            and kind in (None, table.properties.get(KIND, SOURCE))
         ]
 
     def exists(self, name: str) -> bool:
@@ -105,9 +114,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             NotFoundError: there is no such table or version.
         """
         table = self._load(name)
+        if version is None and (location := table.properties.get(external.LOCATION)):
+            return _external_pin(name, local_path(location))
         snapshot = table.current_snapshot() if version is None else self._snapshot(table, version, name)
         if snapshot is None and table.properties.get(KIND, SOURCE) == SOURCE:
-            raise NotFoundError(f"table {name} has no rows yet: its first import did not end; import it again")
+            raise NotFoundError(f"table {name} has no rows: its first import was interrupted; import it again")
         properties = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
         # columns may be newer than the newest rows
         current = table.metadata.current_schema_id
@@ -125,11 +136,15 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the columns and types of a pinned version."""
         from pyiceberg.io.pyarrow import schema_to_pyarrow
 
+        if pin.columns is not None:
+            return pin.columns
         iceberg = self._load(pin.name).schemas()[pin.schema_id]
         return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
 
     def changed_at(self, pin: Pin) -> float:
         """Return when a pinned version was committed, in seconds since 1970."""
+        if pin.location:
+            return external.require_unchanged(pin.location, pin.name, pin.token).changed
         snapshot = self._load(pin.name).snapshot_by_id(pin.snapshot)
         return snapshot.timestamp_ms / 1000 if snapshot else 0.0
 
@@ -141,9 +156,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             columns: to read, in this order; None reads all.
             where: column -> value; only rows with these values, other files are not opened.
+
+        Raises:
+            ConflictError: the files of a registered table were changed since the pin.
         """
         from pyiceberg.io.pyarrow import ArrowScan
 
+        if pin.location:
+            yield from external.read_rows(pin.location, pin.name, pin.token, self.schema_of(pin), columns, where)
         if not pin.snapshot:
             return
         table = self._at(pin)
@@ -164,13 +184,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             TableError: the table has another purpose, or other columns or types.
         """
-        from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         identifier = table_name(name)
         with self._queue(".creating"):
             if not self._catalog.table_exists(identifier):
-                with suppress(NamespaceAlreadyExistsError):
-                    self._catalog.create_namespace(identifier.split(".")[0])
+                self._make_database(identifier)
                 # another machine may make it at the same moment
                 with suppress(TableAlreadyExistsError, CommitFailedException):
                     self._create(identifier, schema, kind, partition_by)
@@ -211,6 +230,26 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             StorageError: they could not be written; nothing is left behind.
         """
         return self._stage(name, data, label, columns, append=False)
+
+    def append(
+        self, name: str, staged: Sequence[Staged], *, columns: pa.Schema | None = None, content: Sequence[str] = ()
+    ) -> Pin:
+        """Add staged rows to those of a table in one commit, which can be repeated as that of `replace`.
+
+        Args:
+            columns: of the new rows, as given to `stage`; None keeps the present ones.
+            content: hashes of the new rows; the new version's token follows from the present one and these. Without them it
+                is one that no other commit has.
+
+        Raises:
+            TableError: the rows do not fit the table's columns.
+            ConflictError: others kept committing first, or changed the columns.
+        """
+
+        def token(table: "Table") -> str | None:
+            return fingerprint([content_token(table.current_snapshot()), *content])[:24] if content else None
+
+        return self._commit(name, staged, None, columns, token, append=True)
 
     def discard(self, staged: Staged) -> None:
         """Remove files that no commit will name."""
@@ -272,40 +311,57 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             TableError: files that cannot be read, or whose columns do not fit each other or the table.
         """
         self.require_kind(name, SOURCE)
-        source = open_files(paths)
-        schema = storable_schema(source.schema, paths)
-        if not self.exists(name):
-            self.ensure(name, schema, kind=SOURCE)
-
-        def token(table: "Table") -> str:
-            # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
-            return fingerprint([*([content_token(table.current_snapshot())] if append else []), *content])[:24]
-
-        staged = self._stage(name, standard_parts(source, schema, paths, on_rows), "import", schema, append=append)
+        files, schema = open_files(paths)
+        if self.exists(name):
+            _require_written_here(self._load(name), name)
+            if append:
+                require_reserved(self._columns(name), schema, name)
+        staged = self._stage(name, standard_parts(files, schema, on_rows), "import", schema, append=append)
         if not staged.rows:
             self.discard(staged)
             raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
+        # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
         content = [file_hash(path) for path in staged.paths]
         try:
-            return self._commit(name, [staged], None, schema, token, append=append)
+            self.ensure(name, schema, kind=SOURCE)
+            if append:
+                return self.append(name, [staged], columns=schema, content=content)
+            return self._commit(name, [staged], None, schema, lambda _: fingerprint(content)[:24])
         except (ConflictError, TableError):
             self.discard(staged)  # after anything else it may have landed
             raise
+
+    def register(self, name: str, location: Path) -> Pin:
+        """Make a source table of a Parquet file or folder where it lies; again, also elsewhere, moves the registration.
+
+        Raises:
+            TableError: there are no such files, or the name is that of a table that holds rows.
+        """
+        location = location.absolute()
+        self.require_kind(name, SOURCE)
+        external.require_parquet(location, name)
+        self.ensure(name, pa.schema([]), kind=SOURCE)
+        with self._queue(name):
+            table = self._load(name)
+            if table.current_snapshot():
+                raise TableError(f"table {name} holds imported rows; register the files under another name")
+            with table.transaction() as transaction:
+                transaction.set_properties({external.LOCATION: f"file://{location}"})
+        return self.pin(name)
 
     # ---- pyiceberg
 
     @cached_property
     def _catalog(self) -> "Catalog":
-        from pyiceberg.catalog.sql import SqlCatalog
-        from sqlalchemy import text
-
         Path(local_path(self.warehouse)).mkdir(parents=True, exist_ok=True)
         with self._queue(".opening"):  # the first to open it makes its tables
-            catalog = SqlCatalog("mimic", uri=self.catalog_uri, warehouse=self.warehouse)
-        if self.catalog_uri.startswith("sqlite"):
-            with catalog.engine.connect() as connection:
-                connection.execute(text("PRAGMA journal_mode=WAL"))  # readers never block the writer
-        return catalog
+            return open_catalog(self.catalog_uri, self.warehouse)
+
+    def _make_database(self, identifier: str) -> None:
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError
+
+        with suppress(NamespaceAlreadyExistsError):
+            self._catalog.create_namespace(identifier.split(".")[0])
 
     def _create(self, identifier: str, schema: pa.Schema, kind: str, partition_by: Sequence[str]) -> None:
         properties = {**PROPERTIES, KIND: kind}
@@ -343,8 +399,19 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise NotFoundError(f"table {name}: version {version} is gone; start the build again")
         return snapshot
 
+    def _columns(self, name: str) -> pa.Schema:
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        return plain_schema(schema_to_pyarrow(self._load(name).schema(), include_field_ids=False))
+
     def _stage(self, name: str, data: Iterable[pa.Table], label: str, columns: pa.Schema | None, *, append: bool) -> Staged:
+        if columns is not None and not self.exists(name):
+            # what it will be when it is made, which is done when there are rows for it
+            self._make_database(table_name(name))
+            new = self._catalog.create_table_transaction(table_name(name), schema=columns, properties=PROPERTIES)
+            return write_files(f"{new.table_metadata.location}/data/{label}", new.table_metadata.schema(), data, name)
         table = self._load(name)
+        _require_written_here(table, name)
         schema = transaction_for(table, columns, append=append).table_metadata.schema()
         return write_files(f"{table.location()}/data/{label}", schema, data, name)
 
@@ -367,6 +434,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 with self._queue(name), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Delete operation did not match any records")
                     table = self._load(name)
+                    _require_written_here(table, name)
                     if not landed(table, write):
                         transaction = transaction_for(table, columns, append=append)
                         if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
@@ -407,6 +475,21 @@ def table_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}\.[A-Za-z_][A-Za-z0-9_]{0,127}", name):
         raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
     return name
+
+
+def _external_pin(name: str, path: Path) -> Pin:
+    listing, columns, rows = external.describe(str(path), name)
+    return Pin(
+        name=name, snapshot=0, schema_id=0, token=listing.token, kind=SOURCE, rows=rows, location=str(path), columns=columns
+    )
+
+
+def _require_written_here(table: "Table", name: str) -> None:
+    if location := table.properties.get(external.LOCATION):
+        raise TableError(
+            f"table {name} is registered where its files lie, {local_path(location)}, and is never written; "
+            "change the files there, or give another name"
+        )
 
 
 def _write_id(staged: Sequence[Staged]) -> str:

@@ -1,5 +1,6 @@
 """What tests of several folders share: a home of their own, and the smallest decision table that is worth training on."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ LIBRARIES_WARN = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.pop("MIMIC_CATALOG", None)  # the tests of somebody who has one are not about it
     for warning in LIBRARIES_WARN:
         config.addinivalue_line("filterwarnings", f"ignore:{warning}")
 

@@ -13,11 +13,14 @@ import click
 if TYPE_CHECKING:
     import dagster as dg
 
-VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME")
+VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME", "MIMIC_CATALOG")
 
 
 def prepare() -> dict[str, str]:
-    """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them."""
+    """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them.
+
+    MIMIC_CATALOG is taken from the environment or `.env` too, and left out where neither has it.
+    """
     from dotenv import dotenv_values
 
     from mimic_core.errors import SpecError
@@ -42,6 +45,8 @@ def prepare() -> dict[str, str]:
             "set MIMIC_HOME and DAGSTER_HOME to folders that you may write"
         ) from error
     chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
+    if catalog := os.environ.get("MIMIC_CATALOG"):
+        chosen["MIMIC_CATALOG"] = catalog
     os.environ.update(chosen)
     return chosen
 
@@ -68,6 +73,8 @@ def open_instance() -> "dg.DagsterInstance":
 def env(write: bool) -> None:
     """Print what plain dagster commands need.
 
+    A password in MIMIC_CATALOG is hidden on a terminal, and given to a shell that evaluates the output.
+
     \b
     Examples:
       eval "$(mimic env)"
@@ -78,7 +85,7 @@ def env(write: bool) -> None:
     for name, value in prepare().items():
         if write:
             set_key(".env", name, value, quote_mode="auto")
-        click.echo(f"export {name}={_quoted(value)}")
+        click.echo(_export(name, value))
     if write:
         click.echo("stored in .env; dagster and mimic commands in this folder now use it", err=True)
 
@@ -127,7 +134,13 @@ def _require_free(host: str, port: int) -> None:
         ) from error
 
 
-def _quoted(value: str) -> str:
+def _export(name: str, value: str) -> str:
     import shlex
 
-    return shlex.quote(value)
+    if name == "MIMIC_CATALOG":
+        from resources.catalogs import parse_url, without_password
+
+        url = parse_url(value)
+        if url.password and sys.stdout.isatty():
+            return f"# {name} is {without_password(url)}; eval exports it with its password"
+    return f"export {name}={shlex.quote(value)}"

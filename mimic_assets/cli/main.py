@@ -34,7 +34,8 @@ class _Commands(click.Group):
                 raise
             reason = getattr(error, "orig", None) or error
             click.echo(
-                f"mimic: a database below MIMIC_HOME or DAGSTER_HOME cannot be used: {reason}; check free space and rights",
+                f"mimic: a database below MIMIC_HOME or DAGSTER_HOME, or that of MIMIC_CATALOG, cannot be used: {reason}; "
+                "check that it runs, free space and rights",
                 err=True,
             )
             context.exit(FAILED)

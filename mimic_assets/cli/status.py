@@ -44,10 +44,15 @@ def status(as_json: bool) -> None:
 
 
 def _sources(tables: Any) -> Iterator[dict[str, Any]]:
+    from mimic_core.errors import MimicError
     from resources.tables import SOURCE
 
     for name in tables.names(SOURCE):
-        pin = tables.pin(name)
+        try:
+            pin = tables.pin(name)
+        except MimicError as error:  # the files of a registered table are gone
+            yield _row("source_table", name, "failed", None, {}, None, str(error))
+            continue
         since = datetime.fromtimestamp(tables.changed_at(pin), UTC).isoformat(timespec="seconds")
         yield _row("source_table", name, "built", pin.token, {"rows": pin.rows}, since)
 

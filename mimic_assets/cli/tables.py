@@ -1,4 +1,4 @@
-"""`mimic tables`: bring people's files in as tables, look at tables, and take them out again."""
+"""`mimic tables`: bring people's files in as tables or register them, look at tables, and take them out again."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def tables() -> None:
-    """Import, list, show and export tables.
+    """Import, register, list, show and export tables.
 
     \b
     Example:
@@ -37,17 +37,31 @@ def import_table(name: str, paths: tuple[Path, ...], append: bool) -> None:
       mimic tables import haven.example_log_odds_features features.parquet
       mimic tables import haven.example_log_odds_features more.csv --append
     """
-    from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.registration import add_partitions
-    from mimic_assets.sources import observation
+    from mimic_assets.cli.environment import local_resources
 
     store = local_resources()["tables"]
     with _counting() as count:
         pin = store.import_files(name, paths, append=append, on_rows=count)
-    click.echo(f"{name}: {pin.rows:,} rows, {len(store.schema_of(pin).names)} columns, version {pin.token}")
-    with open_instance() as instance:
-        add_partitions(instance, "source_table", [name])
-        instance.report_runless_asset_event(observation(name, store))
+    _announce(store, pin)
+
+
+@tables.command()
+@click.argument("name", metavar="DATABASE.TABLE")
+@click.argument("location", metavar="LOCATION", type=click.Path(path_type=Path))
+def register(name: str, location: Path) -> None:
+    """Use a Parquet file or folder as a table where it lies, without copying it.
+
+    Folders named COLUMN=VALUE below LOCATION give columns. The files are only read. To register a name again, also with
+    another location, moves the table there.
+
+    \b
+    Example:
+      mimic tables register haven.example_log_odds_features /data/features
+    """
+    from mimic_assets.cli.environment import local_resources
+
+    store = local_resources()["tables"]
+    _announce(store, store.register(name, location))
 
 
 @tables.command(name="list")
@@ -61,6 +75,7 @@ def list_tables() -> None:
     from rich.table import Table
 
     from mimic_assets.cli.environment import local_resources
+    from mimic_core.errors import MimicError
 
     store = local_resources()["tables"]
     names = store.names()
@@ -69,8 +84,13 @@ def list_tables() -> None:
         return
     shown = Table("table", "kind", "version")
     shown.add_column("rows", justify="right")
-    for pin in map(store.pin, names):
-        shown.add_row(pin.name, pin.kind, pin.token, f"{pin.rows:,}")
+    for name in names:
+        try:
+            pin = store.pin(name)
+        except MimicError as error:  # the files of a registered table are gone; the others are shown
+            click.echo(f"mimic: {error}", err=True)
+            continue
+        shown.add_row(pin.name, _kind(pin), pin.token, f"{pin.rows:,}")
     print_table(shown)
 
 
@@ -93,6 +113,8 @@ def show(name: str) -> None:
     first = next(store.batches(pin), None)
     examples = first.slice(0, 3).to_pydict() if first is not None else {field: [] for field in schema.names}
     click.echo(f"{name}: {pin.kind} table, {pin.rows:,} rows, version {pin.token}")
+    if pin.location:
+        click.echo(f"external: its files are at {pin.location} and only read")
     shown = Table("column", "type", "first values")
     for field in schema:
         shown.add_row(field.name, str(field.type), ", ".join(map(str, examples[field.name])))
@@ -163,6 +185,22 @@ def export(name: str, file: Path, conditions: tuple[str, ...]) -> None:
     where = _conditions(conditions, store.schema_of(pin), name)
     rows = _write_parquet(store, pin, where, file)
     click.echo(f"{file}: {rows:,} rows of {name}")
+
+
+def _announce(store: Any, pin: Any) -> None:
+    """Print what a source table holds now, and report it to Dagster."""
+    from mimic_assets.cli.environment import open_instance
+    from mimic_assets.registration import add_partitions
+    from mimic_assets.sources import observation
+
+    click.echo(f"{pin.name}: {pin.rows:,} rows, {len(store.schema_of(pin).names)} columns, version {pin.token}")
+    with open_instance() as instance:
+        add_partitions(instance, "source_table", [pin.name])
+        instance.report_runless_asset_event(observation(pin.name, store))
+
+
+def _kind(pin: Any) -> str:
+    return f"{pin.kind}, external at {pin.location}" if pin.location else str(pin.kind)
 
 
 def _require_writable(file: Path) -> None:

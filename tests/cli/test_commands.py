@@ -1,6 +1,7 @@
 """The commands: what they print, for people and as JSON, and with which exit code they end."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_the_commands_are_those_that_are_documented():
         "tables export",
         "tables import",
         "tables list",
+        "tables register",
         "tables show",
     ]
 
@@ -385,3 +387,40 @@ def test_a_variable_in_the_file_is_used_when_the_environment_has_none(mimic, mon
     monkeypatch.delenv("MIMIC_HOME")
     (mimic.home / ".env").write_text(f"MIMIC_HOME={mimic.home / 'elsewhere'}\n")
     assert f"MIMIC_HOME={mimic.home / 'elsewhere'}\n" in mimic.done("env").stdout
+
+
+# ---- the catalog's database
+
+
+def test_env_gives_a_shell_the_catalog_and_a_terminal_no_password(mimic, monkeypatch):
+    from mimic_assets.cli import environment
+
+    assert "MIMIC_CATALOG" not in mimic.done("env").stdout
+    monkeypatch.setenv("MIMIC_CATALOG", "postgresql://me:s3c%20ret@db/haven")
+    assert "export MIMIC_CATALOG=postgresql://me:s3c%20ret@db/haven\n" in mimic.done("env").stdout
+    monkeypatch.setattr(environment.sys, "stdout", Terminal())
+    shown = environment._export("MIMIC_CATALOG", "postgresql://me:s3c%20ret@db/haven")
+    assert shown == "# MIMIC_CATALOG is postgresql+psycopg2://me:***@db/haven; eval exports it with its password"
+    assert environment._export("MIMIC_CATALOG", "sqlite:////c.db") == "export MIMIC_CATALOG=sqlite:////c.db"
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_catalog_is_taken_from_the_env_file(mimic, monkeypatch):
+    mimic.write(".env", f"MIMIC_CATALOG=sqlite:///{mimic.home}/other.db\n")
+    monkeypatch.delenv("MIMIC_CATALOG", raising=False)
+    try:
+        mimic.done("tables", "list")
+    finally:
+        os.environ.pop("MIMIC_CATALOG", None)
+    assert (mimic.home / "other.db").exists()
+
+
+def test_a_catalog_that_is_none_is_refused(mimic, monkeypatch):
+    monkeypatch.setenv("MIMIC_CATALOG", "mysql://me:s3cret@db/haven")
+    message = mimic.refused("tables", "list")
+    assert "MIMIC_CATALOG: expected postgresql://" in message
+    assert "s3cret" not in message

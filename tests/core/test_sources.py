@@ -261,10 +261,62 @@ def test_an_id_beyond_int64_is_refused():
         standard_columns(pa.table({"_choice": pa.array([2**64 - 1], pa.uint64())}))
 
 
-@pytest.mark.parametrize("values", [["a"], [1.0], [None]])
-def test_ids_that_are_no_whole_numbers_are_refused(values):
-    with pytest.raises(TableError, match=r"column '_individual' is .*, expected whole numbers as ids"):
+@pytest.mark.parametrize("values", [[None], [True], [b"a"], [[1]]])
+def test_ids_that_are_neither_whole_numbers_nor_text_are_refused(values):
+    with pytest.raises(TableError, match=r"column '_individual' is .*, expected whole numbers or text as ids"):
         standard_columns(pa.table({"_individual": values}))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_ids_of_text_stay_text_and_an_empty_one_is_missing(kind):
+    column = standard_columns(pa.table({"_decision": pa.array(["007", "", None]).cast(kind)}))["_decision"]
+    assert column.type == pa.string()
+    assert column.to_pylist() == ["007", None, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.float64(), [2.0**53 - 1, -0.0, float("nan"), None]),
+        (pa.float32(), [2.0**24 - 1, 0.0, None, float("nan")]),
+        (pa.decimal128(18, 0), [decimal.Decimal(10**17), decimal.Decimal(0), None, None]),
+        (pa.decimal128(20, 2), [decimal.Decimal("7.00"), decimal.Decimal("0.00"), None, None]),
+        (pa.decimal32(5, 2), [decimal.Decimal("7.00"), decimal.Decimal("0.00"), None, None]),
+    ],
+)
+def test_whole_floats_and_decimals_are_ids(kind, values):
+    column = standard_columns(pa.table({"_choice": pa.array(values, kind)}))["_choice"]
+    assert column.type == pa.int64()
+    assert column.to_pylist() == [int(values[0]), 0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "digits"), [(pa.float64(), 1.5, 53), (pa.float64(), 2.0**53, 53), (pa.float32(), 2.0**24, 24)]
+)
+def test_floats_that_are_no_exact_ids_are_refused_with_examples(kind, value, digits):
+    message = rf"column '_choice' \(\w+\) holds other numbers than ids in 1 rows \({value}\); .* below 2\^{digits}"
+    with pytest.raises(TableError, match=message):
+        standard_columns(pa.table({"_choice": pa.array([1, value, None], kind)}))
+
+
+def test_a_decimal_id_with_a_fraction_is_refused():
+    with pytest.raises(TableError, match=r"column '_choice' .* does not fit int64"):
+        standard_columns(pa.table({"_choice": [decimal.Decimal("7.50")]}))
+
+
+def test_flags_may_be_text_or_decimals():
+    words = ["True", "FALSE", " t", "f", "1", "0", "", None]
+    expected = [True, False, True, False, True, False, None, None]
+    assert standard_columns(pa.table({"_train": words}))["_train"].to_pylist() == expected
+    assert standard_columns(pa.table({"_train": pa.array([1, 0], pa.decimal128(1, 0))}))["_train"].to_pylist() == [
+        True,
+        False,
+    ]
+
+
+def test_a_flag_of_another_text_is_refused_with_examples():
+    with pytest.raises(TableError, match=r"column '_train' holds other texts than true, false, t, f, 1 and 0 in 2 rows"):
+        standard_columns(pa.table({"_train": ["true", "yes", "no"]}))
 
 
 def test_flags_with_missing_values_keep_them():
@@ -274,7 +326,7 @@ def test_flags_with_missing_values_keep_them():
     assert standard_columns(columns).to_pydict() == expected
 
 
-@pytest.mark.parametrize("values", [["yes"], [b"1"]])
+@pytest.mark.parametrize("values", [[b"1"], [[1]]])
 def test_a_flag_that_is_neither_true_nor_a_whole_number_is_refused(values):
     with pytest.raises(TableError, match=r"column '_train' is .*, expected true and false, or 1 and 0"):
         standard_columns(pa.table({"_train": values}))

@@ -275,25 +275,6 @@ def test_the_content_token_changes_with_the_rows_and_only_then(tables, tmp_path)
     assert len({first.token, second.token, third.token}) == 3
 
 
-def test_only_the_columns_asked_for_are_read_in_the_order_asked(tables, tmp_path):
-    pin = tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
-    assert read(tables, pin, columns=["size", "_individual"]).column_names == ["size", "_individual"]
-
-
-def test_rows_are_filtered_by_value(tables, tmp_path):
-    pin = tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(0, 1, 1))])
-    assert read(tables, pin, where={"_individual": 1})["_individual"].to_pylist() == [1, 1]
-    assert read(tables, pin, where={"_individual": 0})["_individual"].to_pylist() == [0]
-
-
-def test_an_unknown_table_lists_those_that_exist(tables, tmp_path):
-    tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
-    with pytest.raises(
-        NotFoundError, match=r"no table haven\.feature \(did you mean 'haven\.features'\?\); the tables are haven\.features"
-    ):
-        tables.pin("haven.feature")
-
-
 def test_without_any_table_the_error_says_how_to_import_one(tables):
     with pytest.raises(NotFoundError, match="the tables are none yet; import one with `mimic tables import"):
         tables.pin(NAME)
@@ -319,15 +300,6 @@ def test_a_version_that_a_table_does_not_have_is_named(tables, tmp_path):
 
 
 # ---- what builds write
-
-
-def test_replacing_a_key_leaves_the_others_alone(tables):
-    replace(tables, results("a", 0.9, 0.8), "a")
-    replace(tables, results("b", 0.7), "b")
-    pin = replace(tables, results("a", 0.5), "a")
-    table = read(tables, pin).sort_by("run_id")
-    assert table.select(["run_id", "loss"]).to_pydict() == {"run_id": ["a", "b"], "loss": [0.5, 0.7]}
-    assert pin.rows == 2
 
 
 def test_rows_that_were_staged_are_not_visible_before_the_commit(tables):

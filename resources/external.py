@@ -1,0 +1,132 @@
+"""External tables: Parquet files where people keep them, read as a source table without copying; never written.
+
+A table is registered by an empty table in the catalog whose property `mimic.location` says where the files lie. Its content
+token is a hash of names, sizes and times of its files, so it is known without reading them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mimic_core.errors import ConflictError, NotFoundError, TableError
+from mimic_core.manifests import fingerprint
+from resources.files import SourceFile, find_files, reading
+from resources.imports import open_files, standard_rows
+
+LOCATION = "mimic.location"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files of an external table as they are now.
+
+    Attributes:
+        token: changes when a file is changed, added, removed or renamed, and when its time of change is set anew.
+        changed: when the newest file was changed, in seconds since 1970.
+    """
+
+    files: tuple[SourceFile, ...]
+    token: str
+    changed: float
+
+
+def require_parquet(location: Path, name: str) -> None:
+    """Check that what lies at a location can be a table.
+
+    Raises:
+        TableError: nothing is there, no Parquet files, files that do not fit each other or a table, or no rows.
+    """
+    if any(file.kind == "csv" for file in find_files([location])):
+        raise TableError(
+            f"{location}: only Parquet files can be registered, CSV files have no types; "
+            f"copy them into a table with `mimic tables import {name} {location}`"
+        )
+    files, _ = open_files([location])
+    if not count_rows(files):
+        raise TableError(f"{location}: there are no rows; expected a decision table")
+
+
+def list_files(location: str, name: str) -> Listing:
+    """List the files of a table.
+
+    Raises:
+        NotFoundError: they are gone.
+    """
+    root = Path(location)
+    try:
+        files = find_files([root])
+        stats = [file.path.stat() for file in files]
+    except (TableError, OSError) as error:
+        raise NotFoundError(
+            f"table {name}: its files at {location} cannot be found: {error}; put them back, "
+            f"or tell where they are with `mimic tables register {name} LOCATION`"
+        ) from error
+    paths = [str(file.path.relative_to(root.parent if root == file.path else root)) for file in files]
+    entries = {path: [stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)}
+    changed = max(stat.st_mtime_ns for stat in stats) / 1e9
+    return Listing(files=tuple(files), token=fingerprint(entries)[:24], changed=changed)
+
+
+def describe(location: str, name: str) -> tuple[Listing, pa.Schema, int]:
+    """Return the files of a table, their columns with the types of an import, and the number of their rows.
+
+    Raises:
+        NotFoundError: the files are gone.
+        TableError: they cannot be read as one table any more.
+        ConflictError: they are changed at this very moment.
+    """
+    listing = list_files(location, name)
+    try:
+        files, schema = open_files([Path(location)])
+        rows = count_rows(files)
+    except TableError as error:
+        raise TableError(f"table {name}: {error}") from error
+    require_unchanged(location, name, listing.token)
+    return listing, schema, rows
+
+
+def require_unchanged(location: str, name: str, token: str) -> Listing:
+    """Check that the files of a table are those of a token.
+
+    Raises:
+        NotFoundError: they are gone.
+        ConflictError: they were changed.
+    """
+    listing = list_files(location, name)
+    if listing.token != token:
+        raise ConflictError(
+            f"table {name}: its files at {location} were changed since this build began; start the build again"
+        )
+    return listing
+
+
+def read_rows(
+    location: str, name: str, token: str, schema: pa.Schema, columns: Sequence[str] | None, where: Mapping[str, Any] | None
+) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of a table, which must be those of a token before the first row and after the last.
+
+    Args:
+        schema: its columns, as `describe` gave them.
+        columns: to read, in this order; None reads all.
+        where: column -> value; only rows with these values, other files and row groups are not read.
+
+    Raises:
+        ConflictError: the files were changed.
+        TableError: a file cannot be read, or an id or flag is not one.
+    """
+    try:
+        for file in require_unchanged(location, name, token).files:
+            for part in standard_rows(file, schema, columns, where):
+                yield from part.to_batches()
+    except TableError as error:
+        require_unchanged(location, name, token)  # that tells more than what a reader finds in half a file
+        raise TableError(f"table {name}: {error}") from error
+    require_unchanged(location, name, token)
+
+
+def count_rows(files: Sequence[SourceFile]) -> int:
+    """Count the rows of Parquet files, from their footers."""
+    return int(sum(reading([file.path], file.fragment.count_rows) for file in files))

@@ -1,0 +1,166 @@
+"""Files: people's Parquet and CSV files, found below a path, with the columns that the names of their folders give."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from mimic_core.errors import TableError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".gz": "csv"}
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One Parquet or CSV file.
+
+    Attributes:
+        path: of the file.
+        keys: column -> value, one each, from the folders named COLUMN=VALUE above it.
+    """
+
+    path: Path
+    keys: pa.Table
+
+    @property
+    def kind(self) -> str | None:
+        """Its format, `parquet` or `csv`; None for another one."""
+        return SUFFIXES.get(self.path.suffix)
+
+    @cached_property
+    def fragment(self) -> "ds.Fragment":
+        """What reads it; it is opened at the first use."""
+        import pyarrow.dataset as ds
+        from pyarrow.fs import LocalFileSystem
+
+        made = ds.ParquetFileFormat() if self.kind == "parquet" else ds.CsvFileFormat()
+        return made.make_fragment(str(self.path), LocalFileSystem())
+
+    @cached_property
+    def own_schema(self) -> pa.Schema:
+        """The columns that are read from it; where a folder's name gives a column too, the folder's counts."""
+        from resources.csv_types import settled_schema
+
+        schema = self.fragment.physical_schema.remove_metadata()
+        own = pa.schema([field for field in schema if field.name not in self.keys.column_names])
+        return own if self.kind == "parquet" else settled_schema(self.path, own)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All its columns, those of its folders' names last."""
+        return pa.schema([*self.own_schema, *self.keys.schema])
+
+    def batches(self, columns: Sequence[str] | None = None, only: Any = None) -> Iterator[pa.Table]:
+        """Stream its rows with little of it in memory.
+
+        Args:
+            columns: to read, of those in `schema`; None reads all.
+            only: a condition on its own columns, as an Arrow expression.
+        """
+        import pyarrow.dataset as ds
+
+        wanted = [name for name in self.own_schema.names if columns is None or name in columns]
+        keys = self.keys.select([name for name in self.keys.column_names if columns is None or name in columns])
+        if not wanted and not keys.column_names:
+            wanted = self.own_schema.names[:1]  # rows without a column cannot be counted
+        options: dict[str, Any] = {"batch_readahead": 2}
+        if self.kind == "parquet":
+            # with pre_buffer a whole row group is held, however few columns of it are large
+            options["fragment_scan_options"] = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+        for batch in self.fragment.to_batches(schema=self.own_schema, columns=wanted, filter=only, **options):
+            given = [pa.repeat(column[0], len(batch)) for column in keys.columns]
+            yield pa.table([*batch.columns, *given], names=[*batch.schema.names, *keys.column_names])
+
+
+def find_files(paths: Sequence[Path]) -> list[SourceFile]:
+    """Find the Parquet and CSV files at and below some paths; none is opened.
+
+    What Spark has not finished (`_temporary`) and hidden files do not count.
+
+    Raises:
+        TableError: a path is missing, cannot be listed, holds no such file, or files are of several kinds.
+    """
+    found = [(path, file) for path in paths for file in _listed(path)]
+    names = [str(file) for _, file in found]
+    empty = [str(file) for _, file in found if not file.stat().st_size]
+    if empty:
+        raise TableError(f"{', '.join(empty[:5])}: the file is empty; expected a decision table")
+    kinds = {SUFFIXES.get(file.suffix) for _, file in found}
+    if len(kinds) > 1 or None in kinds:
+        raise TableError(f"expected .parquet files or .csv files, all of one kind, found {', '.join(names[:5])}")
+    words = [_folder_words(path, file) for path, file in found]
+    return [SourceFile(file, keys) for (_, file), keys in zip(found, _typed(words), strict=True)]
+
+
+def reading(paths: Sequence[Path], read: Callable[[], Any]) -> Any:
+    """Call what reads files, and name them where they cannot be read.
+
+    Raises:
+        TableError: they are damaged, no files of their kind, or cannot be opened.
+    """
+    try:
+        return read()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise TableError(f"{', '.join(map(str, paths[:5]))}: cannot be read as one table: {error}") from error
+
+
+def _listed(path: Path) -> list[Path]:
+    """List the data files at or below a path, sorted."""
+    if not path.exists():
+        raise TableError(f"{path}: there is no such file or folder")
+    if not path.is_dir():
+        return [path]
+    try:
+        found = [Path(folder) / name for folder, name in _walk(path) if Path(name).suffix in SUFFIXES]
+    except OSError as error:
+        raise TableError(
+            f"{error.filename}: cannot be listed: {error.strerror}; mend its rights, or leave it out"
+        ) from error
+    if not found:
+        raise TableError(f"{path}: no .parquet or .csv file in this folder")
+    return sorted(found)
+
+
+def _walk(path: Path) -> Iterator[tuple[str, str]]:
+    # pathlib would leave out what it may not list, without a word
+    for folder, folders, names in os.walk(path, onerror=_refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "_temporary"]
+        yield from ((folder, name) for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _folder_words(path: Path, file: Path) -> dict[str, str | None]:
+    """Return what the folders between a path and a file below it say, as column -> text."""
+    folders = file.relative_to(path).parent.parts if path != file else ()
+    pairs = [unquote(name).partition("=")[::2] for name in folders if re.match(r"[^=]+=.", name)]
+    return {column: None if word == HIVE_NULL else word for column, word in pairs}
+
+
+def _typed(words: Sequence[Mapping[str, str | None]]) -> list[pa.Table]:
+    """Give the columns of folders' names the type that fits all their values; a column that a file has not is null."""
+    columns = {column: pa.array([row.get(column) for row in words], pa.string()) for row in words for column in row}
+    typed = {column: _guessed(values) for column, values in columns.items()}
+    whole = pa.table(typed) if typed else None
+    return [whole.slice(index, 1) if whole is not None else pa.table({}) for index in range(len(words))]
+
+
+def _guessed(values: pa.Array) -> pa.Array:
+    for kind in (pa.int64(), pa.bool_(), pa.float64()) if values.null_count < len(values) else ():
+        try:
+            return values.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return values

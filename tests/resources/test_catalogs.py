@@ -1,0 +1,55 @@
+"""Catalogs: which URLs name one, that passwords stay hidden, and that one variable changes the database."""
+
+import dagster as dg
+import pytest
+
+from mimic_core.errors import SpecError, StorageError
+from resources.catalogs import open_catalog, parse_url, without_password
+from resources.environments import local_resources
+
+URL = "postgresql://mimic:s3cret@127.0.0.1:1/haven"
+
+
+@pytest.mark.parametrize("name", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_postgres_has_one_driver_however_it_is_called(name):
+    assert parse_url(f"{name}://mimic@db/haven").drivername == "postgresql+psycopg2"
+
+
+@pytest.mark.parametrize(
+    ("url", "found"), [("mysql://u:s3cret@db/x", "found mysql://"), ("s3cret", "something else"), ("", "something else")]
+)
+def test_another_database_is_refused_without_telling_a_password(url, found):
+    with pytest.raises(SpecError, match=rf"MIMIC_CATALOG: expected postgresql://.* or sqlite:.*, .*{found}") as caught:
+        parse_url(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path):
+    pytest.importorskip("psycopg2")
+    with pytest.raises(
+        StorageError, match=r"postgresql\+psycopg2://mimic:\*\*\*@127\.0\.0\.1:1/haven cannot be opened"
+    ) as caught:
+        open_catalog(URL, f"file://{tmp_path}")
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in without_password(parse_url(URL))
+
+
+def test_one_variable_moves_the_catalog_and_dagster_shows_its_name_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{tmp_path / 'other.db'}")
+    tables = local_resources(tmp_path)["tables"]
+    assert tables.names() == []
+    assert (tmp_path / "other.db").exists()
+    assert not (tmp_path / "catalog.db").exists()
+    assert isinstance(tables.catalog_uri, dg.EnvVar)
+
+
+def test_a_resource_that_dagster_makes_uses_the_same_catalog(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{tmp_path / 'other.db'}")
+
+    @dg.op
+    def list_names(tables: type(local_resources(tmp_path)["tables"])) -> list:
+        return tables.names()
+
+    job = dg.GraphDefinition(name="listing", node_defs=[list_names]).to_job(resource_defs=local_resources(tmp_path))
+    assert job.execute_in_process().output_for_node("list_names") == []
+    assert (tmp_path / "other.db").exists()
