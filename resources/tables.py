@@ -35,6 +35,7 @@ from resources.iceberg import (
     transaction_for,
 )
 from resources.imports import open_files, standard_parts, storable_schema
+from resources.reading import read_batches
 from resources.staging import Staged, column_ids, discard, write_files
 
 if TYPE_CHECKING:
@@ -136,25 +137,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def batches(
         self, pin: Pin, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Stream a pinned version with one data file in memory at a time.
+        """Stream a pinned version; memory does not grow with the size of its files.
 
         Args:
             columns: to read, in this order; None reads all.
             where: column -> value; only rows with these values, other files are not opened.
         """
-        from pyiceberg.io.pyarrow import ArrowScan
-
-        if not pin.snapshot:
-            return
-        table = self._at(pin)
-        scan = table.scan(row_filter=equal(where), selected_fields=tuple(columns or ("*",)))
-        schema = self.schema_of(pin)
-        target = pa.schema([schema.field(name) for name in columns]) if columns else schema
-        # pyiceberg's own reader holds all files of a scan at once
-        reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
-        for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
-            for batch in reader.to_record_batches([task]):
-                yield from pa.Table.from_batches([batch]).select(target.names).cast(target).to_batches()
+        if pin.snapshot:
+            yield from read_batches(self._at(pin), columns, where)
 
     # ---- writing
 
