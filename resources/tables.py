@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 
-from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
+from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
+from resources.catalog import explaining, open_catalog
 from resources.iceberg import (
     TOKEN,
     WRITE,
@@ -30,7 +31,6 @@ from resources.iceberg import (
     equal,
     file_hash,
     landed,
-    local_path,
     plain_schema,
     transaction_for,
 )
@@ -47,7 +47,7 @@ SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inferen
 KIND = "mimic.kind"
 MOST_ATTEMPTS = 30
 PROPERTIES = {
-    "commit.retry.num-retries": "20",
+    "commit.retry.num-retries": "0",  # pyiceberg waits up to a minute, and keeps the token of the rows it first saw
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
     "write.parquet.compression-codec": "zstd",
@@ -157,7 +157,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, TableAlreadyExistsError
 
         identifier = table_name(name)
-        with self._queue(".creating"):
+        with explaining(f"table {name}"), self._queue(".creating"):
             if not self._catalog.table_exists(identifier):
                 with suppress(NamespaceAlreadyExistsError):
                     self._catalog.create_namespace(identifier.split(".")[0])
@@ -286,16 +286,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def _catalog(self) -> "Catalog":
-        from pyiceberg.catalog.sql import SqlCatalog
-        from sqlalchemy import text
-
-        Path(local_path(self.warehouse)).mkdir(parents=True, exist_ok=True)
         with self._queue(".opening"):  # the first to open it makes its tables
-            catalog = SqlCatalog("mimic", uri=self.catalog_uri, warehouse=self.warehouse)
-        if self.catalog_uri.startswith("sqlite"):
-            with catalog.engine.connect() as connection:
-                connection.execute(text("PRAGMA journal_mode=WAL"))  # readers never block the writer
-        return catalog
+            return open_catalog(self.catalog_uri, self.warehouse)
 
     def _create(self, identifier: str, schema: pa.Schema, kind: str, partition_by: Sequence[str]) -> None:
         properties = {**PROPERTIES, KIND: kind}
@@ -354,7 +346,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         write = _write_id(staged)
         for attempt in range(MOST_ATTEMPTS):
             try:
-                with self._queue(name), warnings.catch_warnings():
+                with explaining(f"table {name}"), self._queue(name), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Delete operation did not match any records")
                     table = self._load(name)
                     if not landed(table, write):
@@ -373,17 +365,15 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 # somebody else committed first; the staged files stay, only metadata is written anew
                 last = error
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311  jitter, not a secret
-            except OSError as error:
-                raise StorageError(
-                    f"table {name}: the commit could not be written: {error.strerror or error}; "
-                    "it holds its old rows or all of the new ones. Check free space and rights, then run this again"
-                ) from error
         raise ConflictError(f"table {name}: {MOST_ATTEMPTS} attempts to commit failed, the last with: {last}")
 
     @contextmanager
     def _queue(self, name: str) -> Iterator[None]:
-        Path(self.locks).mkdir(parents=True, exist_ok=True)
-        with (Path(self.locks) / name).open("w") as lock:  # the kernel drops it when a process dies
+        path = Path(self.locks) / name
+        with explaining(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        with lock:  # the kernel drops it when a process dies
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

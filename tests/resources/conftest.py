@@ -1,0 +1,16 @@
+"""What tests of several processes share: a server from which processes start with their imports done."""
+
+import multiprocessing
+from multiprocessing.context import BaseContext
+
+import pytest
+
+SLOW_IMPORTS = ["resources.environments", "pyiceberg.catalog.sql", "pyiceberg.io.pyarrow", "sqlalchemy.dialects.sqlite"]
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Give the context in which a process starts within milliseconds; a spawned one imports for more than a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(SLOW_IMPORTS)
+    return context
