@@ -14,3 +14,6 @@ def processes() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_IMPORTS)
     return context
+
+
+collect_ignore = ["full_disk.py"]  # a script that fills a disk
