@@ -1,15 +1,25 @@
-"""Catalogs: the database that says which tables there are; SQLite or Postgres, told apart by its URL."""
+"""Catalogs: the SQL database that names the present version of every table; opening it, and what its failures mean."""
 
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mimic_core.errors import SpecError, StorageError
+from resources.iceberg import local_path
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy import URL
 
+BUSY_SECONDS = 60  # that a commit waits for another one, where SQLite's 5 are few on a slow disk
+MOST_ATTEMPTS = 10
+CANNOT_OPEN = "cannot be opened"
 DRIVERS = {
     "sqlite": "sqlite",
     # SQLAlchemy 2.1 takes psycopg 3 for a bare name, which Dagster does not use
@@ -20,7 +30,7 @@ DRIVERS = {
 
 
 def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
-    """Open a catalog, and make its tables at the first time.
+    """Open a catalog, and make its tables where there are none.
 
     Args:
         uri: SQLAlchemy URL of the database, or the environment variable that holds it.
@@ -28,34 +38,62 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
 
     Raises:
         SpecError: the URL is none of SQLite or Postgres, or the driver is missing.
-        StorageError: the database does not answer.
+        StorageError: the database does not answer, or cannot be written.
     """
     from pyiceberg.catalog.sql import SqlCatalog
-    from sqlalchemy import text
-    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError
 
     url = parse_url((uri.get_value() if isinstance(uri, dg.EnvVar) else uri) or "")
-    options = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse}
-    try:
+    if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
+        # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
+        url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
+    options = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse, "pool_pre_ping": "true"}
+    for attempt in range(MOST_ATTEMPTS):
         try:
-            catalog = SqlCatalog("mimic", **options, pool_pre_ping="true")
-        except (IntegrityError, ProgrammingError):  # another machine was making the tables at the same moment
-            catalog = SqlCatalog("mimic", **options, pool_pre_ping="true")
-        if url.get_backend_name() == "sqlite":
-            with catalog.engine.connect() as connection:
-                connection.execute(text("PRAGMA journal_mode=WAL"))  # readers never block the writer
-    except ImportError as error:
-        raise SpecError(
-            f"the catalog {without_password(url)} needs the driver psycopg2: run `pip install psycopg2-binary`"
-        ) from error
-    except OperationalError as error:
-        if url.get_backend_name() == "sqlite":
+            with explaining(f"catalog {without_password(url)}", CANNOT_OPEN):
+                Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
+                return SqlCatalog("mimic", **options)
+        except ImportError as error:
+            raise SpecError(
+                f"the catalog {without_password(url)} needs the driver psycopg2: run `pip install psycopg2-binary`"
+            ) from error
+        except StorageError as error:
+            if not isinstance(error.__cause__, DBAPIError) or attempt == MOST_ATTEMPTS - 1:
+                raise
+            # another machine may have made the same tables at the same moment
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311  jitter, not a secret
+    raise AssertionError
+
+
+def ensure_database(catalog: "Catalog", table: str) -> None:
+    """Make the database of a table unless it is there; pyiceberg looks first, so another process may make it in between."""
+    from pyiceberg.exceptions import NamespaceAlreadyExistsError
+    from sqlalchemy.exc import IntegrityError
+
+    with suppress(NamespaceAlreadyExistsError, IntegrityError):
+        catalog.create_namespace(table.split(".")[0])
+
+
+@contextmanager
+def explaining(place: str, failed: str = "could not be written") -> Iterator[None]:
+    """Turn what a full disk or a failing database raises within the context into an error that says what to do.
+
+    Raises:
+        StorageError: for example "database or disk is full".
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (DBAPIError, OSError) as error:
+        if isinstance(error, StorageError):
             raise
+        check = "MIMIC_CATALOG, free space and rights" if failed == CANNOT_OPEN else "free space and rights"
+        reason = str(error.orig).strip() if isinstance(error, DBAPIError) else error.strerror or error
         raise StorageError(
-            f"the catalog {without_password(url)} cannot be opened: {str(error.orig).strip()}; "
-            "check MIMIC_CATALOG and its database"
+            f"{place}: {failed}: {reason}; it holds what it held before or all that is new. "
+            f"Check {check}, then run this again"
         ) from error
-    return catalog
 
 
 def parse_url(uri: str) -> "URL":

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 
-from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError, TableError, did_you_mean
+from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
 from resources import external
-from resources.catalogs import open_catalog
+from resources.catalogs import ensure_database, explaining, open_catalog
 from resources.iceberg import (
     TOKEN,
     WRITE,
@@ -37,6 +37,7 @@ from resources.iceberg import (
     transaction_for,
 )
 from resources.imports import open_files, require_reserved, standard_parts
+from resources.reading import read_batches
 from resources.staging import Staged, column_ids, discard, write_files
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inferen
 KIND = "mimic.kind"
 MOST_ATTEMPTS = 30
 PROPERTIES = {
-    "commit.retry.num-retries": "20",
+    "commit.retry.num-retries": "0",  # pyiceberg waits up to a minute, and keeps the token of the rows it first saw
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
     "write.parquet.compression-codec": "zstd",
@@ -151,7 +152,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def batches(
         self, pin: Pin, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Stream a pinned version with one data file in memory at a time.
+        """Stream a pinned version; memory does not grow with the size of its files.
 
         Args:
             columns: to read, in this order; None reads all.
@@ -160,21 +161,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: the files of a registered table were changed since the pin.
         """
-        from pyiceberg.io.pyarrow import ArrowScan
-
         if pin.location:
             yield from external.read_rows(pin.location, pin.name, pin.token, self.schema_of(pin), columns, where)
-        if not pin.snapshot:
-            return
-        table = self._at(pin)
-        scan = table.scan(row_filter=equal(where), selected_fields=tuple(columns or ("*",)))
-        schema = self.schema_of(pin)
-        target = pa.schema([schema.field(name) for name in columns]) if columns else schema
-        # pyiceberg's own reader holds all files of a scan at once
-        reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
-        for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
-            for batch in reader.to_record_batches([task]):
-                yield from pa.Table.from_batches([batch]).select(target.names).cast(target).to_batches()
+        elif pin.snapshot:
+            yield from read_batches(self._at(pin), columns, where)
 
     # ---- writing
 
@@ -187,9 +177,9 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         identifier = table_name(name)
-        with self._queue(".creating"):
+        with explaining(f"table {name}"), self._queue(".creating"):
             if not self._catalog.table_exists(identifier):
-                self._make_database(identifier)
+                ensure_database(self._catalog, identifier)
                 # another machine may make it at the same moment
                 with suppress(TableAlreadyExistsError, CommitFailedException):
                     self._create(identifier, schema, kind, partition_by)
@@ -353,15 +343,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def _catalog(self) -> "Catalog":
-        Path(local_path(self.warehouse)).mkdir(parents=True, exist_ok=True)
         with self._queue(".opening"):  # the first to open it makes its tables
             return open_catalog(self.catalog_uri, self.warehouse)
-
-    def _make_database(self, identifier: str) -> None:
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError
-
-        with suppress(NamespaceAlreadyExistsError):
-            self._catalog.create_namespace(identifier.split(".")[0])
 
     def _create(self, identifier: str, schema: pa.Schema, kind: str, partition_by: Sequence[str]) -> None:
         properties = {**PROPERTIES, KIND: kind}
@@ -407,7 +390,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _stage(self, name: str, data: Iterable[pa.Table], label: str, columns: pa.Schema | None, *, append: bool) -> Staged:
         if columns is not None and not self.exists(name):
             # what it will be when it is made, which is done when there are rows for it
-            self._make_database(table_name(name))
+            ensure_database(self._catalog, table_name(name))
             new = self._catalog.create_table_transaction(table_name(name), schema=columns, properties=PROPERTIES)
             return write_files(f"{new.table_metadata.location}/data/{label}", new.table_metadata.schema(), data, name)
         table = self._load(name)
@@ -431,7 +414,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         write = _write_id(staged)
         for attempt in range(MOST_ATTEMPTS):
             try:
-                with self._queue(name), warnings.catch_warnings():
+                with explaining(f"table {name}"), self._queue(name), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Delete operation did not match any records")
                     table = self._load(name)
                     _require_written_here(table, name)
@@ -451,17 +434,15 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 # somebody else committed first; the staged files stay, only metadata is written anew
                 last = error
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311  jitter, not a secret
-            except OSError as error:
-                raise StorageError(
-                    f"table {name}: the commit could not be written: {error.strerror or error}; "
-                    "it holds its old rows or all of the new ones. Check free space and rights, then run this again"
-                ) from error
         raise ConflictError(f"table {name}: {MOST_ATTEMPTS} attempts to commit failed, the last with: {last}")
 
     @contextmanager
     def _queue(self, name: str) -> Iterator[None]:
-        Path(self.locks).mkdir(parents=True, exist_ok=True)
-        with (Path(self.locks) / name).open("w") as lock:  # the kernel drops it when a process dies
+        path = Path(self.locks) / name
+        with explaining(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        with lock:  # the kernel drops it when a process dies
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -22,6 +22,10 @@ LIBRARIES_WARN = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=3, help="how often each test of interrupted or colliding writers tries")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("MIMIC_CATALOG", None)  # the tests of somebody who has one are not about it
     for warning in LIBRARIES_WARN:
@@ -37,6 +41,12 @@ def no_kept_jobs() -> None:
         job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", ("model_run",))
         for kept in (type(job).get_definition, type(job).get_repository_definition):
             kept.cache_clear()
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often a test whose outcome depends on the moment tries."""
+    return int(request.config.getoption("--rounds"))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""What the tests of tables share: a real Postgres server, started once, with an empty database for each test."""
+"""What the tests of tables share: processes that start quickly, and a real Postgres server with a database for each test."""
 
+import multiprocessing
 import os
 import pwd
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,17 @@ def database(postgres: int) -> Iterator[Callable[[], str]]:
 
     yield made
     server.close()
+
+
+SLOW_IMPORTS = ["resources.environments", "pyiceberg.catalog.sql", "pyiceberg.io.pyarrow", "sqlalchemy.dialects.sqlite"]
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Give the context in which a process starts within milliseconds; a spawned one imports for more than a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(SLOW_IMPORTS)
+    return context
+
+
+collect_ignore = ["full_disk.py"]  # a script that fills a disk

@@ -27,7 +27,7 @@ def test_another_database_is_refused_without_telling_a_password(url, found):
 def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path):
     pytest.importorskip("psycopg2")
     with pytest.raises(
-        StorageError, match=r"postgresql\+psycopg2://mimic:\*\*\*@127\.0\.0\.1:1/haven cannot be opened"
+        StorageError, match=r"postgresql\+psycopg2://mimic:\*\*\*@127\.0\.0\.1:1/haven: cannot be opened"
     ) as caught:
         open_catalog(URL, f"file://{tmp_path}")
     assert "s3cret" not in str(caught.value)

@@ -1,9 +1,5 @@
 """Tables: what people bring in, what they get back, and what a concurrent or interrupted writer can do to it."""
 
-import multiprocessing
-import subprocess
-import sys
-from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -457,37 +453,6 @@ def test_an_empty_table_of_results_can_be_read(tables):
     assert list(tables.batches(tables.pin("haven.results"))) == []
 
 
-WRITER = """
-import sys
-from pathlib import Path
-
-import pyarrow as pa
-
-from resources.environments import local_resources
-
-home, run_id = Path(sys.argv[1]), sys.argv[2]
-tables = local_resources(home)["tables"]
-schema = tables.schema_of(tables.pin("haven.results"))
-for turn in range(4):
-    rows = pa.table({"run_id": [run_id] * 3, "epoch": range(3), "loss": [float(turn)] * 3}).cast(schema)
-    tables.replace("haven.results", [tables.stage("haven.results", [rows])], {"run_id": run_id})
-"""
-
-
-def test_two_processes_that_replace_different_keys_at_once_lose_nothing(tables, tmp_path):
-    tables.ensure("haven.results", RESULTS_SCHEMA, kind=RESULTS, partition_by=["run_id"])
-    commands = [[sys.executable, "-c", WRITER, str(tmp_path / "mimic"), run_id] for run_id in ("a", "b")]
-    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    for writer in writers:
-        _, errors = writer.communicate(timeout=60)
-        assert writer.returncode == 0, errors
-    table = read(tables, tables.pin("haven.results"))
-    assert Counter(zip(table["run_id"].to_pylist(), table["loss"].to_pylist(), strict=True)) == {
-        ("a", 3.0): 3,
-        ("b", 3.0): 3,
-    }
-
-
 def test_an_import_that_is_interrupted_after_its_commit_keeps_its_rows(tables, tmp_path, monkeypatch):
     path = parquet(tmp_path / "a.parquet", pa.table({"_individual": [1, 2]}))
     whole = type(tables)._commit
@@ -540,20 +505,3 @@ def test_the_same_file_again_is_the_same_content(tables, tmp_path):
     first, second, third = (tables.import_files("haven.a", [file]).token for file in (path, other, path))
     assert first == third != second
     assert tables.import_files("haven.a", [path], append=True).token not in {first, second}
-
-
-def _make_and_write(home: str, number: int) -> None:
-    store = local_resources(Path(home))["tables"]
-    store.ensure("haven.results", pa.schema([("run", pa.int64())]), kind=RESULTS, partition_by=["run"])
-    store.replace("haven.results", [store.stage("haven.results", [pa.table({"run": [number]})])], {"run": number})
-
-
-def test_processes_that_make_one_table_at_the_same_moment_all_succeed(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_make_and_write, args=(str(tmp_path), number)) for number in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert local_resources(tmp_path)["tables"].pin("haven.results").rows == 3

@@ -1,0 +1,110 @@
+"""Reading: the data files of one version of a table as a stream, whose memory does not grow with the files.
+
+pyiceberg's own reader decodes each file as a whole; it is left what it alone can read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from resources.iceberg import equal, plain_schema, widens
+
+if TYPE_CHECKING:
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import DataScan, FileScanTask, Table
+
+ROWS_PER_BATCH = 65_536
+READ_BUFFER = 2**20  # bytes per column; without it pyarrow reads the compressed columns of a whole row group
+FIELD_ID = b"PARQUET:field_id"
+
+
+def read_batches(
+    table: "Table", columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of a table in the order of its files' names, at most `ROWS_PER_BATCH` at a time.
+
+    Args:
+        table: loaded at the version to read.
+        columns: to read, in this order; None reads all.
+        where: column -> value; only rows with these values, other files are not opened.
+    """
+    scan = table.scan(row_filter=equal(where), selected_fields=tuple(columns or ("*",)))
+    wanted = _arrow_schema(table.schema(), columns or table.schema().column_names)
+    for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
+        yield from _read_file(table, scan, task, wanted, where or {})
+
+
+def _read_file(
+    table: "Table", scan: "DataScan", task: "FileScanTask", wanted: pa.Schema, where: Mapping[str, Any]
+) -> Iterator[pa.RecordBatch]:
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    needed = _arrow_schema(table.schema(), dict.fromkeys([*wanted.names, *where]))
+    if not task.delete_files and task.file.file_format == "PARQUET":
+        with table.io.new_input(task.file.file_path).open() as opened:
+            file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BUFFER)
+            if (names := _names_in_file(file.schema_arrow, needed, table)) is not None:
+                yield from _read_columns(file, names, needed, wanted, where)
+                return
+    reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
+    target = _without_ids(wanted)
+    for batch in reader.to_record_batches([task]):
+        rows = pa.Table.from_batches([batch]).select(target.names).cast(target)
+        yield from rows.to_batches(max_chunksize=ROWS_PER_BATCH)
+
+
+def _read_columns(
+    file: pq.ParquetFile, names: Mapping[str, str], needed: pa.Schema, wanted: pa.Schema, where: Mapping[str, Any]
+) -> Iterator[pa.RecordBatch]:
+    target = _without_ids(wanted)
+    for batch in file.iter_batches(ROWS_PER_BATCH, columns=list(names.values())):
+        arrays = {
+            field.name: batch.column(names[field.name]).cast(field.type)
+            if field.name in names
+            else pa.nulls(batch.num_rows, field.type)
+            for field in needed
+        }
+        rows = pa.RecordBatch.from_arrays([arrays[name] for name in target.names], schema=target)
+        for column, value in where.items():
+            keep = pc.fill_null(pc.equal(arrays[column], pa.scalar(value, arrays[column].type)), False)
+            rows = rows.filter(keep)
+            arrays = {name: array.filter(keep) for name, array in arrays.items()}
+        if rows.num_rows:
+            yield rows
+
+
+def _names_in_file(found: pa.Schema, needed: pa.Schema, table: "Table") -> dict[str, str] | None:
+    """Return what the columns are called in a file, without those that it has not; None leaves the file to pyiceberg.
+
+    Columns are the same if they have the same field id: their names and types may have changed after the file was written.
+    """
+    plain = {field.metadata[FIELD_ID]: field for field in plain_schema(found) if FIELD_ID in (field.metadata or {})}
+    if len(plain) < len(found):
+        return None
+    given_otherwise = {partition.source_id for spec in table.specs().values() for partition in spec.fields}
+    names = {}
+    for field in needed:
+        identity = field.metadata[FIELD_ID]
+        if identity in plain:
+            kind = plain[identity].type
+            if kind != field.type and not widens(kind, field.type):
+                return None
+            names[field.name] = plain[identity].name
+        elif int(identity) in given_otherwise or table.schema().find_field(int(identity)).initial_default is not None:
+            return None
+    return names
+
+
+def _arrow_schema(schema: "Schema", columns: Sequence[str] | Mapping[str, None]) -> pa.Schema:
+    """Return columns of a table in an order, with their types and field ids."""
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    arrow = plain_schema(schema_to_pyarrow(schema, include_field_ids=True))
+    return pa.schema([arrow.field(name) for name in columns])
+
+
+def _without_ids(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.remove_metadata() for field in schema])

@@ -1,0 +1,125 @@
+"""Concurrency: eight processes that commit to one table at the same moment, as on one machine and as on several."""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from resources.environments import local_resources
+from resources.tables import RESULTS, TableStore
+
+NAME = "haven.results"
+SCHEMA = pa.schema([("run_id", pa.string()), ("writer", pa.int64()), ("row", pa.int64())])
+WRITERS, ROWS = 8, 5
+
+together: Barrier  # in a writer's process
+
+
+def open_tables(home: Path, writer: int | None) -> TableStore:
+    """Open the tables; a writer's number gives it a queue of its own, as if it ran on another machine."""
+    tables: TableStore = local_resources(home)["tables"]
+    return tables if writer is None else tables.model_copy(update={"locks": str(home / f"locks-{writer}")})
+
+
+def begin_writer(barrier: Barrier) -> None:
+    global together
+    together = barrier
+
+
+def make(home: Path, writer: int, key: str, *, alone: bool) -> None:
+    tables = open_tables(home, writer if alone else None)
+    together.wait(60)
+    tables.ensure(key, SCHEMA, kind=RESULTS, partition_by=["run_id"])
+
+
+def replace(home: Path, writer: int, key: str, *, alone: bool) -> None:
+    tables = open_tables(home, writer if alone else None)
+    staged = [tables.stage(NAME, [rows(key, writer)])]
+    together.wait(60)
+    tables.replace(NAME, staged, {"run_id": key})
+
+
+def append(home: Path, writer: int, key: str, *, alone: bool) -> None:
+    tables = open_tables(home, writer if alone else None)
+    path = home / f"{key}.parquet"
+    pq.write_table(rows(key, writer), path)
+    together.wait(60)
+    tables.import_files("haven.appended", [path], append=True)
+
+
+def rows(key: str, writer: int) -> pa.Table:
+    return pa.table({"run_id": [key] * ROWS, "writer": [writer] * ROWS, "row": list(range(ROWS))}, SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def writers(processes: BaseContext) -> Iterator[ProcessPoolExecutor]:
+    """Processes that are kept for all rounds, and that wait for each other before they commit."""
+    with ProcessPoolExecutor(WRITERS, processes, begin_writer, (processes.Barrier(WRITERS),)) as pool:
+        yield pool
+
+
+@pytest.fixture(params=[False, True], ids=["queueing", "without-a-queue"])
+def alone(request) -> bool:
+    """Whether the writers share no lock files, so that only the catalog's compare-and-swap protects."""
+    return request.param
+
+
+def run(writers: ProcessPoolExecutor, work, home: Path, keys: list[str], alone: bool) -> None:
+    calls = [writers.submit(work, home, writer, key, alone=alone) for writer, key in enumerate(keys)]
+    for call in calls:
+        call.result(timeout=120)
+
+
+def stored(home: Path, name: str) -> Counter:
+    tables = open_tables(home, None)
+    batches = list(tables.batches(tables.pin(name)))
+    return Counter((row["run_id"], row["writer"], row["row"]) for batch in batches for row in batch.to_pylist())
+
+
+def whole(key: str, writer: int) -> Counter:
+    return Counter((key, writer, row) for row in range(ROWS))
+
+
+def test_eight_processes_that_make_one_table_at_the_same_moment_all_succeed(writers, tmp_path, alone, rounds):
+    for turn in range(rounds):
+        run(writers, make, tmp_path / str(turn), [NAME] * WRITERS, alone)
+        assert open_tables(tmp_path / str(turn), None).kind(NAME) == RESULTS
+
+
+def test_eight_processes_that_replace_different_keys_lose_and_double_nothing(writers, tmp_path, alone, rounds):
+    open_tables(tmp_path, None).ensure(NAME, SCHEMA, kind=RESULTS, partition_by=["run_id"])
+    keys = [f"run{writer}" for writer in range(WRITERS)]
+    for _ in range(rounds):
+        run(writers, replace, tmp_path, keys, alone)
+        assert stored(tmp_path, NAME) == sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
+
+
+@pytest.mark.parametrize("partition_by", [["run_id"], []], ids=["partitioned", "not-partitioned"])
+def test_of_eight_processes_that_replace_the_same_key_one_leaves_its_rows(writers, tmp_path, alone, rounds, partition_by):
+    for turn in range(rounds):
+        # a new key each time: with no rows to delete, nothing but the commit itself is in conflict
+        key = f"run{turn}"
+        open_tables(tmp_path, None).ensure(NAME, SCHEMA, kind=RESULTS, partition_by=partition_by)
+        run(writers, replace, tmp_path, [key] * WRITERS, alone)
+        found = Counter({row: count for row, count in stored(tmp_path, NAME).items() if row[0] == key})
+        assert found in [whole(key, writer) for writer in range(WRITERS)]
+
+
+def test_eight_processes_that_append_lose_and_double_nothing(writers, tmp_path, alone, rounds):
+    tables = open_tables(tmp_path, None)
+    pq.write_table(rows("first", WRITERS), tmp_path / "first.parquet")
+    tables.import_files("haven.appended", [tmp_path / "first.parquet"])
+    expected, tokens = whole("first", WRITERS), set()
+    for turn in range(rounds):
+        keys = [f"{turn}-{writer}" for writer in range(WRITERS)]
+        run(writers, append, tmp_path, keys, alone)
+        expected += sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
+        assert stored(tmp_path, "haven.appended") == expected
+        tokens.add(tables.pin("haven.appended").token)
+    assert len(tokens) == rounds
