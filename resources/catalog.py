@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
 BUSY_SECONDS = 60  # that a commit waits for another one, where SQLite's 5 are few on a slow disk
-MOST_ATTEMPTS = 10
+RETRIES = 5
 
 
 def open_catalog(uri: str, warehouse: str) -> "Catalog":
@@ -35,17 +35,24 @@ def open_catalog(uri: str, warehouse: str) -> "Catalog":
     if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
         # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
         url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
-    for attempt in range(MOST_ATTEMPTS):
-        try:
-            with explaining(f"catalog {url.render_as_string()}"):
-                Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
-                return SqlCatalog("mimic", uri=url.render_as_string(hide_password=False), warehouse=warehouse)
-        except StorageError as error:
-            if not isinstance(error.__cause__, DBAPIError) or attempt == MOST_ATTEMPTS - 1:
-                raise
-            # another machine may have made the same tables at the same moment
+    properties = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse}
+    with explaining(f"catalog {url.render_as_string()}"):
+        Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
+        for attempt in range(RETRIES):
+            with suppress(DBAPIError):
+                return SqlCatalog("mimic", **properties)
+            # another machine may be making the same tables at this moment
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311  jitter, not a secret
-    raise AssertionError
+        return SqlCatalog("mimic", **properties)
+
+
+def ensure_namespace(catalog: "Catalog", namespace: str) -> None:
+    """Make a namespace unless it is there; pyiceberg looks first, so another process may make it in between."""
+    from pyiceberg.exceptions import NamespaceAlreadyExistsError
+    from sqlalchemy.exc import IntegrityError
+
+    with suppress(NamespaceAlreadyExistsError, IntegrityError):
+        catalog.create_namespace(namespace)
 
 
 @contextmanager
@@ -55,14 +62,14 @@ def explaining(place: str) -> Iterator[None]:
     Raises:
         StorageError: for example "database or disk is full".
     """
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import OperationalError
 
     try:
         yield
-    except (DBAPIError, OSError) as error:
+    except (OperationalError, OSError) as error:
         if isinstance(error, StorageError):
             raise
-        reason = error.orig if isinstance(error, DBAPIError) else error.strerror or error
+        reason = error.orig if isinstance(error, OperationalError) else error.strerror or error
         raise StorageError(
             f"{place}: could not be written: {reason}; it holds what it held before or all that is new. "
             "Check free space and rights, then run this again"

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
-from resources.catalog import explaining, open_catalog
+from resources.catalog import ensure_namespace, explaining, open_catalog
 from resources.iceberg import (
     TOKEN,
     WRITE,
@@ -134,6 +134,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         snapshot = self._load(pin.name).snapshot_by_id(pin.snapshot)
         return snapshot.timestamp_ms / 1000 if snapshot else 0.0
 
+    def metadata_file(self, name: str) -> str:
+        """Return the URL of the metadata file of a table's present version, from which other engines read it."""
+        return self._load(name).metadata_location
+
     def batches(
         self, pin: Pin, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:
@@ -154,13 +158,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             TableError: the table has another purpose, or other columns or types.
         """
-        from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         identifier = table_name(name)
         with explaining(f"table {name}"), self._queue(".creating"):
             if not self._catalog.table_exists(identifier):
-                with suppress(NamespaceAlreadyExistsError):
-                    self._catalog.create_namespace(identifier.split(".")[0])
+                ensure_namespace(self._catalog, identifier.split(".")[0])
                 # another machine may make it at the same moment
                 with suppress(TableAlreadyExistsError, CommitFailedException):
                     self._create(identifier, schema, kind, partition_by)

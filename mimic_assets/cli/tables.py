@@ -90,6 +90,7 @@ def show(name: str) -> None:
     first = next(store.batches(pin), None)
     examples = first.slice(0, 3).to_pydict() if first is not None else {field: [] for field in schema.names}
     click.echo(f"{name}: {pin.kind} table, {pin.rows:,} rows, version {pin.token}")
+    click.echo(f"for other engines: {store.metadata_file(name)}")
     shown = Table("column", "type", "first values")
     for field in schema:
         shown.add_row(field.name, str(field.type), ", ".join(map(str, examples[field.name])))
