@@ -25,7 +25,12 @@ demo: .venv ## Swissmetro, from its raw table to inferences, through Dagster
 dev: .venv ## The Dagster UI and daemon on one port (PORT=3000)
 	$(BIN)/mimic dev --port $(or $(PORT),3000)
 
-test: .venv ## All tests
+.venv-engines/installed: tests/engines/requirements.lock
+	$(PYTHON) -m venv --clear .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+test: .venv .venv-engines/installed ## All tests
 	$(BIN)/python -m pytest
 
 lint: .venv ## Style and format
@@ -40,13 +45,17 @@ docs: .venv ## The generated pages are up to date
 
 check: lint types docs test ## Everything that CI runs
 
-bench: .venv ## The benchmarks, each beside its baseline
+bench: .venv ## The benchmarks, each beside its baseline, and 20 rounds of killed and colliding writers
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m pytest tests/resources/test_atomicity.py tests/resources/test_concurrency.py --rounds 20
 
 lock: .venv ## Resolve the lock from pyproject.toml (UPGRADE=1: newest versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url $(if $(UPGRADE),--upgrade) tests/engines/requirements.in \
+		--output-file tests/engines/requirements.lock
 
-clean: ## Remove the environment and what tools left here; tables and models in .mimic stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove the environments and what tools left here; tables and models in .mimic stay
+	rm -rf .venv .venv-engines build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

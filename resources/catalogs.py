@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 BUSY_SECONDS = 60  # that a commit waits for another one, where SQLite's 5 are few on a slow disk
-MOST_ATTEMPTS = 10
+RETRIES = 6
 CANNOT_OPEN = "cannot be opened"
 DRIVERS = {
     "sqlite": "sqlite",
@@ -48,21 +48,19 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
         # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
         url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
     options = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse, "pool_pre_ping": "true"}
-    for attempt in range(MOST_ATTEMPTS):
-        try:
-            with explaining(f"catalog {without_password(url)}", CANNOT_OPEN):
-                Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
-                return SqlCatalog("mimic", **options)
-        except ImportError as error:
-            raise SpecError(
-                f"the catalog {without_password(url)} needs the driver psycopg2: run `pip install psycopg2-binary`"
-            ) from error
-        except StorageError as error:
-            if not isinstance(error.__cause__, DBAPIError) or attempt == MOST_ATTEMPTS - 1:
-                raise
-            # another machine may have made the same tables at the same moment
-            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311  jitter, not a secret
-    raise AssertionError
+    try:
+        with explaining(f"catalog {without_password(url)}", CANNOT_OPEN):
+            Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
+            for attempt in range(RETRIES):
+                with suppress(DBAPIError):
+                    return SqlCatalog("mimic", **options)
+                # another machine may be making the same tables at this moment
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311  jitter, not a secret
+            return SqlCatalog("mimic", **options)
+    except ImportError as error:
+        raise SpecError(
+            f"the catalog {without_password(url)} needs the driver psycopg2: run `pip install psycopg2-binary`"
+        ) from error
 
 
 def ensure_database(catalog: "Catalog", table: str) -> None:

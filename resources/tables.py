@@ -149,6 +149,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         snapshot = self._load(pin.name).snapshot_by_id(pin.snapshot)
         return snapshot.timestamp_ms / 1000 if snapshot else 0.0
 
+    def metadata_file(self, name: str) -> str:
+        """Return the URL of the metadata file of a table's present version, from which other engines read it."""
+        return self._load(name).metadata_location
+
     def batches(
         self, pin: Pin, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:

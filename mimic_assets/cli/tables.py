@@ -115,6 +115,8 @@ def show(name: str) -> None:
     click.echo(f"{name}: {pin.kind} table, {pin.rows:,} rows, version {pin.token}")
     if pin.location:
         click.echo(f"external: its files are at {pin.location} and only read")
+    else:
+        click.echo(f"for other engines: {store.metadata_file(name)}")
     shown = Table("column", "type", "first values")
     for field in schema:
         shown.add_row(field.name, str(field.type), ", ".join(map(str, examples[field.name])))
