@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mimic_core.errors import DecisionTableError
 from mimic_core.filters import Condition, selected_rows
-from mimic_core.identifiers import require_different, surrogates
+from mimic_core.identifiers import group_numbers, require_different, surrogates
 from mimic_core.sources import (
     DECISION,
     FLAGS,
@@ -277,7 +277,7 @@ class _Decisions:
 
     Attributes:
         row: (rows,) where each stands in the table.
-        individual, choice: (rows,) ids or surrogates.
+        individual, choice: (rows,) ids, or numbers that stand for texts.
         starts: (decisions,) the first row of each decision.
     """
 
@@ -349,7 +349,7 @@ def _sorted(ids: pa.Table) -> _Decisions:
     """Sort the rows that have all three ids; the others are reported by themselves."""
     for name in KEYS:
         require_different(ids[name], name)
-    keys, row = [surrogates(ids[name]) for name in KEYS], np.arange(len(ids))
+    keys, row = [group_numbers(ids[name]) for name in KEYS], np.arange(len(ids))
     if any(ids[name].null_count for name in KEYS):
         row = np.flatnonzero(np.logical_and.reduce([pc.is_valid(ids[name]) for name in KEYS]))
         keys = [key[row] for key in keys]

@@ -23,13 +23,14 @@ def surrogates(ids: pa.Array | pa.ChunkedArray) -> Int64:
     Source: SipHash-2-4, J.-P. Aumasson and D. J. Bernstein, INDOCRYPT 2012, as `pandas.util.hash_array` computes it.
     """
     if not pa.types.is_string(ids.type):
-        numbers: Int64 = np.asarray(pc.fill_null(ids, 0) if ids.null_count else ids)
-        return numbers
-    encoded = ids.dictionary_encode()
-    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-    hashes = np.append(_hashes(encoded.dictionary), 0)  # the last stands for null
-    positions: Int64 = np.asarray(pc.fill_null(encoded.indices, len(hashes) - 1))
-    return hashes[positions]
+        return _numbers(ids)
+    encoded = _encoded(ids)
+    return np.append(_hashes(encoded.dictionary), 0)[_numbers(encoded.indices, len(encoded.dictionary))]
+
+
+def group_numbers(ids: pa.Array | pa.ChunkedArray) -> Int64:
+    """Return (rows,) numbers that are equal where ids are: whole numbers themselves, texts counted as they first appear."""
+    return _numbers(_encoded(ids).indices, -1) if pa.types.is_string(ids.type) else _numbers(ids)
 
 
 def id_table(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -69,6 +70,15 @@ def require_different(ids: pa.Array | pa.ChunkedArray, column: str) -> None:
             f"column {column!r}: the ids {first!r} and {second!r} have the same 64-bit hash, which stands for them; "
             "change one of them, or number the ids"
         )
+
+
+def _encoded(texts: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    encoded = texts.dictionary_encode()
+    return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+
+
+def _numbers(column: pa.Array | pa.ChunkedArray, null: int = 0) -> Int64:
+    return np.asarray(pc.fill_null(column, null) if column.null_count else column).astype(np.int64, copy=False)
 
 
 def _hashes(texts: pa.Array) -> Int64:
