@@ -149,8 +149,6 @@ def _chosen(table: pa.Table, columns: Sequence[str], where: Mapping[str, Any]) -
 
 def _condition(own: pa.Schema, schema: pa.Schema, where: Mapping[str, Any]) -> Any:
     """Return what of a condition can be asked of a file's own columns, so that it reads no more than it must."""
-    if pa.string_view() in own.types:
-        return None  # Arrow cannot filter rows that have one
     condition = None
     for name, value in where.items():
         if name not in own.names:
