@@ -36,7 +36,7 @@ from resources.iceberg import (
     plain_schema,
     transaction_for,
 )
-from resources.imports import open_files, require_reserved, standard_parts
+from resources.imports import open_files, standard_parts
 from resources.staging import Staged, column_ids, discard, write_files
 
 if TYPE_CHECKING:
@@ -314,8 +314,6 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         files, schema = open_files(paths)
         if self.exists(name):
             _require_written_here(self._load(name), name)
-            if append:
-                require_reserved(self._columns(name), schema, name)
         staged = self._stage(name, standard_parts(files, schema, on_rows), "import", schema, append=append)
         if not staged.rows:
             self.discard(staged)
@@ -398,11 +396,6 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if snapshot is None:
             raise NotFoundError(f"table {name}: version {version} is gone; start the build again")
         return snapshot
-
-    def _columns(self, name: str) -> pa.Schema:
-        from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-        return plain_schema(schema_to_pyarrow(self._load(name).schema(), include_field_ids=False))
 
     def _stage(self, name: str, data: Iterable[pa.Table], label: str, columns: pa.Schema | None, *, append: bool) -> Staged:
         if columns is not None and not self.exists(name):
