@@ -159,8 +159,8 @@ def _folder_words(path: Path, file: Path) -> dict[str, str | None]:
 
 def _typed(words: Sequence[Mapping[str, str | None]]) -> list[pa.Table]:
     """Give the columns of folders' names the type that fits all their values; a column that a file has not is null."""
-    columns = {column: pa.array([row.get(column) for row in words], pa.string()) for row in words for column in row}
-    typed = {column: _guessed(values) for column, values in columns.items()}
+    columns = dict.fromkeys(column for row in words for column in row)
+    typed = {column: _guessed(pa.array([row.get(column) for row in words], pa.string())) for column in columns}
     whole = pa.table(typed) if typed else None
     return [whole.slice(index, 1) if whole is not None else pa.table({}) for index in range(len(words))]
 
