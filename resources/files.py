@@ -140,8 +140,15 @@ def _listed(path: Path) -> list[Path]:
 
 
 def _walk(path: Path) -> Iterator[tuple[str, str]]:
-    # pathlib would leave out what it may not list, without a word
+    seen: set[Path] = set()
+    # pathlib would leave out what it may not list, and links to folders, without a word
     for folder, folders, names in os.walk(path, onerror=_refuse, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            raise TableError(
+                f"{folder}: this link leads to {real} a second time; its rows would count twice, remove the link"
+            )
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name != "_temporary"]
         yield from ((folder, name) for name in names if not name.startswith("."))
 
