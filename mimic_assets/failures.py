@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -10,6 +10,7 @@ import dagster as dg
 from mimic_core.errors import MimicError
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def fails_clearly(step: F) -> F:
@@ -30,6 +31,17 @@ def fails_clearly(step: F) -> F:
             raise _failure(error) from error
 
     return generator if inspect.isgeneratorfunction(step) else function  # type: ignore[return-value]
+
+
+def attempt_all(function: Callable[[T], object], items: Iterable[T]) -> list[str]:
+    """Call a function for every item; returns what it says of those that it refused."""
+    problems = []
+    for item in items:
+        try:
+            function(item)
+        except MimicError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _failure(error: MimicError) -> dg.Failure:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from mimic_core.errors import ConflictError, NotFoundError, TableError
 from mimic_core.manifests import fingerprint
 from resources.files import SourceFile, find_files, reading
+from resources.iceberg import local_path
 from resources.imports import open_files, standard_rows
 
 LOCATION = "mimic.location"
@@ -70,22 +71,41 @@ def list_files(location: str, name: str) -> Listing:
     return Listing(files=tuple(files), token=fingerprint(entries)[:24], changed=changed)
 
 
-def describe(location: str, name: str) -> tuple[Listing, pa.Schema, int]:
-    """Return the files of a table, their columns with the types of an import, and the number of their rows.
+def properties(location: Path) -> dict[str, str]:
+    """Return the properties of the catalog's table that is registered for a location."""
+    return {LOCATION: f"file://{location}"}
+
+
+def require_writable(properties: Mapping[str, str], name: str) -> None:
+    """Refuse to write into a table that is registered where its files lie.
+
+    Raises:
+        TableError: it is.
+    """
+    if LOCATION in properties:
+        raise TableError(
+            f"table {name} is registered where its files lie, {local_path(properties[LOCATION])}, and is never written; "
+            "change the files there, or give another name"
+        )
+
+
+def describe(properties: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return what a pin says of a registered table: `location`, `token`, `columns` (as an import stores them) and `rows`.
 
     Raises:
         NotFoundError: the files are gone.
         TableError: they cannot be read as one table any more.
         ConflictError: they are changed at this very moment.
     """
-    listing = list_files(location, name)
+    location = local_path(properties[LOCATION])
+    token = list_files(str(location), name).token
     try:
-        files, schema = open_files([Path(location)])
+        files, columns = open_files([location])
         rows = count_rows(files)
     except TableError as error:
         raise TableError(f"table {name}: {error}") from error
-    require_unchanged(location, name, listing.token)
-    return listing, schema, rows
+    require_unchanged(str(location), name, token)
+    return {"location": str(location), "token": token, "columns": columns, "rows": rows}
 
 
 def require_unchanged(location: str, name: str, token: str) -> Listing:

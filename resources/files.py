@@ -65,21 +65,29 @@ class SourceFile:
 
         Args:
             columns: to read, of those in `schema`; None reads all.
-            only: a condition on its own columns, as an Arrow expression.
+            only: a condition on its own columns, as an Arrow expression; row groups of Parquet that cannot fulfil it are not
+                read, other rows that do not fulfil it may come.
         """
-        import pyarrow.dataset as ds
-
         wanted = [name for name in self.own_schema.names if columns is None or name in columns]
         keys = self.keys.select([name for name in self.keys.column_names if columns is None or name in columns])
         if not wanted and not keys.column_names:
             wanted = self.own_schema.names[:1]  # rows without a column cannot be counted
-        options: dict[str, Any] = {"batch_readahead": 2}
-        if self.kind == "parquet":
-            # with pre_buffer a whole row group is held, however few columns of it are large
-            options["fragment_scan_options"] = ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
-        for batch in self.fragment.to_batches(schema=self.own_schema, columns=wanted, filter=only, **options):
+        for batch in self._read(wanted, only):
             given = [pa.repeat(column[0], len(batch)) for column in keys.columns]
             yield pa.table([*batch.columns, *given], names=[*batch.schema.names, *keys.column_names])
+
+    def _read(self, columns: Sequence[str], only: Any) -> Iterator[pa.RecordBatch]:
+        if self.kind == "csv":
+            yield from self.fragment.to_batches(schema=self.own_schema, columns=columns, batch_readahead=2)
+            return
+        import pyarrow.parquet as pq
+
+        groups = [group.id for group in self.fragment.subset(only).row_groups] if only is not None else None
+        if groups == []:
+            return
+        # measured: Arrow's datasets hold a decoded row group, 364 MB where this holds 126 MB
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+            yield from file.iter_batches(row_groups=groups, columns=columns)
 
 
 def find_files(paths: Sequence[Path]) -> list[SourceFile]:
@@ -132,8 +140,15 @@ def _listed(path: Path) -> list[Path]:
 
 
 def _walk(path: Path) -> Iterator[tuple[str, str]]:
-    # pathlib would leave out what it may not list, without a word
+    seen: set[Path] = set()
+    # pathlib would leave out what it may not list, and links to folders, without a word
     for folder, folders, names in os.walk(path, onerror=_refuse, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            raise TableError(
+                f"{folder}: this link leads to {real} a second time; its rows would count twice, remove the link"
+            )
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name != "_temporary"]
         yield from ((folder, name) for name in names if not name.startswith("."))
 
@@ -151,8 +166,8 @@ def _folder_words(path: Path, file: Path) -> dict[str, str | None]:
 
 def _typed(words: Sequence[Mapping[str, str | None]]) -> list[pa.Table]:
     """Give the columns of folders' names the type that fits all their values; a column that a file has not is null."""
-    columns = {column: pa.array([row.get(column) for row in words], pa.string()) for row in words for column in row}
-    typed = {column: _guessed(values) for column, values in columns.items()}
+    columns = dict.fromkeys(column for row in words for column in row)
+    typed = {column: _guessed(pa.array([row.get(column) for row in words], pa.string())) for column in columns}
     whole = pa.table(typed) if typed else None
     return [whole.slice(index, 1) if whole is not None else pa.table({}) for index in range(len(words))]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mimic_core.errors import TableError
+from mimic_core.sources import FLAGS, KEYS
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table, Transaction
@@ -63,7 +64,7 @@ def transaction_for(table: "Table", columns: pa.Schema | None, *, append: bool) 
         append: whether its present rows stay, and with them their columns.
 
     Raises:
-        TableError: appended numbers do not fit the table's.
+        TableError: appended rows do not fit the table's types, or lack its keys or flags.
     """
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
@@ -77,6 +78,11 @@ def transaction_for(table: "Table", columns: pa.Schema | None, *, append: bool) 
             f"column {column!r} is {columns.field(column).type}, the table has {have.field(column).type}"
             for column in retyped
             if not widens(columns.field(column).type, have.field(column).type)
+        ]
+        problems += [
+            f"column {column!r} is missing, and no build takes a table with a null there"
+            for column in (*KEYS, *FLAGS)
+            if column in have.names and column not in columns.names
         ]
         if problems:
             name = ".".join(table.name())

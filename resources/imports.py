@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimic_core.errors import TableError
-from mimic_core.sources import FLAGS, KEYS, standard_columns
+from mimic_core.sources import standard_columns
 from resources.files import SourceFile, find_files, reading
 
 # Iceberg has fewer widths than Arrow
@@ -98,20 +98,6 @@ def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.S
     return whole
 
 
-def require_reserved(have: pa.Schema, new: pa.Schema, name: str) -> None:
-    """Check that appended rows have the keys and flags that the table has; they would be null, which breaks every build.
-
-    Raises:
-        TableError: they lack some.
-    """
-    missing = [column for column in (*KEYS, *FLAGS) if column in have.names and column not in new.names]
-    if missing:
-        raise TableError(
-            f"these rows do not fit table {name}: it has {', '.join(missing)}, and they do not; "
-            "give them these columns, or replace the table by leaving out --append"
-        )
-
-
 def _stored_schema(schema: pa.Schema, path: Path) -> pa.Schema:
     try:
         filled = pa.schema([field for field in schema if not pa.types.is_null(field.type)])
@@ -149,8 +135,6 @@ def _chosen(table: pa.Table, columns: Sequence[str], where: Mapping[str, Any]) -
 
 def _condition(own: pa.Schema, schema: pa.Schema, where: Mapping[str, Any]) -> Any:
     """Return what of a condition can be asked of a file's own columns, so that it reads no more than it must."""
-    if pa.string_view() in own.types:
-        return None  # Arrow cannot filter rows that have one
     condition = None
     for name, value in where.items():
         if name not in own.names:

@@ -32,11 +32,10 @@ from resources.iceberg import (
     equal,
     file_hash,
     landed,
-    local_path,
     plain_schema,
     transaction_for,
 )
-from resources.imports import open_files, require_reserved, standard_parts
+from resources.imports import open_files, standard_parts
 from resources.reading import read_batches
 from resources.staging import Staged, column_ids, discard, write_files
 
@@ -115,8 +114,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             NotFoundError: there is no such table or version.
         """
         table = self._load(name)
-        if version is None and (location := table.properties.get(external.LOCATION)):
-            return _external_pin(name, local_path(location))
+        if version is None and external.LOCATION in table.properties:
+            return Pin(name=name, snapshot=0, schema_id=0, kind=SOURCE, **external.describe(table.properties, name))
         snapshot = table.current_snapshot() if version is None else self._snapshot(table, version, name)
         if snapshot is None and table.properties.get(KIND, SOURCE) == SOURCE:
             raise NotFoundError(f"table {name} has no rows: its first import was interrupted; import it again")
@@ -165,8 +164,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: the files of a registered table were changed since the pin.
         """
-        if pin.location:
-            yield from external.read_rows(pin.location, pin.name, pin.token, self.schema_of(pin), columns, where)
+        if pin.columns is not None:
+            yield from external.read_rows(pin.location, pin.name, pin.token, pin.columns, columns, where)
         elif pin.snapshot:
             yield from read_batches(self._at(pin), columns, where)
 
@@ -307,9 +306,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         self.require_kind(name, SOURCE)
         files, schema = open_files(paths)
         if self.exists(name):
-            _require_written_here(self._load(name), name)
-            if append:
-                require_reserved(self._columns(name), schema, name)
+            external.require_writable(self._load(name).properties, name)
         staged = self._stage(name, standard_parts(files, schema, on_rows), "import", schema, append=append)
         if not staged.rows:
             self.discard(staged)
@@ -340,7 +337,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             if table.current_snapshot():
                 raise TableError(f"table {name} holds imported rows; register the files under another name")
             with table.transaction() as transaction:
-                transaction.set_properties({external.LOCATION: f"file://{location}"})
+                transaction.set_properties(external.properties(location))
         return self.pin(name)
 
     # ---- pyiceberg
@@ -386,11 +383,6 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise NotFoundError(f"table {name}: version {version} is gone; start the build again")
         return snapshot
 
-    def _columns(self, name: str) -> pa.Schema:
-        from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-        return plain_schema(schema_to_pyarrow(self._load(name).schema(), include_field_ids=False))
-
     def _stage(self, name: str, data: Iterable[pa.Table], label: str, columns: pa.Schema | None, *, append: bool) -> Staged:
         if columns is not None and not self.exists(name):
             # what it will be when it is made, which is done when there are rows for it
@@ -398,7 +390,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             new = self._catalog.create_table_transaction(table_name(name), schema=columns, properties=PROPERTIES)
             return write_files(f"{new.table_metadata.location}/data/{label}", new.table_metadata.schema(), data, name)
         table = self._load(name)
-        _require_written_here(table, name)
+        external.require_writable(table.properties, name)
         schema = transaction_for(table, columns, append=append).table_metadata.schema()
         return write_files(f"{table.location()}/data/{label}", schema, data, name)
 
@@ -421,7 +413,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 with explaining(f"table {name}"), self._queue(name), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Delete operation did not match any records")
                     table = self._load(name)
-                    _require_written_here(table, name)
+                    external.require_writable(table.properties, name)
                     if not landed(table, write):
                         transaction = transaction_for(table, columns, append=append)
                         if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
@@ -460,21 +452,6 @@ def table_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}\.[A-Za-z_][A-Za-z0-9_]{0,127}", name):
         raise SpecError(f"expected a table as DATABASE.TABLE, such as haven.example_log_odds_features, found {name!r}")
     return name
-
-
-def _external_pin(name: str, path: Path) -> Pin:
-    listing, columns, rows = external.describe(str(path), name)
-    return Pin(
-        name=name, snapshot=0, schema_id=0, token=listing.token, kind=SOURCE, rows=rows, location=str(path), columns=columns
-    )
-
-
-def _require_written_here(table: "Table", name: str) -> None:
-    if location := table.properties.get(external.LOCATION):
-        raise TableError(
-            f"table {name} is registered where its files lie, {local_path(location)}, and is never written; "
-            "change the files there, or give another name"
-        )
 
 
 def _write_id(staged: Sequence[Staged]) -> str:

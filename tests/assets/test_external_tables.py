@@ -2,6 +2,7 @@
 
 import os
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -11,6 +12,7 @@ from mimic_assets.cli.main import main
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore:Class `DataVersionsByPartition` is currently in beta")
 SOURCE = {"database": "haven", "train_partitions": 2, "test_partitions": 1}
 FEATURES = {"features": ["size", "age"]}
 MISSING = {"missing_values_map": {"size": 0}}
@@ -88,8 +90,6 @@ def test_the_command_registers_reports_and_shows_where_a_table_lies(platform, hi
 
 
 def test_a_registration_is_observed_as_an_import_is(platform, hive):
-    import dagster as dg
-
     mimic("tables", "register", "haven.again", hive)
     with dg.DagsterInstance.get() as instance:
         of = dg.AssetRecordsFilter(asset_key=dg.AssetKey("source_table"), asset_partitions=["haven.again"])
@@ -98,6 +98,21 @@ def test_a_registration_is_observed_as_an_import_is(platform, hive):
     token = platform.tables.pin("haven.again").token
     assert record.asset_observation.tags["dagster/data_version"] == token
     assert record.asset_observation.metadata["rows"].value == platform.tables.pin("haven.again").rows
+
+
+def test_a_table_whose_files_are_gone_is_an_error_in_the_log_and_the_others_are_observed(
+    platform, hive, decision_table, capfd
+):
+    platform.imported(decision_table(), "haven.zoo")
+    hive.rename(platform.home / "elsewhere")
+    observing = dg.Definitions(jobs=[dg.define_asset_job("observe", selection=["source_table"])])
+    job = dg.Definitions.merge(platform.definitions(), observing).resolve_job_def("observe")
+    result = job.execute_in_process(instance=platform.instance, raise_on_error=False)
+    events = result.asset_observations_for_node("source_table")
+    assert [event.partition for event in events] == ["haven.imported", "haven.zoo"]
+    logged = [line for line in capfd.readouterr().err.splitlines() if "ERROR" in line]
+    assert len(logged) == 1
+    assert "table haven.registered: its files at" in logged[0]
 
 
 def test_tables_whose_files_are_gone_do_not_hide_the_others(platform, hive):

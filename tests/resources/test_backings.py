@@ -256,11 +256,12 @@ def test_a_table_is_made_once_and_keeps_its_kind_and_columns(tables):
 @pytest.mark.filterwarnings("ignore:Delete operation did not match any records")
 @on_every_catalog
 def test_machines_that_write_at_once_lose_nothing(url, tables, tmp_path):
-    """Each has locks of its own, so only the catalog keeps them apart."""
-    tables.ensure("haven.results", RESULTS_SCHEMA, kind=RESULTS, partition_by=["run_id"])
+    """Each has locks of its own, so only the catalog keeps them apart; the table is new too."""
+    assert tables.names() == []
 
     def write(machine: str) -> None:
         mine = store(tmp_path, url, machine)
+        mine.ensure("haven.results", RESULTS_SCHEMA, kind=RESULTS, partition_by=["run_id"])
         for loss in (2.0, 1.0):
             mine.replace("haven.results", [mine.stage("haven.results", [results(machine, loss)])], {"run_id": machine})
         mine._catalog.close()

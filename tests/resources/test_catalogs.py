@@ -1,8 +1,13 @@
 """Catalogs: which URLs name one, that passwords stay hidden, and that one variable changes the database."""
 
-import dagster as dg
-import pytest
+from concurrent.futures import ThreadPoolExecutor
 
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from mimic_assets.cli.main import main
 from mimic_core.errors import SpecError, StorageError
 from resources.catalogs import open_catalog, parse_url, without_password
 from resources.environments import local_resources
@@ -53,3 +58,22 @@ def test_a_resource_that_dagster_makes_uses_the_same_catalog(tmp_path, monkeypat
     job = dg.GraphDefinition(name="listing", node_defs=[list_names]).to_job(resource_defs=local_resources(tmp_path))
     assert job.execute_in_process().output_for_node("list_names") == []
     assert (tmp_path / "other.db").exists()
+
+
+def test_machines_that_open_a_new_postgres_at_once_all_find_its_tables(database, tmp_path):
+    url = database()
+    with ThreadPoolExecutor(4) as machines:
+        catalogs = list(machines.map(lambda _: open_catalog(url, f"file://{tmp_path}"), range(4)))
+    for catalog in catalogs:
+        assert catalog.list_namespaces() == []
+        catalog.close()
+
+
+def test_the_commands_keep_their_tables_in_the_postgres_of_the_variable(database, home, monkeypatch, decision_table):
+    monkeypatch.setenv("MIMIC_CATALOG", database())
+    pq.write_table(decision_table(), "a.parquet")
+    for command in (("import", "haven.a", "a.parquet"), ("register", "haven.b", "a.parquet")):
+        result = CliRunner().invoke(main, ["tables", *command], prog_name="mimic")
+        assert result.exit_code == 0, result.output
+    assert local_resources(home)["tables"].names() == ["haven.a", "haven.b"]
+    assert not list(home.rglob("catalog.db"))
