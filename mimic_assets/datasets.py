@@ -21,6 +21,7 @@ from mimic_assets.builds import (
 )
 from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
+from mimic_assets.live import hold
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.manifests import seal
@@ -62,6 +63,7 @@ def plan_dataset(
     """Pin the source and list the shards."""
     stored = specs.get(DatasetSpec, context.partition_key)
     pin = pin_source(stored.spec, tables, artefacts)
+    hold(context, pin)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
     return shard_outputs(build, pin, stored.spec.partitions)

@@ -22,6 +22,7 @@ from mimic_assets.builds import (
     table_input,
 )
 from mimic_assets.failures import fails_clearly
+from mimic_assets.live import hold
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
 from mimic_core.errors import NotFoundError
@@ -82,6 +83,7 @@ def plan_inference(
     stored = specs.get(InferenceSpec, context.partition_key)
     run = run_manifest(stored.spec, artefacts)
     pin = pin_source(stored.spec, tables)
+    hold(context, pin)
     tables.ensure(stored.spec.destination, inferences.SCHEMA, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}; run {run['version']}")
