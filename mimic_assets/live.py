@@ -10,13 +10,8 @@ from resources.tables import Pin
 from resources.usage import InUse
 
 PINS = "mimic/pins"  # tag: a JSON object of table -> versions
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 
 def hold(context: dg.OpExecutionContext, pin: Pin) -> None:

@@ -131,8 +131,9 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
 
     def changed_at(self, pin: Pin) -> float:
-        """Return when a pinned version was committed, in seconds since 1970."""
-        snapshot = self._load(pin.name).snapshot_by_id(pin.snapshot)
+        """Return when the rows of a pinned version were committed, in seconds since 1970."""
+        table = self._load(pin.name)
+        snapshot = origin(table, table.snapshot_by_id(pin.snapshot))
         return snapshot.timestamp_ms / 1000 if snapshot else 0.0
 
     def batches(

@@ -8,6 +8,7 @@ import pytest
 
 from mimic_assets.live import PINS, in_use
 from mimic_assets.maintenance import maintenance, weekly_maintenance
+from mimic_core import contract
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec
 from resources.garbage import collect_garbage
@@ -67,7 +68,7 @@ def test_a_build_notes_the_version_that_it_reads_and_holds_it_until_it_ends(plat
     assert in_use(platform.instance).pins == {SOURCE: {pin.snapshot}}
 
 
-@pytest.mark.parametrize("status", ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+@pytest.mark.parametrize("status", ["NOT_STARTED", "CANCELING"])
 def test_a_version_that_an_unfinished_run_pinned_survives_and_goes_once_the_run_ended(platform, decision_table, status):
     first = platform.imported(decision_table())
     platform.imported(decision_table((1, 2), test=(2,)))
@@ -89,6 +90,41 @@ def test_a_run_that_repeats_another_counts_from_the_beginning_of_that_one_and_on
     used = in_use(instance)
     assert (used.since, used.pins, used.runs) == (began, {SOURCE: {7}}, {root.run_id, again.run_id})
     assert in_use(instance, apart_from=again.run_id).runs == frozenset()
+
+
+def test_maintenance_in_the_middle_of_a_build_leaves_what_it_read_and_staged(platform, decision_table, monkeypatch):
+    for _ in range(2):
+        platform.imported(decision_table())
+        platform.built(contrast(), dataset("contrasts"))
+    whole, done = contract.add_up, []
+
+    def add_up(parts):
+        terms = Terms(in_use=in_use(platform.instance), keep=0, grace=0)
+        done.append([*maintain_all(platform.tables, platform.artefacts, [], terms)])
+        done.append(collect_garbage(platform.artefacts, platform.specs, terms))
+        return whole(parts)
+
+    before = platform.manifest(dataset("contrasts"))
+    monkeypatch.setattr(contract, "add_up", add_up)  # what a publishing step begins with, when all its shards are staged
+    platform.built(contrast(), dataset("contrasts"))
+    assert [result.error for result in done[0] if result.error] == []
+    assert platform.manifest(dataset("contrasts"))["fingerprint"] == before["fingerprint"]
+    assert len(platform.rows(CONTRASTS)) == 6 * 2 * 2 * 2
+
+
+def test_a_build_that_is_executed_again_after_its_staged_files_went_says_so(platform, decision_table, monkeypatch):
+    platform.imported(decision_table())
+    platform.built(contrast())
+    whole = contract.add_up
+
+    def add_up(parts):
+        for result in maintain_all(platform.tables, platform.artefacts, [], later(InUse())):
+            assert not result.error
+        return whole(parts)
+
+    monkeypatch.setattr(contract, "add_up", add_up)
+    assert "files that were staged for it are gone" in platform.refused(contrast(seed=1))
+    assert len(platform.rows(CONTRASTS)) == 6 * 2 * 2 * 2
 
 
 # ---- what stays up to date
