@@ -3,6 +3,7 @@
 Only what mimic itself names is looked at, at the depth where mimic puts it; whatever else lies there stays.
 """
 
+import math
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mimic_core.errors import CorruptFileError, MimicError, StorageError
+from mimic_core.errors import CorruptFileError, MimicError, NotFoundError, StorageError
 from mimic_core.manifests import unseal
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec, spec_digest
 from resources.artefacts import LOCKS, MANIFEST, WRITING, ArtefactStore
@@ -64,31 +65,38 @@ def collect_garbage(artefacts: ArtefactStore, specs: SpecStore, terms: Terms) ->
         StorageError: something cannot be removed.
     """
     root = Path(artefacts.root)
-    garbage: list[Garbage] = []
-    left: dict[str, str] = {}
     try:
-        for folder in _partition_folders(root):
-            name = folder.relative_to(root).as_posix()
-            with nullcontext() if terms.dry_run else artefacts.locked(name):
-                try:
-                    garbage += _remove(root, _old_versions(artefacts, folder, name, terms), terms)
-                except CorruptFileError as error:
-                    left[name] = str(error)
-        for kind in PARTITION_SPECS:
-            for key in specs.registered(kind.asset):
-                try:
-                    garbage += _remove(root, _old_specs(artefacts, specs, kind, key, terms), terms)
-                except MimicError as error:
-                    left[f"specs/{kind.asset}/{key}"] = str(error)
-        garbage += _remove(root, _cut_off(root, left, terms), terms)
-        if not terms.dry_run:
-            _remove_empty_folders(root, {root / item.path for item in garbage}, terms)
+        with nullcontext() if terms.dry_run else artefacts.locked("garbage"):  # a second call waits, and finds less
+            return _collect(artefacts, specs, root, terms)
     except OSError as error:
         if isinstance(error, MimicError):
             raise
         raise StorageError(
             f"{root}: {error}; what is left can be removed later. Check rights, then run this again"
         ) from error
+
+
+def _collect(artefacts: ArtefactStore, specs: SpecStore, root: Path, terms: Terms) -> Collected:
+    garbage: list[Garbage] = []
+    left: dict[str, str] = {}
+    for folder in _partition_folders(root):
+        name = folder.relative_to(root).as_posix()
+        with nullcontext() if terms.dry_run else artefacts.locked(name):
+            try:
+                garbage += _remove(root, _old_versions(artefacts, folder, name, terms), terms)
+            except CorruptFileError as error:
+                left[name] = str(error)
+    for kind in PARTITION_SPECS:
+        for key in specs.registered(kind.asset):
+            try:
+                garbage += _remove(root, _old_specs(artefacts, specs, kind, key, terms), terms)
+            except (NotFoundError, FileNotFoundError):
+                continue  # it was retired meanwhile
+            except MimicError as error:
+                left[f"specs/{kind.asset}/{key}"] = str(error)
+    garbage += _remove(root, _cut_off(root, left, terms), terms)
+    if not terms.dry_run:
+        _remove_empty_folders(root, {root / item.path for item in garbage}, terms)
     return Collected(garbage=tuple(garbage), left=tuple(dict.fromkeys(left.values())))
 
 
@@ -113,13 +121,19 @@ def _old_versions(artefacts: ArtefactStore, folder: Path, name: str, terms: Term
         match = VERSION.fullmatch(version.name)
         if match is None or match[1] in writing or (manifest is not None and manifest["version"] == version.name):
             continue
-        facts = [fact for fact in map(size_and_change, files_below(version)) if fact is not None]
-        changed = max((when for _, when in facts), default=version.stat().st_mtime)
+        size, changed = _content(version)
         if max(published, changed) < before:
             older = manifest is not None and version.name < manifest["version"]
-            size = sum(size for size, _ in facts)
             found.append(Garbage(reason=SUPERSEDED if older else ABANDONED, path=f"{name}/{version.name}", bytes=size))
     return found
+
+
+def _content(folder: Path) -> tuple[int, float]:
+    """Return the bytes of the files below a folder, and when they changed last; of an empty one, when it did."""
+    facts = [fact for fact in map(size_and_change, files_below(folder)) if fact is not None]
+    with suppress(FileNotFoundError):
+        return sum(size for size, _ in facts), max((when for _, when in facts), default=folder.stat().st_mtime)
+    return 0, math.inf  # its build discarded it meanwhile
 
 
 def _old_specs(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def tables() -> None:
-    """Import, list, show and export tables.
+    """Import, list, show, export and maintain tables.
 
     \b
     Example:

@@ -2,12 +2,13 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mimic_core.configs import parse_spec
-from mimic_core.errors import NotFoundError
+from mimic_core.errors import NotFoundError, StorageError
 from mimic_core.specs import DatasetSpec
 from resources.environments import local_resources
 from resources.garbage import ABANDONED, CUT_OFF, OLD_SPEC, SUPERSEDED, Collected, collect_garbage
@@ -194,3 +195,27 @@ def test_a_build_whose_files_were_collected_before_it_was_executed_again_publish
     ):
         publication.publish({"version": NEW, "files": [entry]})
     assert store.artefacts.manifest("s-tfrecords/d") is None
+
+
+def test_two_collections_at_once_remove_everything_once_between_them(store):
+    for number in range(20):
+        store.write(f"s-models/e/{number:04d}/{OLD}/a", f"s-models/e/{number:04d}/.writing-a")
+    for number in range(2, 12):
+        store.register(max_choices=number)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: store.collect(), range(2))
+    assert (first.left, second.left) == ((), ())
+    assert len(first.garbage) + len(second.garbage) == len(found(first) | found(second)) == 49
+    assert store.names() == {"specs", "specs/tfrecord_dataset", "specs/tfrecord_dataset/s", "specs/tfrecord_dataset/s/d"} | {
+        "specs/tfrecord_dataset/s/d/000010.json"
+    }
+
+
+def test_folders_that_may_not_be_changed_are_said_so(store, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    store.write(f"s-tfrecords/d/{OLD}/a")
+    monkeypatch.setattr("shutil.rmtree", refused)
+    with pytest.raises(StorageError, match="Permission denied; what is left can be removed later"):
+        store.collect()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -434,3 +435,16 @@ def test_a_catalog_that_others_keep_busy_is_said_so(tables, tmp_path, monkeypatc
     monkeypatch.setattr(type(tables._catalog), "commit_table", busy)
     with pytest.raises(ConflictError, match=r"haven\.features: others kept committing; maintain it again later"):
         tables.maintain(NAME, later())
+
+
+def test_two_maintenances_at_once_end_well(tables, tmp_path):
+    before = appended(tables, tmp_path, 6)
+    order = ids(tables, before)
+    stores = [local_resources(tmp_path / "mimic")["tables"] for _ in range(2)]
+    terms = later(1)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda store: store.maintain(NAME, terms), stores))
+    assert sorted(result.compacted for result in results) == [0, 6]
+    assert (ids(tables, tables.pin(NAME)), tables.pin(NAME).token) == (order, before.token)
+    tables.maintain(NAME, later(60))
+    assert len(data_files(tables)) == 1
