@@ -32,16 +32,20 @@ def test_the_commands_are_those_that_are_documented():
     assert sorted(" ".join(path) for path in COMMANDS) == [
         "dev",
         "env",
+        "gc",
         "log-odds",
         "log-odds build-contrast",
         "log-odds build-dataset",
         "log-odds run-batch-infer",
         "log-odds run-experiment",
+        "runs",
+        "runs retire",
         "status",
         "tables",
         "tables export",
         "tables import",
         "tables list",
+        "tables maintain",
         "tables show",
     ]
 
