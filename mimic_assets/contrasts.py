@@ -23,6 +23,7 @@ from mimic_assets.builds import (
     table_input,
 )
 from mimic_assets.failures import fails_clearly
+from mimic_assets.live import hold
 from mimic_assets.partitions import contrast_sets, lineage_input
 from mimic_core import contract, contrasts
 from mimic_core.errors import NotFoundError
@@ -86,6 +87,7 @@ def plan_contrasts(
     """Pin the source table and list the shards."""
     stored = specs.get(ContrastSpec, context.partition_key)
     pin = pin_source(stored.spec, tables)
+    hold(context, pin)
     columns = contrasts.contrast_schema(tables.schema_of(pin), pin.name)
     tables.ensure(stored.spec.key, columns, kind=CONTRAST)
     build = begin(stored, artefacts, context.run_id)

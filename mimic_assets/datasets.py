@@ -24,6 +24,7 @@ from mimic_assets.builds import (
 )
 from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
+from mimic_assets.live import hold
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.filters import check_filter
@@ -74,6 +75,7 @@ def plan_dataset(
     """Pin the source and list the shards."""
     stored = specs.get(DatasetSpec, context.partition_key)
     pin = pin_source(stored.spec, tables, artefacts)
+    hold(context, pin)
     build = begin(stored, artefacts, context.run_id)
     return plan_shards(context, build, pin, datasets.rules(stored.spec), tables)
 

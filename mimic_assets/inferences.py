@@ -25,6 +25,7 @@ from mimic_assets.builds import (
     table_input,
 )
 from mimic_assets.failures import fails_clearly
+from mimic_assets.live import hold
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
 from mimic_core.errors import NotFoundError
@@ -88,6 +89,7 @@ def plan_inference(
     stored = specs.get(InferenceSpec, context.partition_key)
     run = run_manifest(stored.spec, artefacts)
     pin = pin_source(stored.spec, tables)
+    hold(context, pin)
     columns = inferences.inference_schema(tables.schema_of(pin))
     tables.ensure(stored.spec.destination, columns, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)

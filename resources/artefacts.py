@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, St
 from mimic_core.manifests import seal, unseal, verify
 
 MANIFEST = "manifest.json"
+LOCKS = ".locks"
+WRITING = ".writing-"  # begins the names of files that are being written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +127,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: another build published since; the new version's folder is removed.
         """
-        locks = self.path(".locks")
-        locks.mkdir(parents=True, exist_ok=True)
-        # the kernel drops this lock when a process dies
-        with (locks / hashlib.sha256(folder.encode()).hexdigest()[:24]).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self.locked(folder):
             manifest = self._intact_manifest(folder)
             if manifest is not None and manifest["version"] == version:
                 yield Publication(done=manifest, publish=lambda _: None)
@@ -142,6 +140,21 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 )
             yield Publication(done=None, publish=lambda document: self._publish(folder, document))
 
+    @contextmanager
+    def locked(self, folder: str) -> Iterator[None]:
+        """Keep others from publishing a partition, or from removing its versions, within the context that this gives."""
+        locks = self.path(LOCKS)
+        locks.mkdir(parents=True, exist_ok=True)
+        # the kernel drops this lock when a process dies
+        with (locks / hashlib.sha256(folder.encode()).hexdigest()[:24]).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def unpublish(self, folder: str) -> None:
+        """Remove the manifest of a partition, and with it what readers find; the files of its versions stay."""
+        with self.locked(folder):
+            self.path(f"{folder}/{MANIFEST}").unlink(missing_ok=True)
+
     def _intact_manifest(self, folder: str) -> dict[str, Any] | None:
         try:
             return self.manifest(folder)
@@ -149,6 +162,10 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             return None  # it is about to be replaced
 
     def _publish(self, folder: str, document: dict[str, Any]) -> None:
+        version = self.path(f"{folder}/{document['version']}")
+        gone = [file["path"] for file in document.get("files", ()) if not (version / file["path"]).is_file()]
+        if gone:  # a build that is executed again long after it failed
+            raise NotFoundError(f"{version}: {len(gone)} files of this build are gone, such as {gone[0]}; start it again")
         self.write(f"{folder}/{MANIFEST}", [seal(document)])
 
     @contextmanager
@@ -162,8 +179,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _temporary(self, name: str) -> Iterator[tuple[Any, str]]:
         path = self.path(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+            handle, temporary = _make_beside(path)
             try:
                 with os.fdopen(handle, "wb") as file:
                     yield file, temporary
@@ -178,6 +194,14 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 f"{path}: could not be written: {error.strerror or error}; what was there before is unchanged. "
                 "Check free space and rights, then run this again"
             ) from error
+
+
+def _make_beside(path: Path) -> tuple[int, str]:
+    for _ in range(3):  # the folder is removed in between only if it was empty for long
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return tempfile.mkstemp(dir=path.parent, prefix=WRITING)
+    return tempfile.mkstemp(dir=path.parent, prefix=WRITING)
 
 
 def _sync(file: Any) -> None:

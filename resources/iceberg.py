@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 TOKEN, WRITE = "mimic.content-token", "mimic.write"  # of a snapshot: what it holds, and which commit made it
+COMPACTS = "mimic.compacts"  # of a snapshot that only wrote files anew: the version whose rows it holds
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -33,12 +34,13 @@ def widens(given: pa.DataType, stored: pa.DataType) -> bool:
 
 
 def equal(where: Mapping[str, Any] | None) -> Any:
-    """Return the condition that each column has its value; None selects all rows."""
-    from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
+    """Return the condition that each column has its value, or one of a list of values; None selects all rows."""
+    from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
 
     condition: BooleanExpression = AlwaysTrue()
     for column, value in (where or {}).items():
-        condition = And(condition, EqualTo(column, value))  # type: ignore[call-arg, arg-type]
+        matches = In(column, value) if isinstance(value, list) else EqualTo(column, value)  # type: ignore[call-arg, arg-type]
+        condition = And(condition, matches)
     return condition
 
 
@@ -48,6 +50,27 @@ def content_token(snapshot: "Snapshot | None") -> str:
         return "0"
     properties = snapshot.summary.additional_properties if snapshot.summary else {}
     return str(properties.get(TOKEN, snapshot.snapshot_id))
+
+
+def origin(table: "Table", snapshot: "Snapshot | None") -> "Snapshot | None":
+    """Return the version that wrote the rows which a version holds: compaction, ours or another engine's, writes none."""
+    while snapshot is not None and (parent := compacted(snapshot)) is not None:
+        before = table.snapshot_by_id(parent)
+        if before is None:
+            break
+        snapshot = before
+    return snapshot
+
+
+def compacted(snapshot: "Snapshot") -> int | None:
+    """Return the version whose rows a version only wrote to other files; None when it changed rows."""
+    from pyiceberg.table.snapshots import Operation
+
+    if snapshot.summary is None:
+        return None
+    if version := snapshot.summary.additional_properties.get(COMPACTS):
+        return int(version)
+    return snapshot.parent_snapshot_id if snapshot.summary.operation is Operation.REPLACE else None
 
 
 def landed(table: "Table", write: str) -> int | None:

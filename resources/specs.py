@@ -85,6 +85,11 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         root = self.artefacts.path(f"specs/{asset}")
         return sorted({file.parent.relative_to(root).as_posix() for file in root.glob("**/[0-9]*.json") if file.is_file()})
 
+    def remove(self, asset: str, key: str) -> None:
+        """Remove all versions of a spec, the newest last: until then it is registered as it was."""
+        for name in self._versions(asset, key):
+            self.artefacts.path(f"{_folder(asset, key)}/{name}").unlink(missing_ok=True)
+
     def _versions(self, asset: str, key: str) -> list[str]:
         return [name for name in self.artefacts.names(_folder(asset, key)) if name.endswith(".json")]
 

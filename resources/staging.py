@@ -1,7 +1,7 @@
 """Staging: rows written as Parquet files under a table's location, invisible until a commit names them."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mimic_core.errors import StorageError, TableError
+from mimic_core.errors import NotFoundError, StorageError, TableError
 from resources.iceberg import local_path, plain_schema
 from resources.imports import shaped
 
@@ -75,6 +75,19 @@ def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name:
             ) from error
         raise
     return Staged(paths=tuple(f"file://{path}" for path in paths), rows=rows, columns=column_ids(schema))
+
+
+def require_staged(staged: Sequence[Staged], name: str) -> None:
+    """Check that staged files are still there.
+
+    Raises:
+        NotFoundError: maintenance removed files of a build that failed long ago and is executed again.
+    """
+    if gone := [path for part in staged for path in part.paths if not local_path(path).is_file()]:
+        raise NotFoundError(
+            f"table {name}: files that were staged for it are gone; expected {len(gone)} more, such as "
+            f"{local_path(gone[0]).name}; start the build again"
+        )
 
 
 def discard(staged: Staged) -> None:

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError, did_you_mean
 from mimic_core.manifests import fingerprint
-from resources import external
+from resources import external, maintenance
 from resources.catalogs import ensure_database, explaining, open_catalog
 from resources.iceberg import (
     TOKEN,
@@ -32,12 +32,14 @@ from resources.iceberg import (
     equal,
     file_hash,
     landed,
+    local_path,
+    origin,
     plain_schema,
     transaction_for,
 )
 from resources.imports import open_files, standard_parts
 from resources.reading import read_batches
-from resources.staging import Staged, column_ids, discard, write_files
+from resources.staging import Staged, column_ids, discard, require_staged, write_files
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -127,7 +129,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             name=name,
             snapshot=snapshot.snapshot_id if snapshot else 0,
             schema_id=schema_id,
-            token=content_token(snapshot),
+            token=content_token(origin(table, snapshot)),
             kind=table.properties.get(KIND, SOURCE),
             rows=int(properties.get("total-records", 0)),
         )
@@ -142,10 +144,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
 
     def changed_at(self, pin: Pin) -> float:
-        """Return when a pinned version was committed, in seconds since 1970."""
+        """Return when the rows of a pinned version were committed, in seconds since 1970."""
         if pin.location:
             return external.require_unchanged(pin.location, pin.name, pin.token).changed
-        snapshot = self._load(pin.name).snapshot_by_id(pin.snapshot)
+        table = self._load(pin.name)
+        snapshot = origin(table, table.snapshot_by_id(pin.snapshot))
         return snapshot.timestamp_ms / 1000 if snapshot else 0.0
 
     def metadata_file(self, name: str) -> str:
@@ -240,7 +243,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
 
         def token(table: "Table") -> str | None:
-            return fingerprint([content_token(table.current_snapshot()), *content])[:24] if content else None
+            return fingerprint([content_token(origin(table, table.current_snapshot())), *content])[:24] if content else None
 
         return self._commit(name, staged, None, columns, token, append=True)
 
@@ -280,7 +283,9 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConflictError: others kept committing first, or changed the columns.
         """
         pin = self._commit(name, staged, where, columns, lambda _: token)
-        if where is None and self.pin(name).snapshot != pin.snapshot:
+        table = self._load(name)
+        current = origin(table, table.current_snapshot())
+        if where is None and current is not None and current.snapshot_id != pin.snapshot:
             raise ConflictError(f"table {name}: another build replaced these rows meanwhile; build again")
         return pin
 
@@ -339,6 +344,33 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             with table.transaction() as transaction:
                 transaction.set_properties(external.properties(location))
         return self.pin(name)
+
+    # ---- maintenance
+
+    def listed(self) -> list[str]:
+        """List all tables, sorted, also those that hold no version yet."""
+        return maintenance.listed(self._catalog)
+
+    def maintain(self, name: str, terms: maintenance.Terms, pinned: Collection[int] = ()) -> maintenance.Maintained:
+        """Expire old versions of a table, compact its small files, and remove files that nothing names any more.
+
+        Neither rows nor the content token change, and unfinished runs are undisturbed.
+
+        Args:
+            pinned: versions that stay, beside those that unfinished runs pinned.
+
+        Raises:
+            ConflictError: others kept committing.
+            StorageError: its files cannot be read or written; no row is lost.
+        """
+        queue = maintenance.in_turn(lambda: self._queue(name), dry_run=terms.dry_run)
+        # of a contrast set only the version that its manifest names is read, and a build replaces all of it
+        compacts = self.kind(name) != CONTRAST
+        return maintenance.maintain(name, lambda: self._load(name), queue, terms, pinned, compacts=compacts)
+
+    def remove_unknown(self, terms: maintenance.Terms) -> maintenance.Maintained:
+        """Remove old folders of tables that the catalog does not know, such as those of a creation that was killed."""
+        return maintenance.remove_unknown(local_path(self.warehouse), lambda: self._catalog, terms)
 
     # ---- pyiceberg
 
@@ -415,6 +447,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                     table = self._load(name)
                     external.require_writable(table.properties, name)
                     if not landed(table, write):
+                        require_staged(staged, name)
                         transaction = transaction_for(table, columns, append=append)
                         if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
                             raise ConflictError(f"table {name}: its columns were changed meanwhile; start again")

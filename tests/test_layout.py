@@ -154,7 +154,7 @@ def test_every_asset_describes_itself_and_can_be_observed_or_built(tmp_path, mon
     assert {key.to_user_string() for key in graph.observable_asset_keys} == {"source_table"}
 
 
-def test_the_jobs_build_one_stage_each_or_register(tmp_path, monkeypatch):
+def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeypatch):
     monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
     repository = defs().get_repository_def()
     jobs = {
@@ -171,4 +171,5 @@ def test_the_jobs_build_one_stage_each_or_register(tmp_path, monkeypatch):
         "register_dataset": set(),
         "register_experiment": set(),
         "register_inference": set(),
+        "maintenance": set(),
     }

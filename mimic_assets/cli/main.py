@@ -10,6 +10,8 @@ import click
 
 from mimic_assets.cli.environment import dev, env
 from mimic_assets.cli.log_odds import log_odds
+from mimic_assets.cli.maintenance import gc, maintain
+from mimic_assets.cli.runs import runs
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
 from mimic_core.errors import ConflictError, MimicError, StorageError
@@ -63,9 +65,12 @@ def main() -> None:
     """
 
 
+tables.add_command(maintain)
 main.add_command(tables)
 main.add_command(log_odds)
+main.add_command(runs)
 main.add_command(status)
+main.add_command(gc)
 main.add_command(env)
 main.add_command(dev)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def tables() -> None:
-    """Import, register, list, show and export tables.
+    """Import, register, check, list, show, export and maintain tables.
 
     \b
     Example:

@@ -1,0 +1,54 @@
+"""Live: which versions of tables unfinished runs read, noted as tags of these runs; a run that ended holds nothing."""
+
+import json
+import time
+from collections import defaultdict
+
+import dagster as dg
+
+from resources.tables import Pin
+from resources.usage import InUse
+
+PINS = "mimic/pins"  # tag: a JSON object of table -> versions
+ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
+
+
+def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
+    """Keep maintenance from removing a pinned version while this run is unfinished."""
+    run = context.instance.get_run_by_id(context.run_id)
+    held = json.loads(run.tags.get(PINS, "{}")) if run else {}
+    held[pin.name] = sorted({*held.get(pin.name, []), pin.snapshot})
+    context.instance.add_run_tags(context.run_id, {PINS: json.dumps(held)})
+
+
+def in_use(instance: dg.DagsterInstance, apart_from: str | None = None) -> InUse:
+    """Return what the unfinished runs use.
+
+    A run that repeats the failed steps of another goes on with what that one pinned and wrote, so it counts from its
+    beginning.
+
+    Args:
+        apart_from: id of a run that does not count, the one that asks.
+    """
+    asked = time.time()
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if run.run_id != apart_from]
+    ids = {part for run in runs for part in (run.run_id, run.parent_run_id, run.root_run_id) if part}
+    if not ids:
+        return InUse(asked=asked)
+    records = instance.get_run_records(dg.RunsFilter(run_ids=list(ids)))
+    pins: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        for table, versions in json.loads(record.dagster_run.tags.get(PINS, "{}")).items():
+            pins[table].update(versions)
+    return InUse(
+        since=min(record.create_timestamp.timestamp() for record in records),
+        pins={table: frozenset(versions) for table, versions in pins.items()},
+        runs=frozenset(ids),
+        asked=asked,
+    )
+
+
+def unfinished_of(instance: dg.DagsterInstance, key: str) -> list[str]:
+    """Return the ids of the unfinished runs of a partition."""
+    return [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"dagster/partition": key}))]

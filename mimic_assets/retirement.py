@@ -1,0 +1,85 @@
+"""Retirement: takes trained runs out of use, in steps that can be repeated after a kill."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from mimic_assets.live import unfinished_of
+from mimic_assets.partitions import model_runs
+from mimic_core.configs import collect
+from mimic_core.errors import SpecError, did_you_mean
+from mimic_core.specs import InferenceSpec, RunSpec
+from resources.artefacts import ArtefactStore
+from resources.specs import SpecStore
+from resources.tables import RESULTS, TableStore
+
+PREFIX = re.compile(r"[0-9a-f]{8,64}")
+
+
+def runs_to_retire(instance: dg.DagsterInstance, specs: SpecStore, asked: Sequence[str]) -> list[RunSpec]:
+    """Return the runs of some keys or beginnings of run ids, if all of them may be retired.
+
+    Args:
+        asked: `space/experiment/run_id`, or at least 8 digits with which the run id of one run begins.
+
+    Raises:
+        SpecError: runs that are not registered, that an inference applies or that are trained now, all of them named.
+    """
+    known = specs.registered(RunSpec.asset)
+    applied = _applied(specs)
+
+    def check(name: str) -> RunSpec:
+        key = _key(name, known)
+        if key in applied:
+            raise SpecError(f"run {key} is applied by {', '.join(applied[key])}; those need it, so it was not retired")
+        if training := unfinished_of(instance, key):
+            raise SpecError(f"run {key} is being trained by Dagster run {training[0]}; wait for it, or end it first")
+        return specs.get(RunSpec, key).spec
+
+    runs = collect(check, asked)
+    return list({run.key: run for run in runs}.values())
+
+
+def retire(
+    instance: dg.DagsterInstance, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, runs: Sequence[RunSpec]
+) -> None:
+    """Remove runs from Dagster, from their results tables and from what is published, and their specs last.
+
+    Until its spec is gone a run is still listed, so that a call that was killed can be repeated. The files stay until
+    garbage is collected. Registering and training a run again brings it back.
+    """
+    for run in runs:
+        instance.delete_dynamic_partition(str(model_runs.name), run.key)
+    by_table: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        by_table[run.results].append(run.run_id)
+    for name, ids in by_table.items():
+        if tables.kind(name) == RESULTS:
+            tables.replace(name, [], {"run_id": ids})
+    for run in runs:
+        artefacts.unpublish(run.folder)
+        specs.remove(run.asset, run.key)
+
+
+def _applied(specs: SpecStore) -> Mapping[str, list[str]]:
+    """Return the inferences that are registered for each run."""
+    applied: dict[str, list[str]] = defaultdict(list)
+    for key in specs.registered(InferenceSpec.asset):
+        applied[specs.get(InferenceSpec, key).spec.run_key].append(key)
+    return applied
+
+
+def _key(name: str, known: Sequence[str]) -> str:
+    if name in known:
+        return name
+    found = [key for key in known if PREFIX.fullmatch(name) and key.rpartition("/")[2].startswith(name)]
+    if len(found) > 1:
+        raise SpecError(f"{name!r} begins the ids of several runs; give one of {', '.join(found)}")
+    if not found:
+        raise SpecError(
+            f"no run {name!r} is registered{did_you_mean(name, known)}; expected SPACE/EXPERIMENT/RUN_ID, or at "
+            "least 8 digits that begin a run id (`mimic status` lists the runs)"
+        )
+    return found[0]

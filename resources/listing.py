@@ -1,0 +1,36 @@
+"""Listing: the files below a folder, one at a time, never through a symbolic link."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def files_below(folder: Path) -> "Iterator[os.DirEntry[str]]":
+    """Stream the files below a folder; what vanishes meanwhile, and symbolic links, are left out."""
+    for entry in entries_of(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield entry
+
+
+def entries_of(folder: Path) -> "Iterator[os.DirEntry[str]]":
+    """Stream what lies directly in a folder; nothing where there is none, or only a symbolic link to one."""
+    if folder.is_symlink():
+        return
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        yield from entries
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """List the folders directly in a folder, sorted."""
+    return sorted(Path(entry.path) for entry in entries_of(folder) if entry.is_dir(follow_symlinks=False))
+
+
+def size_and_change(entry: "os.DirEntry[str]") -> tuple[int, float] | None:
+    """Return a file's bytes and when it changed last, in seconds since 1970; None when it is gone."""
+    with suppress(FileNotFoundError):
+        status = entry.stat(follow_symlinks=False)
+        return status.st_size, status.st_mtime
+    return None
