@@ -18,10 +18,16 @@ def listing(folder: Path) -> dict[str, int]:
     return {name: changed for name, changed in found.items() if "/catalog.db" not in name and "/locks/" not in name}
 
 
-def trained(mimic, count: int = 2) -> list[str]:
+def trained(mimic, count: int) -> list[str]:
     """Train linear runs; returns their ids."""
     runs = mimic.partitions("log-odds", "run-experiment", mimic.experiment(models=MODELS[:count]))
     return [run["run_id"] for run in runs]
+
+
+def registered(mimic, count: int = 2) -> list[str]:
+    """Register linear runs without training them; returns their ids."""
+    config = mimic.experiment(models=MODELS[:count])
+    return [run["run_id"] for run in mimic.partitions("log-odds", "run-experiment", config, "--register-only")]
 
 
 def status(mimic) -> dict[str, str]:
@@ -75,42 +81,41 @@ def test_a_retired_run_is_gone_until_it_is_trained_again(with_dataset):
     assert result_rows(with_dataset) == {keep, gone[0]}
 
 
-def test_all_that_speaks_against_retiring_is_said_at_once_and_nothing_changes(with_dataset, unfinished):
-    applied, training = trained(with_dataset)
-    with_dataset.done("log-odds", "run-batch-infer", with_dataset.inference(applied), "--register-only")
+def test_all_that_speaks_against_retiring_is_said_at_once_and_nothing_changes(mimic, unfinished):
+    applied, training = registered(mimic)
+    mimic.done("log-odds", "run-batch-infer", mimic.inference(applied), "--register-only")
     run = unfinished(f"s/e/{training}")
-    before = listing(with_dataset.home)
+    before = listing(mimic.home)
     unknown = f"s/e/{applied[:-1]}x"
-    said = with_dataset.refused("runs", "retire", applied, training, unknown, "0" * 8, "s")
+    said = mimic.refused("runs", "retire", applied, training, unknown, "0" * 8, "s")
     assert f"run s/e/{applied} is applied by haven.scored/e/{applied}; " in said
     assert f"run s/e/{training} is being trained by Dagster run {run}; wait for it, or end it first" in said
     assert f"no run '{unknown}' is registered (did you mean 's/e/{applied}'?)" in said
     assert "no run '00000000' is registered" in said
     assert "no run 's' is registered" in said
-    assert listing(with_dataset.home) == before
+    assert listing(mimic.home) == before
 
 
-def test_a_retirement_that_is_interrupted_can_be_repeated(with_dataset, monkeypatch):
-    runs = trained(with_dataset)
+def test_a_retirement_that_is_interrupted_can_be_repeated(mimic, monkeypatch):
+    runs = registered(mimic)
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(SpecStore, "remove", interrupted)
-        with_dataset.refused("runs", "retire", *runs, exit_code=130)
-    assert status(with_dataset) == {f"s/e/{runs[0]}": "missing", f"s/e/{runs[1]}": "built"}
-    with_dataset.done("runs", "retire", *runs)
-    assert (status(with_dataset), result_rows(with_dataset)) == ({}, set())
+        mimic.refused("runs", "retire", *runs, exit_code=130)
+    assert status(mimic) == {f"s/e/{run}": "missing" for run in runs}
+    mimic.done("runs", "retire", *runs)
+    assert status(mimic) == {}
 
 
 def test_a_run_that_was_never_trained_is_retired_too_and_a_dry_run_changes_nothing(mimic):
-    (run,) = mimic.partitions("log-odds", "run-experiment", mimic.experiment(models=MODELS[:1]), "--register-only")
+    (run,) = registered(mimic, 1)
     before = listing(mimic.home)
-    said = mimic.done("runs", "retire", run["run_id"], "--dry-run").stdout
-    assert said == f"would retire: s/e/{run['run_id']}\n"
+    assert mimic.done("runs", "retire", run, "--dry-run").stdout == f"would retire: s/e/{run}\n"
     assert listing(mimic.home) == before
-    mimic.done("runs", "retire", run["run_id"])
+    mimic.done("runs", "retire", run)
     assert status(mimic) == {}
 
 
@@ -135,7 +140,8 @@ def test_old_versions_and_specs_of_a_dataset_are_listed_and_then_removed(with_da
         ("old spec", "specs/tfrecord_dataset/s/d/000001.json"),
     }
     assert not (folder / old).exists()
-    with_dataset.done("log-odds", "run-experiment", with_dataset.experiment(models=MODELS[:1], max_choices=4))
+    (built,) = (path for path in folder.iterdir() if path.is_dir())
+    assert len([path for path in built.rglob("*") if path.is_file()]) == 4
 
 
 def abandoned(mimic) -> Path:
