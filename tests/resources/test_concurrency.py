@@ -108,7 +108,11 @@ def test_eight_processes_that_replace_different_keys_lose_and_double_nothing(wri
         assert stored(home, NAME) == sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
 
 
-@pytest.mark.parametrize("partition_by", [["run_id"], []], ids=["partitioned", "not-partitioned"])
+@pytest.mark.parametrize(
+    ("alone", "partition_by"),
+    [(False, ["run_id"]), (True, ["run_id"]), (True, [])],
+    ids=["queueing", "without-a-queue", "without-a-queue-or-partitions"],
+)
 def test_of_eight_processes_that_replace_the_same_key_one_leaves_its_rows(writers, tmp_path, alone, rounds, partition_by):
     for turn in range(rounds):
         home = table_of_turn(tmp_path, turn, partition_by)
