@@ -4,6 +4,7 @@ pyiceberg's own reader decodes each file as a whole; it is left what it alone ca
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -68,10 +69,9 @@ def _read_columns(
             for field in needed
         }
         rows = pa.RecordBatch.from_arrays([arrays[name] for name in target.names], schema=target)
-        for column, value in where.items():
-            keep = pc.fill_null(pc.equal(arrays[column], pa.scalar(value, arrays[column].type)), False)
-            rows = rows.filter(keep)
-            arrays = {name: array.filter(keep) for name, array in arrays.items()}
+        kept = [pc.equal(arrays[column], pa.scalar(value, arrays[column].type)) for column, value in where.items()]
+        if kept:
+            rows = rows.filter(reduce(pc.and_, kept))
         if rows.num_rows:
             yield rows
 

@@ -14,9 +14,10 @@ import pytest
 from resources.environments import local_resources
 from resources.tables import RESULTS, TableStore
 
-NAME = "haven.results"
+NAME, APPENDED = "haven.results", "haven.appended"
 SCHEMA = pa.schema([("run_id", pa.string()), ("writer", pa.int64()), ("row", pa.int64())])
 WRITERS, ROWS = 8, 5
+TURNS_OF_A_TABLE = 3  # a commit takes the longer the more versions a table has
 
 together: Barrier  # in a writer's process
 
@@ -50,7 +51,7 @@ def append(home: Path, writer: int, key: str, *, alone: bool) -> None:
     path = home / f"{key}.parquet"
     pq.write_table(rows(key, writer), path)
     together.wait(60)
-    tables.import_files("haven.appended", [path], append=True)
+    tables.import_files(APPENDED, [path], append=True)
 
 
 def rows(key: str, writer: int) -> pa.Table:
@@ -68,6 +69,13 @@ def writers(processes: BaseContext) -> Iterator[ProcessPoolExecutor]:
 def alone(request) -> bool:
     """Whether the writers share no lock files, so that only the catalog's compare-and-swap protects."""
     return request.param
+
+
+def table_of_turn(folder: Path, turn: int, partition_by: list[str]) -> Path:
+    """Return the home of the table of a turn, which serves for some turns."""
+    home = folder / str(turn // TURNS_OF_A_TABLE)
+    open_tables(home, None).ensure(NAME, SCHEMA, kind=RESULTS, partition_by=partition_by)
+    return home
 
 
 def run(writers: ProcessPoolExecutor, work, home: Path, keys: list[str], alone: bool) -> None:
@@ -93,33 +101,39 @@ def test_eight_processes_that_make_one_table_at_the_same_moment_all_succeed(writ
 
 
 def test_eight_processes_that_replace_different_keys_lose_and_double_nothing(writers, tmp_path, alone, rounds):
-    open_tables(tmp_path, None).ensure(NAME, SCHEMA, kind=RESULTS, partition_by=["run_id"])
     keys = [f"run{writer}" for writer in range(WRITERS)]
-    for _ in range(rounds):
-        run(writers, replace, tmp_path, keys, alone)
-        assert stored(tmp_path, NAME) == sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
+    for turn in range(rounds):
+        home = table_of_turn(tmp_path, turn, ["run_id"])
+        run(writers, replace, home, keys, alone)
+        assert stored(home, NAME) == sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
 
 
-@pytest.mark.parametrize("partition_by", [["run_id"], []], ids=["partitioned", "not-partitioned"])
+@pytest.mark.parametrize(
+    ("alone", "partition_by"),
+    [(False, ["run_id"]), (True, ["run_id"]), (True, [])],
+    ids=["queueing", "without-a-queue", "without-a-queue-or-partitions"],
+)
 def test_of_eight_processes_that_replace_the_same_key_one_leaves_its_rows(writers, tmp_path, alone, rounds, partition_by):
     for turn in range(rounds):
+        home = table_of_turn(tmp_path, turn, partition_by)
         # a new key each time: with no rows to delete, nothing but the commit itself is in conflict
         key = f"run{turn}"
-        open_tables(tmp_path, None).ensure(NAME, SCHEMA, kind=RESULTS, partition_by=partition_by)
-        run(writers, replace, tmp_path, [key] * WRITERS, alone)
-        found = Counter({row: count for row, count in stored(tmp_path, NAME).items() if row[0] == key})
+        run(writers, replace, home, [key] * WRITERS, alone)
+        found = Counter({row: count for row, count in stored(home, NAME).items() if row[0] == key})
         assert found in [whole(key, writer) for writer in range(WRITERS)]
 
 
 def test_eight_processes_that_append_lose_and_double_nothing(writers, tmp_path, alone, rounds):
-    tables = open_tables(tmp_path, None)
-    pq.write_table(rows("first", WRITERS), tmp_path / "first.parquet")
-    tables.import_files("haven.appended", [tmp_path / "first.parquet"])
-    expected, tokens = whole("first", WRITERS), set()
+    tokens, expected = set(), Counter()
     for turn in range(rounds):
+        home = table_of_turn(tmp_path, turn, [])
+        if turn % TURNS_OF_A_TABLE == 0:
+            pq.write_table(rows("first", WRITERS), home / "first.parquet")
+            open_tables(home, None).import_files(APPENDED, [home / "first.parquet"])
+            expected = whole("first", WRITERS)
         keys = [f"{turn}-{writer}" for writer in range(WRITERS)]
-        run(writers, append, tmp_path, keys, alone)
+        run(writers, append, home, keys, alone)
         expected += sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
-        assert stored(tmp_path, "haven.appended") == expected
-        tokens.add(tables.pin("haven.appended").token)
+        assert stored(home, APPENDED) == expected
+        tokens.add(open_tables(home, None).pin(APPENDED).token)
     assert len(tokens) == rounds
