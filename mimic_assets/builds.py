@@ -122,12 +122,13 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
     }
 
 
-def table_input(pin: Pin, columns: pa.Schema) -> dict[str, Any]:
+def table_input(pin: Pin, columns: pa.Schema, tables: TableStore) -> dict[str, Any]:
     """Describe a pinned table as an input: its content and the columns that the build uses, not the others."""
+    ids = tables.column_ids(pin)
     return {
         "name": pin.name,
         "token": pin.token,
-        "columns": {field.name: str(field.type) for field in columns},
+        "columns": {field.name: {"id": ids.get(field.name), "type": str(field.type)} for field in columns},
     }
 
 

@@ -171,7 +171,7 @@ def _publish(
 ) -> dict[str, Any]:
     build, pin, spec = task.build, task.pin, task.build.stored.spec
     schema = tables.schema_of(pin)
-    inputs = {"source_table": table_input(pin, schema)}
+    inputs = {"source_table": table_input(pin, schema, tables)}
     # the number of shards does not change the rows, so it must not make anything below out of date
     token = fingerprint({"sampling": spec.sampling, "inputs": inputs, "code_version": contrasts.CODE_VERSION})[:24]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)

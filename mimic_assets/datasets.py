@@ -161,7 +161,7 @@ def _publish(
 ) -> dict[str, Any]:
     build, pin, spec = task.build, task.pin, task.build.stored.spec
     files, id_tables = [part.file for part in built if part.file], [part.ids for part in built if part.ids]
-    source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features, spec.conditions))
+    source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features, spec.conditions), tables)
     with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
         if publication.done:
             return publication.done

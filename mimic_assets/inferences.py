@@ -191,7 +191,7 @@ def _publish(
     counts |= {"single_choice_decisions": outcome.single_choice_decisions} | dropped_count(task)
     inputs = {
         "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
-        "source_table": table_input(task.pin, columns),
+        "source_table": table_input(task.pin, columns, tables),
     }
     staged = [part.staged for part in scored if part.staged]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)

@@ -143,6 +143,15 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         iceberg = self._load(pin.name).schemas()[pin.schema_id]
         return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
 
+    def column_ids(self, pin: Pin) -> dict[str, int]:
+        """Return the ids of the columns of a pinned version; a column that is dropped and added again has another id.
+
+        The files of a registered table have no ids, so it has none.
+        """
+        if pin.columns is not None:
+            return {}
+        return {field.name: field.field_id for field in self._load(pin.name).schemas()[pin.schema_id].fields}
+
     def changed_at(self, pin: Pin) -> float:
         """Return when the rows of a pinned version were committed, in seconds since 1970."""
         if pin.location:

@@ -275,7 +275,9 @@ def _rules(schema: "pa.Schema", name: str, features: str | None, max_choices: in
         conditions = parse_filter(where) if where is not None else ()
     except SpecError as error:
         raise SpecError(f"--where: {error}") from error
-    asked = tuple(features.split(",")) if features is not None else numeric_columns(schema)
+    asked = numeric_columns(schema) if features is None else tuple(name.strip() for name in features.split(","))
+    if "" in asked:
+        raise SpecError(f"--features: expected columns, such as size,age, found {features!r}")
     check_schema(schema, asked, table=name)
     return Rules(features=asked, max_choices=max_choices, where=conditions)
 

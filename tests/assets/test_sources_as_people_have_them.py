@@ -146,7 +146,7 @@ def test_a_filter_builds_from_the_rows_that_it_selects(platform, decision_table)
     half = table.filter(pc.equal(table["region"], "south"))
     facts = platform.manifest(dataset())
     assert (facts["counts"]["rows"], facts["contract"]["filtered_rows"]) == (len(half), len(table) - len(half))
-    assert facts["inputs"]["source_table"]["columns"]["region"] == "string"
+    assert facts["inputs"]["source_table"]["columns"]["region"]["type"] == "string"
     assert set(platform.rows("haven.scored")["_individual"].to_pylist()) == {2, 4, 6}
     assert set(platform.rows("haven.pairs")["_individual"].to_pylist()) == {2, 4, 6}
 

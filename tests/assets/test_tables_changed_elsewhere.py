@@ -35,7 +35,7 @@ def columns_of(platform):
 def recorded(platform) -> dict[str, Any]:
     """What a dataset build records as its input."""
     pin = pin_source(SPEC, platform.tables, platform.artefacts)
-    return table_input(pin, columns_to_read(platform.tables.schema_of(pin), SPEC.features))
+    return table_input(pin, columns_to_read(platform.tables.schema_of(pin), SPEC.features), platform.tables)
 
 
 def test_a_column_that_is_added_and_not_used_changes_neither_the_token_nor_the_recorded_input(platform, decision_table):
@@ -71,3 +71,14 @@ def test_a_column_that_is_retyped_is_named_with_both_types(platform, decision_ta
         TableError, match="column '_selected' is int64, expected bool\n  feature 'size' is string, expected numbers"
     ):
         recorded(platform)
+
+
+def test_a_column_that_is_dropped_and_added_again_is_another_input(platform, decision_table):
+    token, before = platform.imported(decision_table()).token, recorded(platform)
+    with columns_of(platform) as update:
+        update.delete_column("size")
+    with columns_of(platform) as update:
+        update.add_column("size", DoubleType())
+    after = recorded(platform)
+    assert after["token"] == token
+    assert {name for name in after["columns"] if after["columns"][name] != before["columns"][name]} == {"size"}

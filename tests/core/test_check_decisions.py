@@ -2,9 +2,11 @@
 
 from collections import Counter, defaultdict
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,3 +188,13 @@ def test_the_largest_single_float_is_finite_and_the_next_is_not():
     for value, broken in ((largest, 0), (-largest, 0), (largest * 1.0001, 1), (np.nextafter(largest, np.inf), 0)):
         source = table([(1, 0, 0, True, True, value, "n")])
         assert counts(check_decisions(source.to_batches(), RULES).outcome).total() == broken
+
+
+def test_a_filter_finds_the_published_subset_of_modecanada():
+    reference = Path(__file__).parents[3] / "shared" / "data" / "modecanada.parquet"
+    if not reference.exists():
+        pytest.skip(f"{reference.name} is not beside this project: its subset cannot be counted")
+    rules = Rules(features=("cost", "ivt"), max_choices=4, where=parse_filter("_noalt = 4"))
+    outcome = check_decisions(pq.read_table(reference).to_batches(), rules).outcome
+    assert (outcome.decisions, outcome.rows, outcome.violations) == (2_779, 4 * 2_779, ())
+    assert outcome.filtered_rows == 15_520 - 4 * 2_779
