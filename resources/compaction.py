@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from resources.iceberg import COMPACTS, TOKEN, WRITE, content_token, origin, plain_schema
+from resources.iceberg import COMPACTS, TOKEN, WRITE, content_token, origin
+from resources.reading import read_files
 from resources.staging import ROWS_PER_FILE, Staged, column_ids, discard, write_files
 
 if TYPE_CHECKING:
@@ -82,24 +83,17 @@ def compact(name: str, load: Load, queue: Queue) -> tuple[int, int]:
 
 def _rows(table: "Table", tasks: "Sequence[FileScanTask]") -> Iterator[pa.Table]:
     """Stream the rows of files, in order, in parts that fill a file; columns that a file lacks are null."""
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
-
-    reader = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-    target = plain_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
     part: list[pa.Table] = []
     rows = 0
-    for task in tasks:
-        for batch in reader.to_record_batches([task]):
-            # the types of a batch are those of its file, such as large and small strings
-            unread = pa.Table.from_batches([batch]).select(target.names).cast(target)
-            while unread.num_rows:
-                piece = unread.slice(0, ROWS_PER_FILE - rows)
-                unread = unread.slice(piece.num_rows)
-                part, rows = [*part, piece], rows + piece.num_rows
-                if rows == ROWS_PER_FILE:
-                    yield pa.concat_tables(part)
-                    part, rows = [], 0
+    for batch in read_files(table, tasks):
+        unread = pa.Table.from_batches([batch])
+        while unread.num_rows:
+            piece = unread.slice(0, ROWS_PER_FILE - rows)
+            unread = unread.slice(piece.num_rows)
+            part, rows = [*part, piece], rows + piece.num_rows
+            if rows == ROWS_PER_FILE:
+                yield pa.concat_tables(part)
+                part, rows = [], 0
     if part:
         yield pa.concat_tables(part)
 

@@ -10,6 +10,7 @@ from mimic_core.errors import ConflictError, MimicError, NotFoundError, StorageE
 from mimic_core.specs import contrast_folder
 from resources import compaction, snapshots
 from resources.artefacts import ArtefactStore
+from resources.external import LOCATION
 from resources.iceberg import local_path
 from resources.listing import files_below, folders_of, size_and_change
 from resources.usage import InUse
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from resources.tables import TableStore
 
-EXTERNAL = "mimic.location"  # property of a table whose files are not ours: it has no versions
 KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
 UNKNOWN = "(unknown tables)"
@@ -107,8 +107,8 @@ def maintain(
     """
     from pyiceberg.exceptions import CommitFailedException
 
-    if EXTERNAL in load().properties:
-        return Maintained(table=name)
+    if LOCATION in load().properties:
+        return Maintained(table=name)  # its files are not ours, and it has no versions
     pins = {*pinned, *terms.in_use.pins.get(name, ())}
     try:
         with queue():

@@ -38,6 +38,13 @@ def read_batches(
         yield from _read_file(table, scan, task, wanted, where or {})
 
 
+def read_files(table: "Table", tasks: "Sequence[FileScanTask]") -> Iterator[pa.RecordBatch]:
+    """Stream all columns of some of a table's files, in the order given."""
+    wanted = _arrow_schema(table.schema(), table.schema().column_names)
+    for task in tasks:
+        yield from _read_file(table, table.scan(), task, wanted, {})
+
+
 def _read_file(
     table: "Table", scan: "DataScan", task: "FileScanTask", wanted: pa.Schema, where: Mapping[str, Any]
 ) -> Iterator[pa.RecordBatch]:
