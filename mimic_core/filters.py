@@ -106,6 +106,12 @@ def selected_rows(rows: pa.RecordBatch, conditions: Sequence[Condition]) -> np.t
     return selected
 
 
+def equalities(conditions: Sequence[Condition], schema: pa.Schema) -> dict[str, Any]:
+    """Return column -> value of the conditions that ask for one value, by which files can be left unread."""
+    equal = (condition for condition in conditions if condition.operator == "=")
+    return {condition.column: _scalar(condition.value, schema.field(condition.column).type).as_py() for condition in equal}
+
+
 def _name(found: re.Match[str]) -> str:
     return found["name"] or found["quoted"].replace('""', '"')
 

@@ -3,7 +3,7 @@
 pyiceberg's own reader decodes each file as a whole; it is left what it alone can read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,15 @@ def read_batches(
     wanted = _arrow_schema(table.schema(), columns or table.schema().column_names)
     for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
         yield from _read_file(table, scan, task, wanted, where or {})
+
+
+def counted(batches: Iterable[pa.RecordBatch], on_rows: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+    """Pass batches on and tell, after each is done with, how many rows there were so far."""
+    rows = 0
+    for batch in batches:
+        yield batch
+        rows += batch.num_rows
+        on_rows(rows)
 
 
 def read_files(table: "Table", tasks: "Sequence[FileScanTask]") -> Iterator[pa.RecordBatch]:

@@ -22,8 +22,9 @@ import dagster as dg
 import pyarrow as pa
 
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError, did_you_mean
+from mimic_core.filters import Condition, check_filter, equalities, selected_rows
 from mimic_core.manifests import fingerprint
-from resources import external, maintenance
+from resources import exports, external, maintenance
 from resources.catalogs import ensure_database, explaining, open_catalog
 from resources.iceberg import (
     TOKEN,
@@ -38,7 +39,7 @@ from resources.iceberg import (
     transaction_for,
 )
 from resources.imports import open_files, standard_parts
-from resources.reading import read_batches
+from resources.reading import counted, read_batches
 from resources.staging import Staged, column_ids, discard, require_staged, write_files
 
 if TYPE_CHECKING:
@@ -353,6 +354,26 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             with table.transaction() as transaction:
                 transaction.set_properties(external.properties(location))
         return self.pin(name)
+
+    def export(
+        self, pin: Pin, file: Path, where: Sequence[Condition] = (), *, on_rows: Callable[[int], None] = lambda _: None
+    ) -> int:
+        """Write the rows of a pinned version for which conditions hold to a Parquet or CSV file; returns their number.
+
+        Args:
+            on_rows: called with the number of rows read so far.
+
+        Raises:
+            SpecError: the file's name ends in no format of an export, or there is no such folder.
+            TableError: the table does not fit the conditions.
+            StorageError: the file could not be written; what was there before is unchanged.
+        """
+        exports.require_target(file)
+        schema = self.schema_of(pin)
+        check_filter(where, schema, pin.name)
+        read = counted(self.batches(pin, where=equalities(where, schema)), on_rows)
+        chosen = (batch.filter(pa.array(selected_rows(batch, where))) for batch in read)
+        return exports.write_file(chosen, schema, file)
 
     # ---- maintenance
 

@@ -1,7 +1,7 @@
 """`mimic tables`: bring people's files in as tables or register them, look at tables, and take them out again."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mimic_core.contract import Outcome, Rules
+    from mimic_core.filters import Condition
 
 
 @click.group()
@@ -127,9 +128,9 @@ def show(name: str) -> None:
 @click.argument("name", metavar="DATABASE.TABLE")
 @click.option("--features", metavar="A,B,...", help="Features to check; all columns of numbers unless told.")
 @click.option("--max-choices", type=click.IntRange(min=1), help="Most choices that a decision may offer.")
-@click.option("--where", metavar="CONDITIONS", help="Check only these rows; as `where` in a config.")
+@click.option("--where", multiple=True, metavar="CONDITIONS", help="Check only these rows, as `where` in a config.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def check(name: str, features: str | None, max_choices: int | None, where: str | None, as_json: bool) -> None:
+def check(name: str, features: str | None, max_choices: int | None, where: tuple[str, ...], as_json: bool) -> None:
     """Check that a table keeps the decision-table contract.
 
     Names every rule that is broken, with counts and up to five examples; the exit code is then 1. Builds check the same.
@@ -144,6 +145,7 @@ def check(name: str, features: str | None, max_choices: int | None, where: str |
     from mimic_core.errors import TableError
     from mimic_core.filters import check_filter
     from mimic_core.sources import check_schema, columns_to_read
+    from resources.reading import counted
     from resources.tables import CONTRAST, SOURCE
 
     store = local_resources()["tables"]
@@ -159,7 +161,7 @@ def check(name: str, features: str | None, max_choices: int | None, where: str |
     check_filter(rules.where, schema, name)
     columns = columns_to_read(schema, rules.features, rules.where).names
     with _counting() as count:
-        outcome = contract.check_table(lambda: _counted(store.batches(pin, columns), count), pin.rows, rules).outcome
+        outcome = contract.check_table(lambda: counted(store.batches(pin, columns), count), pin.rows, rules).outcome
     if as_json:
         click.echo(json.dumps({"table": name, "version": pin.token, **contract.document(outcome)}, indent=1))
     else:
@@ -170,22 +172,21 @@ def check(name: str, features: str | None, max_choices: int | None, where: str |
 
 @tables.command()
 @click.argument("name", metavar="DATABASE.TABLE")
-@click.argument("file", metavar="FILE.parquet", type=click.Path(path_type=Path))
-@click.option("--where", "conditions", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value.")
-def export(name: str, file: Path, conditions: tuple[str, ...]) -> None:
-    """Write a table, or some of its rows, to one Parquet file; an existing file is replaced.
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--where", multiple=True, metavar="CONDITIONS", help="Only rows for which this holds, as in a config.")
+def export(name: str, file: Path, where: tuple[str, ...]) -> None:
+    """Write a table, or some of its rows, to one Parquet or CSV file; an existing file is replaced.
 
     \b
-    Example:
-      mimic tables export haven.example_log_odds_batch_infer out.parquet --where _partition=0 --where _train=true
+    Examples:
+      mimic tables export haven.example_log_odds_batch_infer out.parquet
+      mimic tables export haven.example_log_odds_batch_infer out.csv --where "_train = true and probability > 0.5"
     """
     from mimic_assets.cli.environment import local_resources
 
-    _require_writable(file)
     store = local_resources()["tables"]
-    pin = store.pin(name)
-    where = _conditions(conditions, store.schema_of(pin), name)
-    rows = _write_parquet(store, pin, where, file)
+    with _counting() as count:
+        rows = store.export(store.pin(name), file, _filter(where), on_rows=count)
     click.echo(f"{file}: {rows:,} rows of {name}")
 
 
@@ -205,81 +206,27 @@ def _kind(pin: Any) -> str:
     return f"{pin.kind}, external at {pin.location}" if pin.location else str(pin.kind)
 
 
-def _require_writable(file: Path) -> None:
+def _filter(where: Sequence[str]) -> "tuple[Condition, ...]":
     from mimic_core.errors import SpecError
-
-    if file.suffix != ".parquet":
-        raise SpecError(f"{file}: expected a name that ends in .parquet, the only format of an export")
-    if not file.absolute().parent.is_dir():
-        raise SpecError(f"{file}: there is no folder {file.absolute().parent}; make it first")
-
-
-def _write_parquet(store: Any, pin: Any, where: dict[str, Any], file: Path) -> int:
-    import pyarrow.parquet as pq
-
-    from mimic_core.errors import StorageError
-
-    rows, partial = 0, file.with_name(f".{file.name}.partial")
-    try:
-        with pq.ParquetWriter(partial, store.schema_of(pin), compression="zstd") as writer:
-            for batch in store.batches(pin, where=where):
-                writer.write_batch(batch)
-                rows += batch.num_rows
-        partial.replace(file)
-    except OSError as error:
-        raise StorageError(f"{file}: could not be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return rows
-
-
-def _conditions(conditions: Sequence[str], schema: "pa.Schema", name: str) -> dict[str, Any]:
-    from mimic_core.errors import SpecError, did_you_mean
-
-    where = {}
-    for condition in conditions:
-        column, separator, text = condition.partition("=")
-        if not separator:
-            raise SpecError(f"--where: expected COLUMN=VALUE, found {condition!r}")
-        if column not in schema.names:
-            hint = did_you_mean(column, schema.names)
-            raise SpecError(f"--where: table {name} has no column {column!r}{hint}; it has {', '.join(schema.names)}")
-        if column in where:
-            raise SpecError(f"--where: column {column!r} stands twice; give it one value")
-        where[column] = _value(text, schema.field(column).type, column)
-    return where
-
-
-def _value(text: str, kind: "pa.DataType", column: str) -> Any:
-    import pyarrow as pa
-
-    from mimic_core.errors import SpecError
+    from mimic_core.filters import parse_filter
 
     try:
-        value = pa.scalar(text).cast(kind).as_py()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SpecError(f"--where: column {column!r} is {kind}, found {text!r}") from error
-    if value != value:
-        raise SpecError(f"--where: {column} = NaN selects nothing; give a number")
-    return value
+        return tuple(condition for text in where for condition in parse_filter(text))
+    except SpecError as error:
+        raise SpecError(f"--where: {error}") from error
 
 
-def _rules(schema: "pa.Schema", name: str, features: str | None, max_choices: int | None, where: str | None) -> "Rules":
+def _rules(schema: "pa.Schema", name: str, features: str | None, max_choices: int | None, where: Sequence[str]) -> "Rules":
     """Compose what is asked, and refuse columns that are not there."""
     from mimic_core.contract import Rules
     from mimic_core.errors import SpecError
-    from mimic_core.filters import parse_filter
     from mimic_core.sources import check_schema, numeric_columns
 
-    try:
-        conditions = parse_filter(where) if where is not None else ()
-    except SpecError as error:
-        raise SpecError(f"--where: {error}") from error
     asked = numeric_columns(schema) if features is None else tuple(name.strip() for name in features.split(","))
     if "" in asked:
         raise SpecError(f"--features: expected columns, such as size,age, found {features!r}")
     check_schema(schema, asked, table=name)
-    return Rules(features=asked, max_choices=max_choices, where=conditions)
+    return Rules(features=asked, max_choices=max_choices, where=_filter(where))
 
 
 def _print_outcome(name: str, outcome: "Outcome") -> None:
@@ -292,14 +239,6 @@ def _print_outcome(name: str, outcome: "Outcome") -> None:
     click.echo(f"{name} breaks the decision-table contract: {counted}")
     for violation in outcome.violations:
         click.echo(f"  {violation}")
-
-
-def _counted(batches: "Iterator[pa.RecordBatch]", count: Callable[[int], None]) -> "Iterator[pa.RecordBatch]":
-    rows = 0
-    for batch in batches:
-        yield batch
-        rows += batch.num_rows
-        count(rows)
 
 
 def _counting() -> Any:

@@ -366,7 +366,10 @@ def test_another_source_table_for_the_same_inference(with_run, decision_table):
         (("import", "haven.t"), "Missing argument 'PATH...'"),
         (("show", "haven.feature"), "there is no table haven.feature (did you mean 'haven.features'?)"),
         (("export", "haven.feature", "x.parquet"), "there is no table haven.feature (did you mean 'haven.features'?)"),
-        (("export", "haven.features", "x.parquet", "--where", "_train"), "--where: expected COLUMN=VALUE, found '_train'"),
+        (
+            ("export", "haven.features", "x.parquet", "--where", "_train"),
+            "--where: cannot be understood from '_train' on: expected COLUMN = VALUE",
+        ),
     ],
 )
 def test_a_table_command_that_cannot_be_run(unchanged, arguments, message):

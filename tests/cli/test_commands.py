@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 import dagster as dg
+import pyarrow.compute as pc
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -141,14 +143,28 @@ def test_an_export_may_be_restricted_to_values(mimic, decision_table):
     ) == {(6, 0)}
 
 
+def test_an_export_to_csv_has_the_rows_that_fulfil_all_conditions(mimic, decision_table):
+    table = decision_table()
+    mimic.imported(table)
+    mimic.done("tables", "export", "haven.features", "out.csv", "--where", "age > 0.5 and _train = true and _decision != 1")
+    wanted = (pc.field("age") > 0.5) & pc.field("_train") & (pc.field("_decision") != 1)
+    assert sorted(csv.read_csv("out.csv")["age"].to_pylist()) == sorted(table.filter(wanted)["age"].to_pylist())
+    assert not list(Path().glob(".out*"))
+
+
+def test_an_export_of_another_format_is_refused(mimic, decision_table):
+    mimic.imported(decision_table())
+    assert "expected a name that ends in .parquet or .csv" in mimic.refused("tables", "export", "haven.features", "out.xlsx")
+
+
 def test_an_export_that_is_refused_leaves_the_file_that_was_there(mimic, decision_table):
     mimic.imported(decision_table())
     Path("out.parquet").write_bytes(b"mine")
-    assert "has no column '_trian' (did you mean '_train'?)" in mimic.refused(
+    assert "there is no column '_trian' (did you mean '_train'?)" in mimic.refused(
         "tables", "export", "haven.features", "out.parquet", "--where", "_trian=false"
     )
-    assert "column '_train' is bool, found 'maybe'" in mimic.refused(
-        "tables", "export", "haven.features", "out.parquet", "--where", "_train=maybe"
+    assert "column '_train' is bool, which cannot be compared as in `_train = 'maybe'`" in mimic.refused(
+        "tables", "export", "haven.features", "out.parquet", "--where", "_train='maybe'"
     )
     assert Path("out.parquet").read_bytes() == b"mine"
 
