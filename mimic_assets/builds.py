@@ -1,6 +1,6 @@
 """What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -50,6 +50,7 @@ class ShardTask(Generic[P]):
 
     Attributes:
         run: what an inference needs of its run's manifest; empty for the other stages.
+        found: what is wrong with the whole table, where the plan looked at it and nothing is left out; else None.
         dropped: (decisions, 2) ids of the shard's decisions to leave out; None where the spec drops none.
         left_out: the same for the whole table, in numbers.
     """
@@ -58,6 +59,7 @@ class ShardTask(Generic[P]):
     pin: Pin
     shard: Shard
     run: dict[str, Any]
+    found: tuple[contract.Violation, ...] | None = None
     dropped: pa.Table | None = None
     left_out: contract.LeftOut | None = None
 
@@ -85,13 +87,13 @@ def plan_shards(
     spec = build.stored.spec
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
     tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run or {}) for shard in shards(spec.partitions)]
-    if spec.drops:
+    # a filter, and what is wrong with a decision, may separate rows of it that are in different shards
+    if spec.drops or rules.where:
         columns = columns_to_read(tables.schema_of(pin), rules.features, rules.where)
-        found = contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
-        left_out = contract.LeftOut(decisions=len(found.offending), violations=found.outcome.violations)
-        for violation in left_out.violations:
-            context.log.warning(f"table {pin.name}: left out: {violation}")
-        tasks = [replace(task, dropped=_of_shard(found.offending, task.shard), left_out=left_out) for task in tasks]
+        checked = contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
+        tasks = _after(checked, tasks, spec.drops)
+        for violation in checked.outcome.violations:
+            context.log.warning(f"table {pin.name}: {'left out: ' if spec.drops else ''}{violation}")
     return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
 
 
@@ -146,6 +148,20 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -
     }
 
 
+def whole_outcome(
+    task: ShardTask[Any], parts: Iterable[contract.Outcome], across: Sequence[contract.Violation]
+) -> contract.Outcome:
+    """Return what the contract found in the whole table.
+
+    Args:
+        parts: what it found in the shards.
+        across: broken rules that no shard can see.
+    """
+    outcome = contract.add_up(parts)
+    violations = (*across, *outcome.violations) if task.found is None else task.found
+    return replace(outcome, violations=tuple(violations))
+
+
 def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:
     """Declare the check by which an asset shows what the contract found."""
     return dg.AssetCheckSpec(CONTRACT, asset=asset, description=description, partitions_def=BY_ASSET[asset])
@@ -190,6 +206,15 @@ def individuals_of(parts: Sequence[PartOfSplit], split: str) -> pa.Array:
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
     """Return the tag by which Dagster keeps a data version: the manifest's fingerprint."""
     return {"dagster/data_version": document["fingerprint"]}
+
+
+def _after(checked: contract.Checked, tasks: list[ShardTask[R]], drops: bool) -> list[ShardTask[R]]:
+    """Tell the shards what the plan found in the whole table."""
+    violations = checked.outcome.violations
+    if not drops:
+        return [replace(task, found=violations) for task in tasks]
+    left_out = contract.LeftOut(decisions=len(checked.offending), violations=violations)
+    return [replace(task, dropped=_of_shard(checked.offending, task.shard), left_out=left_out) for task in tasks]
 
 
 def _of_shard(decisions: pa.Table, shard: Shard) -> pa.Table:

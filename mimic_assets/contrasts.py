@@ -21,6 +21,7 @@ from mimic_assets.builds import (
     metadata,
     plan_shards,
     table_input,
+    whole_outcome,
 )
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold
@@ -129,16 +130,16 @@ def publish_contrasts(
 ) -> Iterator[Any]:
     """Add up what the shards found, and replace the whole table if its source keeps the contract."""
     build, pin = tasks[0].build, tasks[0].pin
-    outcome = contract.add_up(part.outcome for part in sampled)
     leaks = contract.check_disjoint_individuals(*(individuals_of(sampled, split) for split in SPLITS))
-    report = contract.document(outcome, leaks, tasks[0].left_out)
+    outcome = whole_outcome(tasks[0], (part.outcome for part in sampled), leaks)
+    report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("contrast_set", report)
     counts = _counts(sampled, outcome) | dropped_count(tasks[0])
     staged = [part.staged for part in sampled if part.staged]
     if report["violations"] or not counts["rows"]:
         for part in staged:
             tables.discard(part)
-    contract.require_kept(outcome, leaks, pin.name)
+    contract.require_kept(outcome, pin.name)
     contrasts.require_contrasts(counts["individuals"], outcome, pin.name)
     document = _publish(context, tasks[0], staged, counts, report, tables, artefacts)
     columns = tables.schema_of(tables.pin(build.stored.spec.key, document["snapshot"]))

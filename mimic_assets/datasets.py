@@ -21,6 +21,7 @@ from mimic_assets.builds import (
     metadata,
     plan_shards,
     table_input,
+    whole_outcome,
 )
 from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
@@ -113,14 +114,14 @@ def publish_dataset(
     build, pin = tasks[0].build, tasks[0].pin
     built = sorted(built, key=lambda part: (SPLITS.index(part.shard.split), part.shard.index))
     individuals = {split: individuals_of(built, split) for split in SPLITS}
-    outcome = contract.add_up(part.outcome for part in built)
     leaks = contract.check_disjoint_individuals(individuals["train"], individuals["test"])
-    report = contract.document(outcome, leaks, tasks[0].left_out)
+    outcome = whole_outcome(tasks[0], (part.outcome for part in built), leaks)
+    report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
     counts = _counts(built, individuals, outcome) | dropped_count(tasks[0])
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
-    contract.require_kept(outcome, leaks, pin.name)
+    contract.require_kept(outcome, pin.name)
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
     document = _publish(context, tasks[0], built, counts, report, tables, artefacts)
     spec = build.stored.spec

@@ -23,6 +23,7 @@ from mimic_assets.builds import (
     plan_shards,
     rows_of_run,
     table_input,
+    whole_outcome,
 )
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold
@@ -130,15 +131,15 @@ def publish_inference(
 ) -> Iterator[Any]:
     """Add up what the shards found, and replace the rows of the key if the table keeps the contract."""
     pin = tasks[0].pin
-    outcome = contract.add_up(part.outcome for part in scored)
     split_decisions = contract.check_whole_decisions(*(_decisions(scored, split) for split in SPLITS))
-    report = contract.document(outcome, split_decisions, tasks[0].left_out)
+    outcome = whole_outcome(tasks[0], (part.outcome for part in scored), split_decisions)
+    report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("inference_table", report)
     staged = [part.staged for part in scored if part.staged]
     if report["violations"]:
         for part in staged:
             tables.discard(part)
-    contract.require_kept(outcome, split_decisions, pin.name)
+    contract.require_kept(outcome, pin.name)
     document = _publish(context, tasks[0], scored, outcome, report, tables, artefacts)
     types = {field.name: str(field.type) for field in inferences.inference_schema(tables.schema_of(pin))}
     shown = metadata(document, document["table"], types)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -33,6 +34,7 @@ _CONDITION = re.compile(
         \s*(?:'(?P<text>(?:[^']|'')*)'|(?P<flag>true|false)\b|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.]))\s*""",
     re.VERBOSE | re.IGNORECASE,
 )
+_ZONE = re.compile(r":.*([zZ]|[-+]\d\d:?\d\d)$")  # a time without one is of UTC
 _AND = re.compile(r"and\b", re.IGNORECASE)
 
 
@@ -107,9 +109,14 @@ def selected_rows(rows: pa.RecordBatch, conditions: Sequence[Condition]) -> np.t
 
 
 def equalities(conditions: Sequence[Condition], schema: pa.Schema) -> dict[str, Any]:
-    """Return column -> value of the conditions that ask for one value, by which files can be left unread."""
-    equal = (condition for condition in conditions if condition.operator == "=")
-    return {condition.column: _scalar(condition.value, schema.field(condition.column).type).as_py() for condition in equal}
+    """Return column -> value of conditions that ask for one value, by which files can be left unread."""
+    found = {}
+    for condition in conditions:
+        kind = schema.field(condition.column).type
+        if condition.operator == "=":
+            with suppress(pa.ArrowInvalid):  # a decimal with more digits than the column has
+                found[condition.column] = _scalar(condition.value, kind).cast(kind).as_py()
+    return found
 
 
 def _name(found: re.Match[str]) -> str:
@@ -134,7 +141,13 @@ def _comparable(kind: pa.DataType, condition: Condition) -> bool:
     else:
         fits = pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         fits = fits or (pa.types.is_integer(kind) and (isinstance(value, int) or value.is_integer()))
-    return bool(fits) and _scalar(value, kind) is not None
+    if not fits or (scalar := _scalar(value, kind)) is None:
+        return False
+    try:
+        COMPARISONS[condition.operator](pa.nulls(0, kind), scalar)
+    except pa.ArrowInvalid:  # no decimal type holds both
+        return False
+    return True
 
 
 def _scalar(value: Value, kind: pa.DataType) -> Any:
@@ -146,6 +159,8 @@ def _scalar(value: Value, kind: pa.DataType) -> Any:
             return pa.scalar(Decimal(str(value)))
         if pa.types.is_floating(kind):
             return pa.scalar(float(value), kind)
+        if pa.types.is_timestamp(kind) and kind.tz is not None and not _ZONE.search(str(value)):
+            return pa.scalar(f"{value}Z" if ":" in str(value) else f"{value}T00:00:00Z").cast(kind)
         return pa.scalar(value).cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError, TypeError):
         return None

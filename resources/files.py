@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from mimic_core.errors import TableError
+from mimic_core.sources import KEYS
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -167,9 +168,16 @@ def _folder_words(path: Path, file: Path) -> dict[str, str | None]:
 def _typed(words: Sequence[Mapping[str, str | None]]) -> list[pa.Table]:
     """Give the columns of folders' names the type that fits all their values; a column that a file has not is null."""
     columns = dict.fromkeys(column for row in words for column in row)
-    typed = {column: _guessed(pa.array([row.get(column) for row in words], pa.string())) for column in columns}
+    texts = {column: pa.array([row.get(column) for row in words], pa.string()) for column in columns}
+    typed = {column: values if _is_spelt_id(column, values) else _guessed(values) for column, values in texts.items()}
     whole = pa.table(typed) if typed else None
     return [whole.slice(index, 1) if whole is not None else pa.table({}) for index in range(len(words))]
+
+
+def _is_spelt_id(column: str, values: pa.Array) -> bool:
+    from resources.csv_types import is_plain_number
+
+    return column in KEYS and not is_plain_number(values)
 
 
 def _guessed(values: pa.Array) -> pa.Array:

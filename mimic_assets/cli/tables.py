@@ -142,7 +142,7 @@ def check(name: str, features: str | None, max_choices: int | None, where: tuple
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_core import contract
-    from mimic_core.errors import TableError
+    from mimic_core.errors import SpecError, TableError
     from mimic_core.filters import check_filter
     from mimic_core.sources import check_schema, columns_to_read
     from resources.reading import counted
@@ -162,6 +162,8 @@ def check(name: str, features: str | None, max_choices: int | None, where: tuple
     columns = columns_to_read(schema, rules.features, rules.where).names
     with _counting() as count:
         outcome = contract.check_table(lambda: counted(store.batches(pin, columns), count), pin.rows, rules).outcome
+    if outcome.filtered_rows and not outcome.rows:
+        raise SpecError(f"--where: holds for none of the {outcome.filtered_rows:,} rows of table {name}")
     if as_json:
         click.echo(json.dumps({"table": name, "version": pin.token, **contract.document(outcome)}, indent=1))
     else:

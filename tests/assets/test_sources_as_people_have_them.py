@@ -157,6 +157,39 @@ def test_a_filter_that_cuts_through_decisions_is_refused_with_examples(platform,
         assert "decisions of which `where` keeps only some rows: 18 (individual " in platform.refused(spec)
 
 
+@pytest.mark.parametrize("where", ["_train = true", "age < 5 and _train = true"])
+def test_a_filter_that_separates_rows_of_a_decision_in_different_shards_is_refused(platform, decision_table, where):
+    table = decision_table()
+    train = pa.array([i > 0 and flag for i, flag in enumerate(table["_train"].to_pylist())])  # of one choice of (1, 0)
+    platform.imported(decision_table(), "haven.whole")
+    platform.built(dataset(table="whole"), run())
+    platform.imported(table.set_column(4, "_train", train))
+    for spec in (dataset(where=where), contrast(where=where), inference(run(), where=where)):
+        message = platform.refused(spec)
+        assert "decisions of which `where` keeps only some rows: 1 (individual 1 decision 0)" in message
+        assert message.count("keeps only some rows") == 1
+    assert len(platform.rows("haven.whole")) == len(table)
+
+
+def test_a_filter_that_holds_for_no_row_is_refused(platform, decision_table):
+    platform.imported(decision_table())
+    platform.built(dataset(), run())
+    for spec in (dataset(dataset="n", where="age > 5"), contrast(where="age > 5"), inference(run(), where="age > 5")):
+        assert "`where` holds for none of its 42 rows; nothing was published" in platform.refused(spec)
+
+
+def test_contrast_sets_of_other_rows_have_other_versions(platform, decision_table):
+    platform.imported(decision_table())
+    changes = [{}, {"where": "age < 5"}, {"where": "age < 6"}, DROP, {"train_partitions": 1}]
+    tokens, prints = [], []
+    for change in changes:
+        platform.built(contrast(**change), dataset(table="pairs", dataset="p", max_choices=2))
+        tokens.append(platform.tables.pin("haven.pairs").token)
+        prints.append(platform.manifest(dataset(table="pairs", dataset="p"))["fingerprint"])
+    assert len(set(tokens)) == len(set(prints)) == 4
+    assert (tokens[4], prints[4]) == (tokens[0], prints[0])  # the number of shards changes no row
+
+
 def test_a_filter_that_does_not_fit_its_table_is_refused(platform, decision_table):
     platform.imported(decision_table())
     message = platform.refused(dataset(where="sizes = 1 and age = 'old'"))

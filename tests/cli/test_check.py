@@ -84,6 +84,7 @@ def test_a_table_that_is_no_decision_table_breaks_the_contract(mimic, imported, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--where", "age > 5"], "--where: holds for none of the 42 rows of table haven.features"),
         (["--features", "sizes"], "column 'sizes' is missing (did you mean 'size'?)"),
         (["--features", ""], "--features: expected columns, such as size,age"),
         (["--where", "age"], "--where: cannot be understood from 'age' on: expected COLUMN = VALUE"),

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pytest
 
 from mimic_core.contract import (
+    LeftOut,
     Outcome,
     Rules,
     Violation,
@@ -12,7 +13,7 @@ from mimic_core.contract import (
     document,
     require_kept,
 )
-from mimic_core.errors import DecisionTableError
+from mimic_core.errors import DecisionTableError, TableError
 
 MAP = "without an entry in missing_values_map"
 
@@ -51,7 +52,7 @@ def test_a_table_that_keeps_the_contract_is_counted_and_breaks_no_rule():
     outcome = outcome_of(source, max_choices=3)
     assert outcome == Outcome(rows=6, decisions=3, single_choice_decisions=1, largest_choice_set=3, violations=())
     assert missing(source) == []
-    require_kept(outcome, [], "haven.t")
+    require_kept(outcome, "haven.t")
 
 
 def test_an_empty_shard_keeps_the_contract():
@@ -221,7 +222,7 @@ def test_a_broken_table_is_refused_with_every_rule_and_what_to_do():
     rule = Violation(rule="decisions with no selected row", count=2, examples=("individual 1 decision 2",) * 2)
     across = Violation(rule="individuals in both train and test", count=1, examples=("individual 3",))
     with pytest.raises(DecisionTableError) as caught:
-        require_kept(Outcome(violations=(rule,)), [across], "haven.t")
+        require_kept(Outcome(violations=(across, rule)), "haven.t")
     assert str(caught.value) == (
         "table haven.t breaks the decision-table contract; nothing was published\n"
         "  individuals in both train and test: 1 (individual 3)\n"
@@ -231,14 +232,20 @@ def test_a_broken_table_is_refused_with_every_rule_and_what_to_do():
     )
 
 
+def test_a_filter_that_leaves_no_row_is_refused_and_a_table_without_rows_is_not():
+    with pytest.raises(TableError, match=r"table haven\.t: `where` holds for none of its 1,234 rows; nothing was published"):
+        require_kept(Outcome(filtered_rows=1234), "haven.t")
+    require_kept(Outcome(), "haven.t")
+
+
 def test_an_outcome_is_plain_values_in_a_document():
     rule = Violation(rule="decisions with no selected row", count=2, examples=("individual 1 decision 2",))
-    assert document(Outcome(rows=3), [rule]) == {
+    assert document(Outcome(rows=3, violations=(rule,)), LeftOut(decisions=2, violations=(rule,))) == {
         "rows": 3,
         "decisions": 0,
         "filtered_rows": 0,
-        "dropped_decisions": 0,
-        "left_out": [],
+        "dropped_decisions": 2,
+        "left_out": [{"rule": rule.rule, "count": 2, "examples": ("individual 1 decision 2",)}],
         "single_choice_decisions": 0,
         "largest_choice_set": 0,
         "violations": [{"rule": rule.rule, "count": 2, "examples": ("individual 1 decision 2",)}],

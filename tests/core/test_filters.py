@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mimic_core.errors import SpecError, TableError
-from mimic_core.filters import check_filter, parse_filter, selected_rows
+from mimic_core.filters import check_filter, equalities, parse_filter, selected_rows
 
 BIG = 2**53 + 1
 
@@ -19,6 +19,8 @@ def rows():
             "price": pa.array([decimal.Decimal("1.50"), decimal.Decimal("2.00"), None]),
             "region": ["north", "o'hare", None],
             "flag": [True, False, None],
+            "whole": pa.array([decimal.Decimal(1), decimal.Decimal(2), None], pa.decimal128(38, 0)),
+            "zoned": pa.array([datetime(2020, 1, 1), datetime(2021, 1, 1), None], pa.timestamp("us", "UTC")),
             "seen": pa.array([datetime(2020, 1, 1), datetime(2021, 1, 1), None], pa.timestamp("us")),
             "odd name": [1, 2, None],
         }
@@ -53,6 +55,11 @@ def selected(text):
         ("flag = true", [0]),
         ("flag != TRUE", [1]),
         ("seen >= '2020-06-01'", [1]),
+        ("zoned = '2020-01-01'", [0]),
+        ("zoned <= '2020-01-01 00:00:00'", [0]),
+        ("zoned = '2020-01-01T01:00:00+01:00'", [0]),
+        ("zoned > '2020-01-01T00:00:00Z'", [1]),
+        ("whole > 1", [1]),
         ('"odd name" = -0 AND id > 0', []),
         ('"odd name" > +1.0', [1]),
         ("id > 0 and region = 'north' and flag = true", [0]),
@@ -84,7 +91,10 @@ def test_what_the_grammar_does_not_know_is_quoted_with_the_grammar(text, rest):
 
 
 def test_columns_and_values_that_do_not_fit_are_named_all_at_once():
-    conditions = parse_filter("ids = 1 and id = 1.5 and region > 3 and flag < true and seen = 'soon' and id < 1" + "0" * 400)
+    conditions = parse_filter(
+        "ids = 1 and id = 1.5 and region > 3 and flag < true and seen = 'soon' and whole < 0.5 and price > 1e400 and id < 1"
+        + "0" * 400
+    )
     with pytest.raises(TableError) as caught:
         check_filter(conditions, rows().schema, "haven.t")
     text = str(caught.value)
@@ -95,6 +105,18 @@ def test_columns_and_values_that_do_not_fit_are_named_all_at_once():
         "  column 'region' is string, which cannot be compared as in `region > 3`\n"
         "  column 'flag' is bool, which cannot be compared as in `flag < true`\n"
         "  column 'seen' is timestamp[us], which cannot be compared as in `seen = 'soon'`\n"
+        "  column 'whole' is decimal128(38, 0), which cannot be compared as in `whole < 0.5`\n"
+        "  column 'price' is decimal128(3, 2), which cannot be compared as in `price > inf`\n"
         "  column 'id' is int64, which cannot be compared as in `id < 1000"
     )
-    assert text.endswith("its columns are id, real, single, price, region, flag, seen, odd name")
+    assert text.endswith("its columns are id, real, single, price, region, flag, whole, zoned, seen, odd name")
+
+
+def test_only_values_that_a_column_can_hold_are_looked_for_in_files():
+    conditions = parse_filter("id = 7 and price = 2 and price = 1.505 and region = 'n' and seen = '2020-01-01' and real < 3")
+    assert equalities(conditions, rows().schema) == {
+        "id": 7,
+        "price": decimal.Decimal("2.00"),
+        "region": "n",
+        "seen": datetime(2020, 1, 1),
+    }

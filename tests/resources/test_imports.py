@@ -195,3 +195,19 @@ def test_appended_rows_must_have_the_keys_and_flags_of_the_table(tables, tmp_pat
     assert tables.pin(NAME) == before
     more = tables.import_files(NAME, [parquet(path, table.drop_columns(["size"]))], append=True)
     assert sorted((b["size"][0].as_py() or 0) for b in tables.batches(more)) == [0, 1.5]
+
+
+def test_ids_with_leading_zeros_are_text_because_they_differ_from_those_without(tmp_path):
+    (tmp_path / "a.csv").write_text("_individual,_decision,size\n007,1,01\n7,-2,2\n,0,3\n")
+    table = read(tmp_path / "a.csv")
+    assert table["_individual"].to_pylist() in (["007", "7", ""], ["007", "7", None])
+    assert table["_decision"].to_pylist() == [1, -2, 0]
+    assert table["size"].to_pylist() == [1, 2, 3]
+
+
+def test_a_folder_named_by_an_id_with_leading_zeros_gives_text(tmp_path):
+    for name in ("007", "7"):
+        parquet(tmp_path / f"files/_individual={name}/month=01/a.parquet", pa.table({"size": [1.5]}))
+    table = read(tmp_path / "files")
+    assert sorted(table["_individual"].to_pylist()) == ["007", "7"]
+    assert table["month"].to_pylist() == [1, 1]
