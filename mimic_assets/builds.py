@@ -89,8 +89,7 @@ def plan_shards(
     tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run or {}) for shard in shards(spec.partitions)]
     # a filter, and what is wrong with a decision, may separate rows of it that are in different shards
     if spec.drops or rules.where:
-        columns = columns_to_read(tables.schema_of(pin), rules.features, rules.where)
-        checked = contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
+        checked = _check_whole(pin, rules, tables)
         tasks = _after(checked, tasks, spec.drops)
         for violation in checked.outcome.violations:
             context.log.warning(f"table {pin.name}: {'left out: ' if spec.drops else ''}{violation}")
@@ -149,7 +148,11 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -
 
 
 def whole_outcome(
-    task: ShardTask[Any], parts: Iterable[contract.Outcome], across: Sequence[contract.Violation]
+    task: ShardTask[R],
+    parts: Iterable[contract.Outcome],
+    across: Sequence[contract.Violation],
+    rules: contract.Rules,
+    tables: TableStore,
 ) -> contract.Outcome:
     """Return what the contract found in the whole table.
 
@@ -158,8 +161,12 @@ def whole_outcome(
         across: broken rules that no shard can see.
     """
     outcome = contract.add_up(parts)
-    violations = (*across, *outcome.violations) if task.found is None else task.found
-    return replace(outcome, violations=tuple(violations))
+    if task.found is not None:
+        return replace(outcome, violations=task.found)
+    if not across and not outcome.violations:
+        return outcome
+    # a shard takes what another one holds for missing, so the table is described as a whole
+    return _check_whole(task.pin, rules, tables).outcome
 
 
 def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:
@@ -206,6 +213,11 @@ def individuals_of(parts: Sequence[PartOfSplit], split: str) -> pa.Array:
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
     """Return the tag by which Dagster keeps a data version: the manifest's fingerprint."""
     return {"dagster/data_version": document["fingerprint"]}
+
+
+def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> contract.Checked:
+    columns = columns_to_read(tables.schema_of(pin), rules.features, rules.where)
+    return contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
 
 
 def _after(checked: contract.Checked, tasks: list[ShardTask[R]], drops: bool) -> list[ShardTask[R]]:

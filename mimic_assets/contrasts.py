@@ -131,7 +131,8 @@ def publish_contrasts(
     """Add up what the shards found, and replace the whole table if its source keeps the contract."""
     build, pin = tasks[0].build, tasks[0].pin
     leaks = contract.check_disjoint_individuals(*(individuals_of(sampled, split) for split in SPLITS))
-    outcome = whole_outcome(tasks[0], (part.outcome for part in sampled), leaks)
+    rules = contrasts.rules(build.stored.spec)
+    outcome = whole_outcome(tasks[0], (part.outcome for part in sampled), leaks, rules, tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("contrast_set", report)
     counts = _counts(sampled, outcome) | dropped_count(tasks[0])

@@ -115,7 +115,8 @@ def publish_dataset(
     built = sorted(built, key=lambda part: (SPLITS.index(part.shard.split), part.shard.index))
     individuals = {split: individuals_of(built, split) for split in SPLITS}
     leaks = contract.check_disjoint_individuals(individuals["train"], individuals["test"])
-    outcome = whole_outcome(tasks[0], (part.outcome for part in built), leaks)
+    rules = datasets.rules(build.stored.spec)
+    outcome = whole_outcome(tasks[0], (part.outcome for part in built), leaks, rules, tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
     counts = _counts(built, individuals, outcome) | dropped_count(tasks[0])

@@ -132,7 +132,8 @@ def publish_inference(
     """Add up what the shards found, and replace the rows of the key if the table keeps the contract."""
     pin = tasks[0].pin
     split_decisions = contract.check_whole_decisions(*(_decisions(scored, split) for split in SPLITS))
-    outcome = whole_outcome(tasks[0], (part.outcome for part in scored), split_decisions)
+    rules = _rules(tasks[0].build.stored.spec, tasks[0].run)
+    outcome = whole_outcome(tasks[0], (part.outcome for part in scored), split_decisions, rules, tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("inference_table", report)
     staged = [part.staged for part in scored if part.staged]

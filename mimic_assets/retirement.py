@@ -74,7 +74,9 @@ def _applied(specs: SpecStore) -> Mapping[str, list[str]]:
 def _key(name: str, known: Sequence[str]) -> str:
     if name in known:
         return name
-    found = [key for key in known if PREFIX.fullmatch(name) and key.rpartition("/")[2].startswith(name)]
+    where, _, digits = name.rpartition("/")
+    begins = [key for key in known if PREFIX.fullmatch(digits) and key.rpartition("/")[2].startswith(digits)]
+    found = [key for key in begins if where in ("", key.rpartition("/")[0])]
     if len(found) > 1:
         raise SpecError(f"{name!r} begins the ids of several runs; give one of {', '.join(found)}")
     if not found:

@@ -32,6 +32,7 @@ from mimic_core.sources import (
 )
 
 EXAMPLES = 5
+LOOKED_AT = 1_000  # broken rows, for examples of different decisions
 ROWS_AT_ONCE = 4_000_000  # of a table are held at once, 330 MB, 650 MB if ids are text; a larger one is read again
 LARGEST = float(np.finfo(np.float32).max)
 LEAK = "individuals in both train and test"
@@ -235,7 +236,9 @@ def check_whole_decisions(train: pa.Table, test: pa.Table) -> list[Violation]:
         train, test: (decisions, 2) ids of individual and decision, without repeats within a split.
     """
     both = train.join(test, [INDIVIDUAL, DECISION], join_type="left semi")
-    return [Violation(rule=SPLIT_DECISION, count=len(both), examples=_examples(both))] if len(both) else []
+    return (
+        [Violation(rule=SPLIT_DECISION, count=len(both), examples=_examples(both.slice(0, EXAMPLES)))] if len(both) else []
+    )
 
 
 def require_kept(outcome: Outcome, table: str) -> None:
@@ -395,18 +398,18 @@ def _mixed(first: Bool, second: Bool, starts: Int64) -> Bool:
 
 
 def _violation(ids: pa.Table, broken: _Broken) -> Violation:
-    shown = ids.take(pa.array(broken.rows[:EXAMPLES]))
+    shown = ids.take(pa.array(broken.rows[:LOOKED_AT]))
     if broken.unit == INDIVIDUAL:
-        examples = tuple(f"individual {i}" for i in shown[INDIVIDUAL].to_pylist())
+        examples = tuple(f"individual {i}" for i in shown[INDIVIDUAL].slice(0, EXAMPLES).to_pylist())
     else:
         examples = _examples(shown)
     return Violation(rule=broken.rule, count=len(broken.rows), examples=examples)
 
 
 def _examples(decisions: pa.Table) -> tuple[str, ...]:
-    shown = decisions.slice(0, EXAMPLES)
-    ids = zip(shown[INDIVIDUAL].to_pylist(), shown[DECISION].to_pylist(), strict=True)
-    return tuple(f"individual {i} decision {d}" for i, d in ids)
+    """Name the first few different decisions."""
+    ids = zip(decisions[INDIVIDUAL].to_pylist(), decisions[DECISION].to_pylist(), strict=True)
+    return tuple(f"individual {i} decision {d}" for i, d in list(dict.fromkeys(ids))[:EXAMPLES])
 
 
 def _decisions_of(ids: pa.Table, broken: _Broken) -> pa.Table:

@@ -1,5 +1,6 @@
 """Files: people's Parquet and CSV files, found below a path, with the columns that the names of their folders give."""
 
+import gzip
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ class SourceFile:
         """The columns that are read from it; where a folder's name gives a column too, the folder's counts."""
         from resources.csv_types import settled_schema
 
+        if self.kind == "csv":
+            _require_commas(self.path)
         schema = self.fragment.physical_schema.remove_metadata()
         own = pa.schema([field for field in schema if field.name not in self.keys.column_names])
         return own if self.kind == "parquet" else settled_schema(self.path, own)
@@ -152,6 +155,16 @@ def _walk(path: Path) -> Iterator[tuple[str, str]]:
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name != "_temporary"]
         yield from ((folder, name) for name in names if not name.startswith("."))
+
+
+def _require_commas(path: Path) -> None:
+    """Check that the columns of a CSV file are separated by commas."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        head = file.readline(1 << 16)
+    other = next((mark for mark in (b";", b"\t", b"|") if mark in head and b"," not in head), None)
+    if other:
+        mark = {b";": "semicolons", b"\t": "tabs", b"|": "bars"}[other]
+        raise TableError(f"{path}: its columns are separated by {mark}, expected commas; write it with commas and points")
 
 
 def _refuse(error: OSError) -> None:

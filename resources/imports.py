@@ -1,6 +1,7 @@
 """Imports: people's files as rows with the column types that a table stores."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def open_files(paths: Sequence[Path]) -> tuple[list[SourceFile], pa.Schema]:
         TableError: a path is missing, holds no such file, or files do not fit each other or a table.
     """
     files = find_files(paths)
-    schemas = reading([file.path for file in files], lambda: [file.schema for file in files])
+    schemas = [reading([file.path], partial(getattr, file, "schema")) for file in files]
     return files, storable_schema(schemas, [file.path for file in files])
 
 
@@ -90,7 +91,10 @@ def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.S
     if all(pa.types.is_null(field.type) for schema in schemas for field in schema):
         raise TableError(f"{', '.join(map(str, paths[:5]))}: there are no rows; expected a decision table")
     stored = [_stored_schema(schema, path) for schema, path in zip(schemas, paths, strict=True)]
-    whole = reading(paths, lambda: pa.unify_schemas(stored, promote_options="permissive"))
+    whole = stored[0]
+    for schema, path in zip(stored[1:], paths[1:], strict=True):
+        both = partial(pa.unify_schemas, [whole, schema], promote_options="permissive")
+        whole = reading([path], both) if schema != whole else whole
     whole = pa.schema([field.with_type(_stored_type(field.type) or field.type) for field in whole])
     for field in whole:
         if pa.types.is_null(field.type):

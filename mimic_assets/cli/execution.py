@@ -88,7 +88,11 @@ def failure(instance: dg.DagsterInstance, run_id: str) -> str:
     kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
     events = [entry.dagster_event for entry in entries if entry.dagster_event]
-    return "\n".join(_messages(events)) or "\n".join(event.message or "" for event in events) or f"run {run_id} failed"
+    return (
+        "\n".join(dict.fromkeys(_messages(events)))
+        or "\n".join(event.message or "" for event in events)
+        or f"run {run_id} failed"
+    )
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -131,7 +131,10 @@ def _row(
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table("asset", "partition", "status", "version", "counts", "since")
+    table = Table("asset")
+    table.add_column("partition", overflow="fold")  # a run id that is cut short cannot be copied
+    for name in ("status", "version", "counts", "since"):
+        table.add_column(name)
     colours = {"built": "green", "failed": "red", "missing": "yellow"}
     for row in rows:
         counts = ", ".join(f"{name} {value:,}" for name, value in list(row["counts"].items())[:4])

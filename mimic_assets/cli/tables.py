@@ -12,7 +12,7 @@ from mimic_assets.cli.output import print_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mimic_core.contract import Outcome, Rules
+    from mimic_core.contract import Checked
     from mimic_core.filters import Condition
 
 
@@ -127,10 +127,20 @@ def show(name: str) -> None:
 @tables.command()
 @click.argument("name", metavar="DATABASE.TABLE")
 @click.option("--features", metavar="A,B,...", help="Features to check; all columns of numbers unless told.")
+@click.option("--missing", metavar="A,B,...", default="", help="Features that a missing_values_map fills in.")
+@click.option("--unlabelled", is_flag=True, help="A table to be scored: no selected rows, no splits.")
 @click.option("--max-choices", type=click.IntRange(min=1), help="Most choices that a decision may offer.")
 @click.option("--where", multiple=True, metavar="CONDITIONS", help="Check only these rows, as `where` in a config.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def check(name: str, features: str | None, max_choices: int | None, where: tuple[str, ...], as_json: bool) -> None:
+def check(
+    name: str,
+    features: str | None,
+    missing: str,
+    unlabelled: bool,
+    max_choices: int | None,
+    where: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Check that a table keeps the decision-table contract.
 
     Names every rule that is broken, with counts and up to five examples; the exit code is then 1. Builds check the same.
@@ -138,13 +148,13 @@ def check(name: str, features: str | None, max_choices: int | None, where: tuple
     \b
     Examples:
       mimic tables check haven.example_log_odds_features
-      mimic tables check haven.example_log_odds_features --features size,age --max-choices 3
+      mimic tables check haven.example_log_odds_features --features size,age --missing size,age --max-choices 3
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_core import contract
     from mimic_core.errors import SpecError, TableError
     from mimic_core.filters import check_filter
-    from mimic_core.sources import check_schema, columns_to_read
+    from mimic_core.sources import FLAGS, KEYS, check_schema, columns_to_read, numeric_columns
     from resources.reading import counted
     from resources.tables import CONTRAST, SOURCE
 
@@ -153,21 +163,26 @@ def check(name: str, features: str | None, max_choices: int | None, where: tuple
     pin = store.pin(name)
     schema = store.schema_of(pin)
     try:
-        check_schema(schema, (), table=name)
+        check_schema(schema, (), table=name, required=KEYS if unlabelled else (*KEYS, *FLAGS))
     except TableError as error:
         click.echo(str(error), err=True)
         raise click.exceptions.Exit(1) from error
-    rules = _rules(schema, name, features, max_choices, where)
+    asked = _asked("--features", features, schema, name) if features is not None else numeric_columns(schema)
+    filled = dict.fromkeys(_asked("--missing", missing, schema, name), 0.0) if missing else {}
+    rules = contract.Rules(
+        features=asked, missing_values_map=filled, max_choices=max_choices, labelled=not unlabelled, where=_filter(where)
+    )
     check_filter(rules.where, schema, name)
     columns = columns_to_read(schema, rules.features, rules.where).names
     with _counting() as count:
-        outcome = contract.check_table(lambda: counted(store.batches(pin, columns), count), pin.rows, rules).outcome
+        found = contract.check_table(lambda: counted(store.batches(pin, columns), count), pin.rows, rules)
+    outcome = found.outcome
     if outcome.filtered_rows and not outcome.rows:
         raise SpecError(f"--where: holds for none of the {outcome.filtered_rows:,} rows of table {name}")
     if as_json:
         click.echo(json.dumps({"table": name, "version": pin.token, **contract.document(outcome)}, indent=1))
     else:
-        _print_outcome(name, outcome)
+        _print_outcome(name, found, rules.features, [column for column in schema.names if column not in columns])
     if outcome.violations:
         raise click.exceptions.Exit(1)
 
@@ -218,29 +233,33 @@ def _filter(where: Sequence[str]) -> "tuple[Condition, ...]":
         raise SpecError(f"--where: {error}") from error
 
 
-def _rules(schema: "pa.Schema", name: str, features: str | None, max_choices: int | None, where: Sequence[str]) -> "Rules":
-    """Compose what is asked, and refuse columns that are not there."""
-    from mimic_core.contract import Rules
+def _asked(option: str, text: str, schema: "pa.Schema", name: str) -> tuple[str, ...]:
+    """Return the columns that an option names, and refuse those that cannot be features."""
     from mimic_core.errors import SpecError
-    from mimic_core.sources import check_schema, numeric_columns
+    from mimic_core.sources import check_schema
 
-    asked = numeric_columns(schema) if features is None else tuple(name.strip() for name in features.split(","))
-    if "" in asked:
-        raise SpecError(f"--features: expected columns, such as size,age, found {features!r}")
-    check_schema(schema, asked, table=name)
-    return Rules(features=asked, max_choices=max_choices, where=_filter(where))
+    columns = tuple(part.strip() for part in text.split(","))
+    wrong = [column for column in columns if not column or column.startswith("_") or columns.count(column) > 1]
+    if wrong:
+        raise SpecError(f"{option}: expected feature columns, each once, such as size,age; found {text!r}")
+    check_schema(schema, columns, table=name, required=())
+    return columns
 
 
-def _print_outcome(name: str, outcome: "Outcome") -> None:
+def _print_outcome(name: str, found: "Checked", features: Sequence[str], others: Sequence[str]) -> None:
+    outcome = found.outcome
+    verb = "breaks" if outcome.violations else "keeps"
     counted = f"{outcome.rows:,} rows, {outcome.decisions:,} decisions, at most {outcome.largest_choice_set:,} choices each"
     if outcome.filtered_rows:
         counted += f"; --where leaves out {outcome.filtered_rows:,} rows"
-    if not outcome.violations:
-        click.echo(f"{name} keeps the decision-table contract: {counted}")
-        return
-    click.echo(f"{name} breaks the decision-table contract: {counted}")
+    click.echo(f"{name} {verb} the decision-table contract: {counted}")
     for violation in outcome.violations:
         click.echo(f"  {violation}")
+    if outcome.violations:
+        click.echo(f'  "invalid_decisions": "drop" in a config would leave out {len(found.offending):,} decisions')
+    click.echo(f"  features checked: {', '.join(features) or 'none'}")
+    if others:
+        click.echo(f"  columns not checked: {', '.join(others)}")
 
 
 def _counting() -> Any:

@@ -26,8 +26,9 @@ def with_column(table, name, values):
 
 def test_a_table_that_keeps_the_contract_is_counted(mimic, imported, decision_table):
     imported(decision_table())
-    said = mimic.done("tables", "check", NAME, "--features", "age").stdout
-    assert said == f"{NAME} keeps the decision-table contract: 42 rows, 18 decisions, at most 3 choices each\n"
+    said = mimic.done("tables", "check", NAME, "--features", "age").stdout.splitlines()
+    assert said[0] == f"{NAME} keeps the decision-table contract: 42 rows, 18 decisions, at most 3 choices each"
+    assert said[1:] == ["  features checked: age", "  columns not checked: size"]
     found = json.loads(mimic.done("tables", "check", NAME, "--features", "age", "--json").stdout)
     assert (found["table"], found["rows"], found["decisions"], found["violations"]) == (NAME, 42, 18, [])
 
@@ -43,7 +44,10 @@ def test_every_broken_rule_is_printed_and_the_exit_code_is_1(mimic, imported, de
         "rows whose feature 'size' is null or NaN without an entry in missing_values_map",
         "decisions with more than max_choices = 2 rows",
         "individuals in both train and test",
+        '"invalid_decisions"',
+        "features checked",
     ]
+    assert lines[4].endswith('"drop" in a config would leave out 18 decisions')
     assert lines[3].endswith(": 6 (individual 1, individual 2, individual 3, individual 4, individual 5, ...)")
     found = json.loads(mimic("tables", "check", NAME, "--json").stdout)
     assert [violation["count"] for violation in found["violations"]] == [1, 6]
@@ -52,8 +56,30 @@ def test_every_broken_rule_is_printed_and_the_exit_code_is_1(mimic, imported, de
 def test_only_the_rows_that_are_asked_for_are_checked(mimic, imported, decision_table):
     imported(decision_table())
     said = mimic.done("tables", "check", NAME, "--where", "_individual > 1").stdout
-    assert said.endswith("35 rows, 15 decisions, at most 3 choices each; --where leaves out 7 rows\n")
+    assert "35 rows, 15 decisions, at most 3 choices each; --where leaves out 7 rows\n" in said
     assert "`where` keeps only some rows: 18 (" in mimic("tables", "check", NAME, "--where", "_choice = 0").stdout
+
+
+def test_missing_values_that_a_config_fills_in_break_no_rule(mimic, imported, decision_table):
+    imported(decision_table())
+    assert mimic("tables", "check", NAME).exit_code == 1
+    assert "features checked: size, age" in mimic.done("tables", "check", NAME, "--missing", "size").stdout
+
+
+def test_a_table_to_be_scored_needs_no_flags(mimic, imported, decision_table):
+    imported(decision_table().drop_columns(["_selected", "_train"]))
+    assert "keeps" in mimic.done("tables", "check", NAME, "--unlabelled", "--features", "age").stdout
+
+
+def test_a_build_names_what_the_check_names(mimic, imported, decision_table):
+    table = decision_table()
+    train = [None if i in (3, 20) else i != 30 and flag for i, flag in enumerate(table["_train"].to_pylist())]
+    imported(with_column(table, "_train", train))
+    checked = mimic("tables", "check", NAME, "--missing", "size", "--max-choices", 3).stdout.splitlines()
+    built = mimic.refused("log-odds", "build-dataset", mimic.dataset(), exit_code=1).splitlines()
+    rules = [line for line in checked if line.startswith("  ") and "(individual" in line]
+    assert len(rules) == 2
+    assert [line for line in built if "(individual" in line] == rules
 
 
 def test_a_registered_table_is_checked_where_it_lies(mimic, decision_table):
@@ -86,7 +112,10 @@ def test_a_table_that_is_no_decision_table_breaks_the_contract(mimic, imported, 
     [
         (["--where", "age > 5"], "--where: holds for none of the 42 rows of table haven.features"),
         (["--features", "sizes"], "column 'sizes' is missing (did you mean 'size'?)"),
-        (["--features", ""], "--features: expected columns, such as size,age"),
+        (["--features", ""], "--features: expected feature columns, each once, such as size,age; found ''"),
+        (["--features", "age,_train"], "expected feature columns, each once, such as size,age; found 'age,_train'"),
+        (["--features", "age, age"], "expected feature columns, each once"),
+        (["--missing", "sizes"], "column 'sizes' is missing (did you mean 'size'?)"),
         (["--where", "age"], "--where: cannot be understood from 'age' on: expected COLUMN = VALUE"),
         (["--where", "ages = 1"], "there is no column 'ages' (did you mean 'age'?)"),
         (["--max-choices", "0"], "0 is not in the range x>=1"),

@@ -106,7 +106,7 @@ def test_files_may_have_different_types_where_a_table_has_one(tmp_path):
 
 def test_files_that_do_not_fit_each_other_are_named(tmp_path):
     paths = [parquet(tmp_path / "a.parquet", one(1)), parquet(tmp_path / "b.parquet", pa.table({"size": ["large"]}))]
-    with pytest.raises(TableError, match=r"a\.parquet, .*b\.parquet: cannot be read as one table: .*size.*int64 vs string"):
+    with pytest.raises(TableError, match=r"b\.parquet: cannot be read as one table: .*size.*int64 vs string"):
         read(*paths)
 
 
@@ -211,3 +211,21 @@ def test_a_folder_named_by_an_id_with_leading_zeros_gives_text(tmp_path):
     table = read(tmp_path / "files")
     assert sorted(table["_individual"].to_pylist()) == ["007", "7"]
     assert table["month"].to_pylist() == [1, 1]
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_a_csv_file_with_other_separators_says_which(tmp_path, mark, name):
+    (tmp_path / "a.csv").write_text(f"_individual{mark}size\n1{mark}1,5\n")
+    with pytest.raises(TableError, match=rf"a\.csv: its columns are separated by {name}, expected commas"):
+        read(tmp_path / "a.csv")
+
+
+def test_of_many_files_the_one_that_does_not_fit_is_named(tmp_path):
+    for number in range(9):
+        parquet(tmp_path / f"files/{number}.parquet", pa.table({"size": ["large"] if number == 7 else [1.5]}))
+    with pytest.raises(TableError, match=r"7\.parquet: cannot be read as one table: .*size") as caught:
+        read(tmp_path / "files")
+    assert "0.parquet" not in str(caught.value)
+    (tmp_path / "files/7.parquet").write_bytes(b"no parquet at all")
+    with pytest.raises(TableError, match=r"files/7\.parquet: cannot be read"):
+        read(tmp_path / "files")
