@@ -212,8 +212,13 @@ def _announce(store: Any, pin: Any) -> None:
     from mimic_assets.cli.environment import open_instance
     from mimic_assets.registration import add_partitions
     from mimic_assets.sources import observation
+    from mimic_core.sources import numeric_columns
 
-    click.echo(f"{pin.name}: {pin.rows:,} rows, {len(store.schema_of(pin).names)} columns, version {pin.token}")
+    schema = store.schema_of(pin)
+    click.echo(f"{pin.name}: {pin.rows:,} rows, {len(schema.names)} columns, version {pin.token}")
+    # a column of numbers with one "?" among them is text, and people notice it late
+    if others := [name for name in schema.names if not name.startswith("_") and name not in numeric_columns(schema)]:
+        click.echo(f"  not numbers, so no features: {', '.join(others)}")
     with open_instance() as instance:
         add_partitions(instance, "source_table", [pin.name])
         instance.report_runless_asset_event(observation(pin.name, store))

@@ -129,3 +129,9 @@ def test_what_is_asked_wrongly_is_named(mimic, imported, decision_table, options
 def test_a_table_that_is_not_there_is_named(mimic, imported, decision_table):
     imported(decision_table())
     assert "did you mean 'haven.features'?" in mimic.refused("tables", "check", "haven.feature")
+
+
+def test_an_import_says_which_columns_cannot_be_features(mimic):
+    (mimic.home / "a.csv").write_text("_individual,_decision,_choice,_selected,_train,size,age\n1,1,1,1,1,?,2\n")
+    said = mimic.done("tables", "import", NAME, mimic.home / "a.csv").stdout
+    assert said.splitlines()[1] == "  not numbers, so no features: size"
