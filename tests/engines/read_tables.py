@@ -28,7 +28,7 @@ def install_extensions() -> None:
 
 def read(metadata: str) -> dict[str, list[dict[str, Any]]]:
     """Run the page's code over a table."""
-    (code,) = SNIPPET.findall(PAGE.read_text(encoding="utf-8"))
+    (code,) = (code for code in SNIPPET.findall(PAGE.read_text(encoding="utf-8")) if "import polars" in code)
     names: dict[str, Any] = {}
     exec(re.sub(r"^metadata = .*", f"metadata = {metadata!r}", code, count=1, flags=re.MULTILINE), names)  # noqa: S102
     return {"polars": names["by_polars"].to_dicts(), "DuckDB": names["by_duckdb"].to_arrow_table().to_pylist()}
