@@ -27,8 +27,8 @@ from mimic_core.sources import (
     decision_starts,
     feature_values,
     flag_values,
-    key_order,
     shard_index,
+    sort_keys,
 )
 
 EXAMPLES = 5
@@ -356,9 +356,8 @@ def _sorted(ids: pa.Table) -> _Decisions:
     if any(ids[name].null_count for name in KEYS):
         row = np.flatnonzero(np.logical_and.reduce([pc.is_valid(ids[name]) for name in KEYS]))
         keys = [key[row] for key in keys]
-    if (order := key_order(*keys)) is not None:
-        keys, row = [key[order] for key in keys], row[order]
-    individual, decision, choice = keys
+    order, (individual, decision, choice) = sort_keys(*keys)
+    row = row if order is None else row[order]
     return _Decisions(row=row, individual=individual, choice=choice, starts=decision_starts(individual, decision))
 
 
