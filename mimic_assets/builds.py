@@ -181,7 +181,12 @@ def contract_result(asset: str, report: dict[str, Any]) -> dg.AssetCheckResult:
         asset_key=asset,
         check_name=CONTRACT,
         severity=dg.AssetCheckSeverity.ERROR if report["violations"] else dg.AssetCheckSeverity.WARN,
-        metadata={"outcome": dg.MetadataValue.json(report)},
+        metadata={
+            "broken rules": _listed(report["violations"]),
+            "left out": _listed(report["left_out"]),
+            "dropped decisions": report["dropped_decisions"],
+            "outcome": dg.MetadataValue.json(report),
+        },
     )
 
 
@@ -227,6 +232,10 @@ def _after(checked: contract.Checked, tasks: list[ShardTask[R]], drops: bool) ->
         return [replace(task, found=violations) for task in tasks]
     left_out = contract.LeftOut(decisions=len(checked.offending), violations=violations)
     return [replace(task, dropped=_of_shard(checked.offending, task.shard), left_out=left_out) for task in tasks]
+
+
+def _listed(violations: Sequence[dict[str, Any]]) -> str:
+    return "; ".join(str(contract.Violation(**violation)) for violation in violations) or "none"
 
 
 def _of_shard(decisions: pa.Table, shard: Shard) -> pa.Table:
