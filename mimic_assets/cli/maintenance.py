@@ -61,7 +61,7 @@ def maintain(names: tuple[str, ...], keep: float, grace: float, dry_run: bool, a
             return Terms(in_use=usage(), keep=keep * 86400, grace=grace * 3600, dry_run=dry_run)
 
         for result in maintain_all(resources["tables"], resources["artefacts"], names, terms):
-            say(f"{result.table}: done")
+            say(f"{result.table}: {'left alone' if result.error else 'done'}")
             done.append(result)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, "tables": [result.document() for result in done]}, indent=1))
