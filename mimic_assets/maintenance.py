@@ -27,7 +27,7 @@ def maintain_tables(
     context: dg.OpExecutionContext, config: MaintenanceConfig, tables: TableStore, artefacts: ArtefactStore
 ) -> dg.Output[None]:
     """Expire old versions of all tables, compact small files, remove files that nothing names."""
-    done = list(maintain_all(tables, artefacts, [], _terms(context, config)))
+    done = list(maintain_all(tables, artefacts, [], lambda: _terms(context, config)))
     for result in done:
         context.log.info(f"{result.table}: {result.error or result.document()}")
     counts = {name: sum(getattr(result, name) for result in done) for name in ("expired", "compacted", "files", "bytes")}

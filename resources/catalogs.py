@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy import URL
+    from sqlalchemy.exc import DBAPIError
 
 BUSY_SECONDS = 60  # that a commit waits for another one, where SQLite's 5 are few on a slow disk
 RETRIES = 6
-CANNOT_OPEN = "cannot be opened"
+UNCHANGED = "it holds what it held before or all that is new. Check free space and rights, then run this again"
 DRIVERS = {
     "sqlite": "sqlite",
     # SQLAlchemy 2.1 takes psycopg 3 for a bare name, which Dagster does not use
@@ -49,12 +50,15 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
         url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
     options = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse, "pool_pre_ping": "true"}
     try:
-        with explaining(f"catalog {without_password(url)}", CANNOT_OPEN):
+        advice = "check MIMIC_CATALOG, free space and rights, then run this again"
+        with explaining(f"catalog {without_password(url)}", "cannot be opened", advice):
             Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
             for attempt in range(RETRIES):
-                with suppress(DBAPIError):
+                try:
                     return SqlCatalog("mimic", **options)
-                # another machine may be making the same tables at this moment
+                except DBAPIError as error:
+                    if not _may_pass(error):
+                        raise
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311  jitter, not a secret
             return SqlCatalog("mimic", **options)
     except ImportError as error:
@@ -73,8 +77,11 @@ def ensure_database(catalog: "Catalog", table: str) -> None:
 
 
 @contextmanager
-def explaining(place: str, failed: str = "could not be written") -> Iterator[None]:
+def explaining(place: str, failed: str = "could not be written", advice: str = UNCHANGED) -> Iterator[None]:
     """Turn what a full disk or a failing database raises within the context into an error that says what to do.
+
+    Args:
+        advice: what holds now, and what to do.
 
     Raises:
         StorageError: for example "database or disk is full".
@@ -86,33 +93,42 @@ def explaining(place: str, failed: str = "could not be written") -> Iterator[Non
     except (DBAPIError, OSError) as error:
         if isinstance(error, StorageError):
             raise
-        check = "MIMIC_CATALOG, free space and rights" if failed == CANNOT_OPEN else "free space and rights"
         reason = str(error.orig).strip() if isinstance(error, DBAPIError) else error.strerror or error
-        raise StorageError(
-            f"{place}: {failed}: {reason}; it holds what it held before or all that is new. "
-            f"Check {check}, then run this again"
-        ) from error
+        where = "" if isinstance(error, DBAPIError) or not error.filename else f"{error.filename}: "
+        raise StorageError(f"{place}: {failed}: {where}{reason}; {advice}") from error
 
 
 def parse_url(uri: str) -> "URL":
     """Return the URL of a catalog's database, with the driver that we use.
 
     Raises:
-        SpecError: it is no URL of SQLite or Postgres; the message tells no password.
+        SpecError: it is no URL of SQLite or Postgres, or no one file; the message tells no password.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
-    expected = "MIMIC_CATALOG: expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////FILE"
+    expected = "MIMIC_CATALOG: expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////FILE with an absolute path"
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         raise SpecError(f"{expected}, found something else") from None
     if url.drivername not in DRIVERS:
         raise SpecError(f"{expected}, found {url.drivername}://")
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_absolute():
+        # each process, or each working directory, would have a catalog of its own over the same files
+        raise SpecError(f"{expected}, found {without_password(url)}")
     return url.set(drivername=DRIVERS[url.drivername])
 
 
 def without_password(url: "URL") -> str:
-    """Return a URL without its password, for people."""
-    return url.render_as_string(hide_password=True)
+    """Return a URL without its passwords, for people; libpq takes them in the query too."""
+    hidden = {key: "..." for key in url.query if "password" in key.lower()}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _may_pass(error: "DBAPIError") -> bool:
+    """Tell whether another machine may be making the same tables at this moment; a wrong password stays one."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    reason = str(error.orig)
+    return isinstance(error, IntegrityError | ProgrammingError) or "already exists" in reason or "locked" in reason

@@ -1,6 +1,7 @@
 """Garbage: what lies in the object storage and neither a manifest, nor a registered spec, nor an unfinished run refers to.
 
-Only what mimic itself names is looked at, at the depth where mimic puts it; whatever else lies there stays.
+Versions are looked for at the depth where mimic puts them; cut-off writes and empty folders below the folders that mimic
+names. Whatever else lies there stays.
 """
 
 import math
@@ -17,12 +18,13 @@ from typing import Any
 from mimic_core.errors import CorruptFileError, MimicError, NotFoundError, StorageError
 from mimic_core.manifests import unseal
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec, spec_digest
-from resources.artefacts import LOCKS, MANIFEST, WRITING, ArtefactStore
+from resources.artefacts import MANIFEST, WRITING, ArtefactStore
 from resources.listing import entries_of, files_below, folders_of, size_and_change
 from resources.maintenance import Terms
 from resources.specs import SpecStore
 
 DEPTHS = {"-tfrecords": 1, "-models": 2, "-inferences": 3}  # of a partition's folder below the folder of its space
+OWN = {"contrast-sets", "specs"}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
 SUPERSEDED, ABANDONED, OLD_SPEC, CUT_OFF = "superseded version", "abandoned version", "old spec", "cut-off write"
@@ -64,7 +66,7 @@ def collect_garbage(artefacts: ArtefactStore, specs: SpecStore, terms: Terms) ->
     Raises:
         StorageError: something cannot be removed.
     """
-    root = Path(artefacts.root)
+    root = Path(artefacts.root).resolve()  # it may be a link to another disk; below it none is followed
     try:
         with nullcontext() if terms.dry_run else artefacts.locked("garbage"):  # a second call waits, and finds less
             return _collect(artefacts, specs, root, terms)
@@ -100,8 +102,13 @@ def _collect(artefacts: ArtefactStore, specs: SpecStore, root: Path, terms: Term
     return Collected(garbage=tuple(garbage), left=tuple(dict.fromkeys(left.values())))
 
 
+def _own_folders(root: Path) -> list[Path]:
+    """List the folders directly in the object storage to which mimic gives names."""
+    return [folder for folder in folders_of(root) if folder.name in OWN or folder.name.endswith(tuple(DEPTHS))]
+
+
 def _partition_folders(root: Path) -> Iterator[Path]:
-    for space in folders_of(root):
+    for space in _own_folders(root):
         for suffix, depth in DEPTHS.items():
             if space.name.endswith(suffix):
                 folders = [space]
@@ -123,7 +130,8 @@ def _old_versions(artefacts: ArtefactStore, folder: Path, name: str, terms: Term
             continue
         size, changed = _content(version)
         if max(published, changed) < before:
-            older = manifest is not None and version.name < manifest["version"]
+            # by the second in which they began: two builds within one second are told apart by a hash only
+            older = manifest is not None and version.name.split("-")[0] <= manifest["version"].split("-")[0]
             found.append(Garbage(reason=SUPERSEDED if older else ABANDONED, path=f"{name}/{version.name}", bytes=size))
     return found
 
@@ -158,8 +166,8 @@ def _old_specs(
 def _cut_off(root: Path, left: dict[str, str], terms: Terms) -> list[Garbage]:
     """List the files that writers were killed over, except in partitions that were left alone."""
     before, found = terms.in_use.before(terms.grace), []
-    for top in folders_of(root):
-        for entry in files_below(top) if top.name != LOCKS else ():
+    for top in _own_folders(root):
+        for entry in files_below(top):
             path = Path(entry.path).relative_to(root).as_posix()
             fact = size_and_change(entry)
             mine = entry.name.startswith(WRITING) and not any(path.startswith(f"{name}/") for name in left)
@@ -183,10 +191,11 @@ def _remove_empty_folders(root: Path, removed: set[Path], terms: Terms) -> None:
     """Remove folders that this made empty, and those that were empty for long."""
     emptied = {folder for path in removed for folder in path.parents if folder != root and root in folder.parents}
     before = terms.in_use.before(terms.grace)
-    for name, _, _ in os.walk(root, topdown=False, followlinks=False):
-        folder = Path(name)
-        if folder == root or LOCKS in folder.relative_to(root).parts or folder.is_symlink():
-            continue
-        with suppress(OSError):  # it is not empty, or gone
-            if not any(True for _ in entries_of(folder)) and (folder in emptied or folder.stat().st_mtime < before):
-                folder.rmdir()
+    for top in _own_folders(root):
+        for name, _, _ in os.walk(top, topdown=False, followlinks=False):
+            folder = Path(name)
+            if folder.is_symlink():
+                continue
+            with suppress(OSError):  # it is not empty, or gone
+                if not any(True for _ in entries_of(folder)) and (folder in emptied or folder.stat().st_mtime < before):
+                    folder.rmdir()

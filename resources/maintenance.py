@@ -6,23 +6,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic_core.errors import ConflictError, MimicError, NotFoundError, StorageError, did_you_mean
+from mimic_core.errors import ConflictError, CorruptFileError, MimicError, NotFoundError, SpecError, did_you_mean
 from mimic_core.specs import contrast_folder
 from resources import compaction, snapshots
 from resources.artefacts import ArtefactStore
+from resources.catalogs import explaining
 from resources.external import LOCATION
 from resources.iceberg import local_path
 from resources.listing import files_below, folders_of, size_and_change
+from resources.loading import locations
 from resources.usage import InUse
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
     from resources.tables import TableStore
 
 KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
 UNKNOWN = "(unknown tables)"
+FAILED, NOTHING_LOST = "maintenance failed", "no row is lost. Check free space and rights, then run this again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Maintained:
         expired: versions removed from its history.
         files, bytes: files removed, with their size.
         compacted, into: small files replaced, and by how many.
-        error: why it was left alone.
+        error: why it, or a part of it, was left alone.
     """
 
     table: str
@@ -65,14 +69,18 @@ class Terms:
     dry_run: bool = False
 
 
-def maintain_all(tables: "TableStore", artefacts: ArtefactStore, names: Sequence[str], terms: Terms) -> Iterator[Maintained]:
+def maintain_all(
+    tables: "TableStore", artefacts: ArtefactStore, names: Sequence[str], terms: Callable[[], Terms]
+) -> Iterator[Maintained]:
     """Maintain tables one after the other; one that cannot be maintained is left alone and says why.
 
     Args:
         names: none means all tables, and the folders of tables that the catalog does not know.
+        terms: asked for every table anew, because a build may begin after the table before.
 
     Raises:
         NotFoundError: there is no table of a name; nothing was changed.
+        StorageError: the catalog cannot be read; nothing was changed.
     """
     listed = tables.listed()
     for name in names:
@@ -81,17 +89,28 @@ def maintain_all(tables: "TableStore", artefacts: ArtefactStore, names: Sequence
             raise NotFoundError(f"there is no table {name}{did_you_mean(name, listed)}; the tables are {known}")
     for name in dict.fromkeys(names or listed):
         try:
-            # datasets read the version of a contrast set that its manifest names
+            # datasets read the version of a contrast set that its manifest names; who reads this manifest while it is
+            # being replaced began before the question who runs, which comes second
             manifest = artefacts.manifest(contrast_folder(name))
-            yield tables.maintain(name, terms, pinned=[manifest["snapshot"]] if manifest else [])
+            yield tables.maintain(name, terms(), pinned=[manifest["snapshot"]] if manifest else [])
         except MimicError as error:
             yield Maintained(table=name, error=str(error))
     if not names:
-        yield tables.remove_unknown(terms)
+        try:
+            yield tables.remove_unknown(terms())
+        except MimicError as error:
+            yield Maintained(table=UNKNOWN, error=str(error))
 
 
 def maintain(
-    name: str, load: compaction.Load, queue: compaction.Queue, terms: Terms, pinned: Collection[int], *, compacts: bool
+    name: str,
+    load: compaction.Load,
+    queue: compaction.Queue,
+    terms: Terms,
+    pinned: Collection[int],
+    warehouse: Path,
+    *,
+    compacts: bool,
 ) -> Maintained:
     """Expire old versions of a table, compact its small files, and remove files that nothing names any more.
 
@@ -99,73 +118,105 @@ def maintain(
         load: loads the table as it is now.
         queue: gives the context in which a commit stands.
         pinned: versions that stay, beside those that unfinished runs pinned.
+        warehouse: folder below which it must lie.
         compacts: whether small files are compacted.
 
     Raises:
         ConflictError: others kept committing.
+        SpecError: it lies elsewhere.
         StorageError: its files cannot be read or written; no row is lost.
+        CorruptFileError: a file of its metadata is damaged.
     """
     from pyiceberg.exceptions import CommitFailedException
 
-    if LOCATION in load().properties:
-        return Maintained(table=name)  # its files are not ours, and it has no versions
-    pins = {*pinned, *terms.in_use.pins.get(name, ())}
     try:
-        with queue():
+        with explaining(f"table {name}", FAILED, NOTHING_LOST):
             table = load()
-            expired = snapshots.superseded(table, terms.in_use.before(terms.keep), pins)
-            if not terms.dry_run:
-                snapshots.expire(table, expired)
-        if not compacts:
-            before, after = 0, 0
-        elif terms.dry_run:
-            planned = compaction.groups(load())
-            before, after = sum(len(group.tasks) for group in planned), sum(group.files_after for group in planned)
-        else:
-            before, after = compaction.compact(name, load, queue)
-        with queue():  # nobody commits a file while it is looked at
-            table = load()
-            named = snapshots.named_files(table, expired if terms.dry_run else ())
-            folders = [local_path(table.location()) / part for part in ("data", "metadata")]
-            files, size = _remove(folders, named, terms)
+            if LOCATION in table.properties:
+                return Maintained(table=name)  # its files are not ours, and it has no versions
+            _require_own(table, warehouse, name)
+            pins = {*pinned, *terms.in_use.pins.get(name, ())}
+            with queue():
+                table = load()
+                expired = snapshots.superseded(table, terms.in_use.before(terms.keep), pins)
+                if not terms.dry_run:
+                    snapshots.expire(table, expired)
+            if not compacts:
+                before, after = 0, 0
+            elif terms.dry_run:
+                planned = compaction.groups(load())
+                before, after = sum(len(group.tasks) for group in planned), sum(group.files_after for group in planned)
+            else:
+                before, after = compaction.compact(name, load, queue)
+            with queue():  # nobody commits a file while it is looked at
+                table = load()
+                named = snapshots.named_files(table, expired if terms.dry_run else ())
+                folders = [local_path(table.location()) / part for part in ("data", "metadata")]
+                files, size = _remove(folders, named, terms)
     except CommitFailedException as error:
         raise ConflictError(f"table {name}: others kept committing; maintain it again later") from error
-    except OSError as error:
+    except (EOFError, ValueError) as error:
         if isinstance(error, MimicError):
             raise
-        raise StorageError(
-            f"table {name}: {error}; no row is lost. Check free space and rights, then run this again"
+        raise CorruptFileError(
+            f"table {name}: a file of its metadata is damaged: {error}; put it back from a backup"
         ) from error
     return Maintained(table=name, expired=len(expired), files=files, bytes=size, compacted=before, into=after)
 
 
 def remove_unknown(warehouse: Path, catalog: "Callable[[], Catalog]", terms: Terms) -> Maintained:
-    """Remove folders of tables that the catalog does not know, if all that they hold is older than the grace period."""
+    """Remove folders of tables that the catalog does not know, if all that they hold is older than the grace period.
+
+    A folder with metadata of a table is left alone and named: another catalog may know it. What a creation that was killed
+    leaves are data files without.
+
+    Raises:
+        StorageError: the catalog or a table's metadata cannot be read, or a file cannot be removed.
+        CorruptFileError: a table's metadata file is damaged, so nobody knows where it lies.
+    """
     before = terms.in_use.before(terms.grace)
-    found = [folder for namespace in folders_of(warehouse) for folder in folders_of(namespace)]
-    # known last: a table that is made meanwhile is known, or its folder was not found
-    known = {snapshots.real_path(location) for location in locations(catalog())}
-    files = size = 0
-    for folder in found:
-        path = snapshots.real_path(str(folder))
-        if any(path == other or other.startswith(f"{path}/") or path.startswith(f"{other}/") for other in known):
-            continue
-        parts = [folder / part for part in ("data", "metadata")]
-        facts = [size_and_change(entry) for part in parts for entry in files_below(part)]
-        if all(fact is not None and fact[1] < before for fact in facts):
+    with explaining(str(warehouse), FAILED, NOTHING_LOST):
+        # the warehouse may be a link to another disk; below it none is followed
+        found = [folder for namespace in folders_of(warehouse.resolve()) for folder in folders_of(namespace)]
+        # known last: a table that is made meanwhile is known, or its folder was not found
+        known = {snapshots.real_path(location) for location in locations(catalog())}
+        files = size = 0
+        foreign = []
+        for folder in found:
+            path = str(folder)
+            if any(path == other or other.startswith(f"{path}/") or path.startswith(f"{other}/") for other in known):
+                continue
+            parts = [folder / part for part in ("data", "metadata")]
+            entries = [entry for part in parts for entry in files_below(part)]
+            facts = [size_and_change(entry) for entry in entries]
+            if not all(fact is not None and fact[1] < before for fact in facts):
+                continue
+            if any(".metadata.json" in entry.name for entry in entries):
+                foreign.append(path)
+                continue
             removed = _remove(parts, set(), terms)
             files, size = files + removed[0], size + removed[1]
-    return Maintained(table=UNKNOWN, files=files, bytes=size)
+    return Maintained(table=UNKNOWN, files=files, bytes=size, error=_foreign(foreign))
 
 
-def listed(catalog: "Catalog") -> list[str]:
-    """List all tables of a catalog, sorted, also those that hold no version yet."""
-    return sorted(".".join(name) for namespace in catalog.list_namespaces() for name in catalog.list_tables(namespace))
+def _require_own(table: "Table", warehouse: Path, name: str) -> None:
+    """Check that a table lies below the warehouse of the open catalog, which is not so in a copy of another one."""
+    found, expected = snapshots.real_path(table.location()), str(warehouse.resolve())
+    if not found.startswith(f"{expected}/"):
+        raise SpecError(
+            f"table {name}: its files are in {found}, expected a folder below {expected}; this catalog may be a copy of "
+            "that of another MIMIC_HOME, whose table this is. Maintain it there"
+        )
 
 
-def locations(catalog: "Catalog") -> list[str]:
-    """List where the tables of a catalog lie."""
-    return [catalog.load_table(name).location() for name in listed(catalog)]
+def _foreign(folders: Sequence[str]) -> str | None:
+    """Say which folders were left alone."""
+    if not folders:
+        return None
+    return (
+        f"the catalog knows no table in {', '.join(folders)}, and another one may: see that MIMIC_CATALOG names the "
+        "right catalog. Remove by hand what belongs to none"
+    )
 
 
 def in_turn(queue: compaction.Queue, *, dry_run: bool) -> compaction.Queue:

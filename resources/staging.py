@@ -16,7 +16,7 @@ from resources.imports import shaped
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
 
-ROWS_PER_FILE = 500_000  # bounds the memory of a reader, which holds one file at a time
+ROWS_PER_FILE = 500_000  # bounds the memory of a compaction, which holds one new file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +81,12 @@ def require_staged(staged: Sequence[Staged], name: str) -> None:
     """Check that staged files are still there.
 
     Raises:
-        NotFoundError: maintenance removed files of a build that failed long ago and is executed again.
+        NotFoundError: maintenance removed files of a build or an import that took or lay longer than the grace period.
     """
     if gone := [path for part in staged for path in part.paths if not local_path(path).is_file()]:
         raise NotFoundError(
             f"table {name}: files that were staged for it are gone; expected {len(gone)} more, such as "
-            f"{local_path(gone[0]).name}; start the build again"
+            f"{local_path(gone[0]).name}; start the build or the import again"
         )
 
 

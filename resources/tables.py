@@ -6,9 +6,7 @@ transaction. Readers `pin` one snapshot and stream it.
 
 import fcntl
 import hashlib
-import random
 import re
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from mimic_core.filters import Condition, check_filter, equalities, selected_row
 from mimic_core.manifests import fingerprint
 from resources import exports, external, maintenance
 from resources.catalogs import ensure_database, explaining, open_catalog
+from resources.commits import retry
 from resources.iceberg import (
     TOKEN,
     WRITE,
@@ -39,6 +38,7 @@ from resources.iceberg import (
     transaction_for,
 )
 from resources.imports import open_files, standard_parts
+from resources.loading import list_tables, load_all, load_table
 from resources.reading import counted, read_batches
 from resources.staging import Staged, column_ids, discard, require_staged, write_files
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inference"
 KIND = "mimic.kind"
-MOST_ATTEMPTS = 30
 PROPERTIES = {
     "commit.retry.num-retries": "0",  # pyiceberg waits up to a minute, and keeps the token of the rows it first saw
     "write.metadata.delete-after-commit.enabled": "true",
@@ -92,20 +91,23 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     # ---- reading
 
     def names(self, kind: str | None = None) -> list[str]:
-        """List the tables that hold a version, sorted; of one kind, or all."""
-        listed = [self._catalog.list_tables(namespace) for namespace in self._catalog.list_namespaces()]
-        names = sorted(".".join(name) for names in listed for name in names)
-        loaded = {name: self._catalog.load_table(name) for name in names}
+        """List the tables that hold a version, sorted; of one kind, or all.
+
+        One that cannot be read is listed too, whatever it is for; who reads it is told why.
+        """
         return [
             name
-            for name, table in loaded.items()
-            if (table.current_snapshot() or external.LOCATION in table.properties)
-            and kind in (None, table.properties.get(KIND, SOURCE))
+            for name, table in load_all(self._catalog).items()
+            if table is None
+            or (
+                (table.current_snapshot() or external.LOCATION in table.properties)
+                and kind in (None, table.properties.get(KIND, SOURCE))
+            )
         ]
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a table of this name."""
-        return bool(self._catalog.table_exists(table_name(name)))
+        return load_table(self._catalog, table_name(name)) is not None
 
     def pin(self, name: str, version: int | None = None) -> Pin:
         """Pin a version of a table, its present one unless told; later commits do not show in it.
@@ -190,15 +192,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             TableError: the table has another purpose, or other columns or types.
         """
-        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
-
-        identifier = table_name(name)
-        with explaining(f"table {name}"), self._queue(".creating"):
-            if not self._catalog.table_exists(identifier):
-                ensure_database(self._catalog, identifier)
-                # another machine may make it at the same moment
-                with suppress(TableAlreadyExistsError, CommitFailedException):
-                    self._create(identifier, schema, kind, partition_by)
+        self._make(name, schema, {KIND: kind}, partition_by)
         self.require_kind(name, kind)
         if kind in (SOURCE, CONTRAST):
             return  # such a table takes the columns of the rows that replace it
@@ -342,17 +336,25 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             TableError: there are no such files, or the name is that of a table that holds rows.
+            ConflictError: others kept changing the table.
         """
         location = location.absolute()
         self.require_kind(name, SOURCE)
         external.require_parquet(location, name)
-        self.ensure(name, pa.schema([]), kind=SOURCE)
-        with self._queue(name):
-            table = self._load(name)
-            if table.current_snapshot():
-                raise TableError(f"table {name} holds imported rows; register the files under another name")
-            with table.transaction() as transaction:
-                transaction.set_properties(external.properties(location))
+        properties = external.properties(location)
+        # at once with what makes it a registered one: a kill leaves it, or nothing
+        self._make(name, pa.schema([]), {KIND: SOURCE, **properties})
+
+        def move() -> None:
+            with explaining(f"table {name}"), self._queue(name):
+                table = self._load(name)
+                if table.current_snapshot():
+                    raise TableError(f"table {name} holds imported rows; register the files under another name")
+                if table.properties.get(external.LOCATION) != properties[external.LOCATION]:
+                    table.transaction().set_properties(properties).commit_transaction()
+
+        self.require_kind(name, SOURCE)
+        retry(name, move)
         return self.pin(name)
 
     def export(
@@ -379,7 +381,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def listed(self) -> list[str]:
         """List all tables, sorted, also those that hold no version yet."""
-        return maintenance.listed(self._catalog)
+        return list_tables(self._catalog)
 
     def maintain(self, name: str, terms: maintenance.Terms, pinned: Collection[int] = ()) -> maintenance.Maintained:
         """Expire old versions of a table, compact its small files, and remove files that nothing names any more.
@@ -391,12 +393,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             ConflictError: others kept committing.
+            SpecError: its files are not in the warehouse of this store.
             StorageError: its files cannot be read or written; no row is lost.
         """
         queue = maintenance.in_turn(lambda: self._queue(name), dry_run=terms.dry_run)
         # of a contrast set only the version that its manifest names is read, and a build replaces all of it
         compacts = self.kind(name) != CONTRAST
-        return maintenance.maintain(name, lambda: self._load(name), queue, terms, pinned, compacts=compacts)
+        root = local_path(self.warehouse)
+        return maintenance.maintain(name, lambda: self._load(name), queue, terms, pinned, root, compacts=compacts)
 
     def remove_unknown(self, terms: maintenance.Terms) -> maintenance.Maintained:
         """Remove old folders of tables that the catalog does not know, such as those of a creation that was killed."""
@@ -409,8 +413,19 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._queue(".opening"):  # the first to open it makes its tables
             return open_catalog(self.catalog_uri, self.warehouse)
 
-    def _create(self, identifier: str, schema: pa.Schema, kind: str, partition_by: Sequence[str]) -> None:
-        properties = {**PROPERTIES, KIND: kind}
+    def _make(self, name: str, schema: pa.Schema, properties: Mapping[str, str], partition_by: Sequence[str] = ()) -> None:
+        """Create a table unless it is there."""
+        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+
+        identifier = table_name(name)
+        with explaining(f"table {name}"), self._queue(".creating"):
+            if not self.exists(name):
+                ensure_database(self._catalog, identifier)
+                # another machine may make it at the same moment
+                with suppress(TableAlreadyExistsError, CommitFailedException):
+                    self._create(identifier, schema, {**PROPERTIES, **properties}, partition_by)
+
+    def _create(self, identifier: str, schema: pa.Schema, properties: dict[str, str], partition_by: Sequence[str]) -> None:
         with self._catalog.create_table_transaction(identifier, schema=schema, properties=properties) as transaction:
             if partition_by:
                 with transaction.update_spec() as spec:
@@ -418,17 +433,15 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                         spec.add_identity(column)
 
     def _load(self, name: str) -> "Table":
-        from pyiceberg.exceptions import NoSuchTableError
-
-        try:
-            return self._catalog.load_table(table_name(name))
-        except NoSuchTableError as error:
+        table = load_table(self._catalog, table_name(name))
+        if table is None:
             names = self.names()
             raise NotFoundError(
                 f"there is no table {name}{did_you_mean(name, names)}; the tables are {', '.join(names) or 'none yet'}; "
                 "import one with `mimic tables import DATABASE.TABLE FILE`, "
                 "or make a contrast set with `mimic log-odds build-contrast CONFIG`"
-            ) from error
+            )
+        return table
 
     def _at(self, pin: Pin) -> "Table":
         """Load a table as it was at a pin: its rows and its columns."""
@@ -466,34 +479,30 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         *,
         append: bool = False,
     ) -> Pin:
-        from pyiceberg.exceptions import CommitFailedException, ValidationException
-
         paths = [path for part in staged for path in part.paths]
         write = _write_id(staged)
-        for attempt in range(MOST_ATTEMPTS):
-            try:
-                with explaining(f"table {name}"), self._queue(name), warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message="Delete operation did not match any records")
-                    table = self._load(name)
-                    external.require_writable(table.properties, name)
-                    if not landed(table, write):
-                        require_staged(staged, name)
-                        transaction = transaction_for(table, columns, append=append)
-                        if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
-                            raise ConflictError(f"table {name}: its columns were changed meanwhile; start again")
-                        note = {WRITE: write, TOKEN: token(table) or write}
-                        if not append:
-                            # always, also on an empty table: it makes a concurrent commit of the same key a conflict
-                            transaction.delete(equal(where), snapshot_properties=note)
-                        if paths:
-                            transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
-                        table = transaction.commit_transaction()
-                return self.pin(name, landed(table, write))
-            except (CommitFailedException, ValidationException) as error:
-                # somebody else committed first; the staged files stay, only metadata is written anew
-                last = error
-                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311  jitter, not a secret
-        raise ConflictError(f"table {name}: {MOST_ATTEMPTS} attempts to commit failed, the last with: {last}")
+
+        def commit() -> Pin:
+            with explaining(f"table {name}"), self._queue(name), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Delete operation did not match any records")
+                table = self._load(name)
+                external.require_writable(table.properties, name)
+                if not landed(table, write):
+                    require_staged(staged, name)
+                    transaction = transaction_for(table, columns, append=append)
+                    if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
+                        raise ConflictError(f"table {name}: its columns were changed meanwhile; start again")
+                    note = {WRITE: write, TOKEN: token(table) or write}
+                    if not append:
+                        # always, also on an empty table: it makes a concurrent commit of the same key a conflict
+                        transaction.delete(equal(where), snapshot_properties=note)
+                    if paths:
+                        transaction.add_files(paths, snapshot_properties=note, check_duplicate_files=False)
+                    table = transaction.commit_transaction()
+            return self.pin(name, landed(table, write))
+
+        # the staged files stay, only metadata is written anew
+        return retry(name, commit)
 
     @contextmanager
     def _queue(self, name: str) -> Iterator[None]:

@@ -141,6 +141,6 @@ def _export(name: str, value: str) -> str:
         from resources.catalogs import parse_url, without_password
 
         url = parse_url(value)
-        if url.password and sys.stdout.isatty():
+        if without_password(url) != url.render_as_string(hide_password=False) and sys.stdout.isatty():
             return f"# {name} is {without_password(url)}; eval exports it with its password"
     return f"export {name}={shlex.quote(value)}"

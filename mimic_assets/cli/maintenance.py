@@ -1,7 +1,7 @@
 """`mimic tables maintain` and `mimic gc`: remove what is out of use, and say what and how much."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from mimic_assets.cli.output import print_table
 
 if TYPE_CHECKING:
     from resources.garbage import Collected
-    from resources.maintenance import Maintained, Terms
+    from resources.maintenance import Maintained
+    from resources.usage import InUse
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Change nothing; print what would be done.")
 GRACE = click.option(
@@ -50,14 +51,17 @@ def maintain(names: tuple[str, ...], keep: float, grace: float, dry_run: bool, a
       mimic tables maintain haven.example_log_odds_features --keep 30
     """
     from mimic_assets.cli.environment import local_resources
-    from resources.maintenance import maintain_all
+    from resources.maintenance import Terms, maintain_all
 
     resources = local_resources()
-    terms = _terms(grace, dry_run, keep=keep)
     done = []
-    with _progress() as say:
+    with _usage() as usage, _progress() as say:
+
+        def terms() -> Terms:
+            return Terms(in_use=usage(), keep=keep * 86400, grace=grace * 3600, dry_run=dry_run)
+
         for result in maintain_all(resources["tables"], resources["artefacts"], names, terms):
-            say(f"{result.table}: done")
+            say(f"{result.table}: {'left alone' if result.error else 'done'}")
             done.append(result)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, "tables": [result.document() for result in done]}, indent=1))
@@ -84,11 +88,12 @@ def gc(grace: float, dry_run: bool, as_json: bool) -> None:
     """
     from mimic_assets.cli.environment import local_resources
     from resources.garbage import collect_garbage
+    from resources.maintenance import Terms
 
     resources = local_resources()
-    terms = _terms(grace, dry_run)
-    with _progress() as say:
+    with _usage() as usage, _progress() as say:
         say("looking")
+        terms = Terms(in_use=usage(), grace=grace * 3600, dry_run=dry_run)
         found = collect_garbage(resources["artefacts"], resources["specs"], terms)
     if as_json:
         removed = [item.document() for item in found.garbage]
@@ -98,27 +103,27 @@ def gc(grace: float, dry_run: bool, as_json: bool) -> None:
     _finish(found.left)
 
 
-def _terms(grace: float, dry_run: bool, **keep: float) -> "Terms":
+@contextmanager
+def _usage() -> "Iterator[Callable[[], InUse]]":
+    """Say what unfinished runs use, and give what asks it anew."""
     from datetime import UTC, datetime
     from math import isfinite
 
     from mimic_assets.cli.environment import open_instance
     from mimic_assets.cli.execution import fail_dead_runs
     from mimic_assets.live import in_use
-    from resources.maintenance import Terms
 
     with open_instance() as instance:
         fail_dead_runs(instance)
         used = in_use(instance)
-    if isfinite(used.since):
-        since = datetime.fromtimestamp(used.since, UTC).isoformat(timespec="seconds")
-        click.echo(
-            f"what went out of use after {since} stays, when the oldest of these unfinished runs began: "
-            f"{', '.join(sorted(used.runs))}",
-            err=True,
-        )
-    days = {name: days * 86400 for name, days in keep.items()}
-    return Terms(in_use=used, grace=grace * 3600, dry_run=dry_run, **days)
+        if isfinite(used.since):
+            since = datetime.fromtimestamp(used.since, UTC).isoformat(timespec="seconds")
+            click.echo(
+                f"what went out of use after {since} stays, when the oldest of these unfinished runs began: "
+                f"{', '.join(sorted(used.runs))}",
+                err=True,
+            )
+        yield lambda: in_use(instance)
 
 
 def _print_tables(done: "list[Maintained]", dry_run: bool) -> None:

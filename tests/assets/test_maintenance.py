@@ -10,7 +10,7 @@ from mimic_assets.live import PINS, in_use
 from mimic_assets.maintenance import maintenance, weekly_maintenance
 from mimic_core import contract
 from mimic_core.configs import parse_spec
-from mimic_core.specs import ContrastSpec, DatasetSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec
 from resources.garbage import collect_garbage
 from resources.maintenance import Terms, maintain_all
 from resources.usage import InUse
@@ -50,7 +50,7 @@ def later(used: InUse, days: float = 30, **options: object) -> Terms:
 
 
 def maintained(platform, used: InUse) -> None:
-    results = list(maintain_all(platform.tables, platform.artefacts, [], later(used)))
+    results = list(maintain_all(platform.tables, platform.artefacts, [], lambda: later(used)))
     assert [result.error for result in results if result.error] == []
     collect_garbage(platform.artefacts, platform.specs, later(used))
 
@@ -58,9 +58,19 @@ def maintained(platform, used: InUse) -> None:
 # ---- what unfinished runs hold
 
 
-def test_a_build_notes_the_version_that_it_reads_and_holds_it_until_it_ends(platform, decision_table):
+def inference() -> InferenceSpec:
+    document = {"database": "haven", "table": "features", "features": ["size", "age"], "space": "s"}
+    run = {"experiment_name": "e", "run_id": "0" * 64, "upload_table": "scored"}
+    return parse_spec(InferenceSpec, document | run)
+
+
+@pytest.mark.parametrize("spec", [contrast(), dataset(), inference()], ids=lambda spec: spec.asset)
+def test_a_build_notes_the_version_that_it_reads_and_holds_it_until_it_ends(platform, decision_table, spec):
     pin = platform.imported(decision_table())
-    result = platform.build(dataset())
+    if isinstance(spec, InferenceSpec):  # a run without a model: the build fails after it pinned its source
+        facts = {"version": "v", "features": ["size", "age"], "missing_values_map": {"size": 0}}
+        platform.artefacts._publish(spec.run_folder, facts)
+    result = platform.build(spec)
     tags = platform.instance.get_run_by_id(result.run_id).tags
     assert tags[PINS] == f'{{"{SOURCE}": [{pin.snapshot}]}}'
     assert in_use(platform.instance).pins == {}
@@ -100,7 +110,7 @@ def test_maintenance_in_the_middle_of_a_build_leaves_what_it_read_and_staged(pla
 
     def add_up(parts):
         terms = Terms(in_use=in_use(platform.instance), keep=0, grace=0)
-        done.append([*maintain_all(platform.tables, platform.artefacts, [], terms)])
+        done.append([*maintain_all(platform.tables, platform.artefacts, [], lambda: terms)])
         done.append(collect_garbage(platform.artefacts, platform.specs, terms))
         return whole(parts)
 
@@ -118,7 +128,7 @@ def test_a_build_that_is_executed_again_after_its_staged_files_went_says_so(plat
     whole = contract.add_up
 
     def add_up(parts):
-        for result in maintain_all(platform.tables, platform.artefacts, [], later(InUse())):
+        for result in maintain_all(platform.tables, platform.artefacts, [], lambda: later(InUse())):
             assert not result.error
         return whole(parts)
 

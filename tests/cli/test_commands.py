@@ -421,6 +421,7 @@ def test_env_gives_a_shell_the_catalog_and_a_terminal_no_password(mimic, monkeyp
     monkeypatch.setattr(environment.sys, "stdout", Terminal())
     shown = environment._export("MIMIC_CATALOG", "postgresql://me:s3c%20ret@db/haven")
     assert shown == "# MIMIC_CATALOG is postgresql+psycopg2://me:***@db/haven; eval exports it with its password"
+    assert "s3cret" not in environment._export("MIMIC_CATALOG", "postgresql://db/haven?user=me&password=s3cret")
     assert environment._export("MIMIC_CATALOG", "sqlite:////c.db") == "export MIMIC_CATALOG=sqlite:////c.db"
 
 

@@ -201,3 +201,23 @@ def test_a_table_that_is_not_there_is_named_and_an_age_is_no_negative_number(mim
     said = mimic.refused("tables", "maintain", "haven.on")
     assert "there is no table haven.on (did you mean 'haven.one'?); the tables are haven.one" in said
     assert "-1.0 is not in the range" in mimic.refused("tables", "maintain", "--keep", "-1")
+
+
+def test_a_table_whose_metadata_file_is_gone_is_named_and_the_others_are_maintained_listed_and_shown(mimic):
+    for name in ("haven.a", "haven.b", "haven.c"):
+        for number in range(2):
+            mimic.imported(pa.table({"_individual": [number]}), name)
+    (newest,) = mimic.home.glob("mimic/warehouse/haven/b/metadata/00002-*.metadata.json")
+    newest.unlink()
+    said = mimic("tables", "maintain", "--keep", "0", "--grace", "0", "--json")
+    assert said.exit_code == 1
+    done = {result["table"]: result for result in json.loads(said.stdout)["tables"]}
+    assert [done[name]["expired"] for name in ("haven.a", "haven.b", "haven.c")] == [2, 0, 2]
+    assert "mimic: left alone: haven.b: table haven.b: cannot be read: " in said.stderr
+    shown = mimic.done("tables", "list")
+    assert [name in shown.stdout for name in ("haven.a", "haven.b", "haven.c")] == [True, False, True]
+    assert "mimic: table haven.b: cannot be read: " in shown.stderr
+    rows = {row["key"]: row for row in mimic.partitions("status")}
+    assert [rows[name]["status"] for name in ("haven.a", "haven.b", "haven.c")] == ["built", "failed", "built"]
+    assert rows["haven.b"]["error"].startswith("table haven.b: cannot be read: ")
+    assert "table haven.b: cannot be read: " in mimic.refused("tables", "show", "haven.b", exit_code=1)

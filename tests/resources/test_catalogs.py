@@ -1,11 +1,14 @@
 """Catalogs: which URLs name one, that passwords stay hidden, and that one variable changes the database."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from pyiceberg.catalog.sql import SqlCatalog
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from mimic_assets.cli.main import main
 from mimic_core.errors import SpecError, StorageError
@@ -37,6 +40,50 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path):
         open_catalog(URL, f"file://{tmp_path}")
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in without_password(parse_url(URL))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///catalog.db", "sqlite:///file:/c.db?uri=true&mode=memory"]
+)
+def test_a_catalog_that_is_not_one_file_for_all_processes_is_refused(url):
+    with pytest.raises(SpecError, match="or sqlite:////FILE with an absolute path, found sqlite://"):
+        parse_url(url)
+
+
+@pytest.mark.parametrize("key", ["password", "sslpassword", "PASSWORD"])
+def test_a_password_in_the_query_stays_hidden(key):
+    shown = without_password(parse_url(f"postgresql://mimic@db/haven?{key}=s3cret&user=me"))
+    assert shown == f"postgresql+psycopg2://mimic@db/haven?{key}=...&user=me"
+
+
+def refusing(reason: str, kind: type[DBAPIError] = OperationalError) -> DBAPIError:
+    return kind("", {}, Exception(reason))
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (refusing("password authentication failed"), 1),
+        (refusing("could not connect to server"), 1),
+        (refusing("database is locked"), 2),
+        (refusing("table iceberg_tables already exists"), 2),
+        (refusing("duplicate key", IntegrityError), 2),
+        (refusing("relation exists", ProgrammingError), 2),
+    ],
+)
+def test_only_what_another_machine_may_be_doing_at_this_moment_is_tried_again(tmp_path, monkeypatch, error, attempts):
+    tried, initialise = [], SqlCatalog._init_catalog
+
+    def refuse_first(self):
+        tried.append(1)
+        if len(tried) == 1:
+            raise error
+        initialise(self)
+
+    monkeypatch.setattr(SqlCatalog, "_init_catalog", refuse_first)
+    with nullcontext() if attempts > 1 else pytest.raises(StorageError, match=r"cannot be opened: .*; check MIMIC_CATALOG"):
+        open_catalog(f"sqlite:///{tmp_path / 'c.db'}", f"file://{tmp_path}").close()
+    assert len(tried) == attempts
 
 
 def test_one_variable_moves_the_catalog_and_dagster_shows_its_name_only(tmp_path, monkeypatch):

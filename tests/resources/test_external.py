@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.exceptions import CommitFailedException
+from sqlalchemy.exc import OperationalError
 
-from mimic_core.errors import ConflictError, NotFoundError, TableError
+from mimic_core.errors import ConflictError, NotFoundError, StorageError, TableError
 from resources.environments import local_resources
 from resources.tables import RESULTS, SOURCE, Pin, TableStore
 
@@ -53,6 +55,41 @@ def test_registering_copies_nothing_and_leaves_the_files_alone(tables, tmp_path)
     assert (ids(tables, pin), pin.location) == ([1, 2], str(tmp_path / "files"))
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert not list((tmp_path / "mimic").rglob("*.parquet"))
+
+
+def commits(tables: TableStore) -> int:
+    return len(list(Path(tables.warehouse.removeprefix("file://")).rglob("*.metadata.json")))
+
+
+def test_registering_is_one_commit_so_a_kill_leaves_a_registered_table_or_none(tables, tmp_path):
+    path = parquet(tmp_path / "a.parquet", rows(1))
+    tables.register(NAME, path)
+    assert commits(tables) == 1
+    tables.register(NAME, path)
+    assert commits(tables) == 1
+
+
+def test_a_registration_that_another_commit_overtakes_is_tried_again(tables, tmp_path, monkeypatch):
+    old, new = (parquet(tmp_path / name, rows(1)) for name in ("a.parquet", "b.parquet"))
+    tables.register(NAME, old)
+    catalog, commit = type(tables._catalog), type(tables._catalog).commit_table
+
+    def overtaken(*_):
+        monkeypatch.setattr(catalog, "commit_table", commit)
+        raise CommitFailedException("another machine was first")
+
+    monkeypatch.setattr(catalog, "commit_table", overtaken)
+    assert tables.register(NAME, new).location == str(new)
+
+
+def test_a_registration_that_the_database_refuses_is_said_so(tables, tmp_path, monkeypatch):
+    def locked(*_):
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    tables.register(NAME, parquet(tmp_path / "a.parquet", rows(1)))
+    monkeypatch.setattr(type(tables._catalog), "commit_table", locked)
+    with pytest.raises(StorageError, match=r"table haven\.features: could not be written: database is locked; "):
+        tables.register(NAME, parquet(tmp_path / "b.parquet", rows(1)))
 
 
 def test_a_relative_location_is_kept_as_an_absolute_one(tables, tmp_path, monkeypatch):

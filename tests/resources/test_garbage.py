@@ -68,6 +68,12 @@ def test_versions_that_the_manifest_does_not_name_go(store, folder):
     assert found(store.collect()) == set()
 
 
+def test_a_version_that_another_took_the_place_of_within_one_second_is_a_superseded_one(store):
+    store.write("s-tfrecords/d/20260102T000000Z-cccccccc/a")
+    store.publish("s-tfrecords/d", NEW)
+    assert {item.reason for item in store.collect().garbage} == {SUPERSEDED}
+
+
 def test_a_version_stays_for_the_grace_period_after_another_took_its_place(store):
     store.write(f"s-tfrecords/d/{OLD}/a")
     long_ago = time.time() - 30 * DAY
@@ -97,6 +103,35 @@ def test_what_killed_writers_left_goes_and_what_is_being_written_stays(store):
     names = {"s-tfrecords/d/.writing-abc", "specs/tfrecord_dataset/s/d/.writing-def"}
     assert found(store.collect()) == {(CUT_OFF, name, 5) for name in names}
     assert store.names() == {"s-tfrecords", "s-tfrecords/d", "s-tfrecords/d/manifest.txt"}
+
+
+def test_the_object_storage_may_be_a_link_to_another_disk(store, tmp_path):
+    (tmp_path / "disk").mkdir()
+    store.root.parent.mkdir()
+    store.root.symlink_to(tmp_path / "disk")
+    store.write(f"s-tfrecords/d/{OLD}/a", "s-tfrecords/d/.writing-a")
+    store.publish("s-tfrecords/d", NEW)
+    assert {item.reason for item in store.collect().garbage} == {SUPERSEDED, CUT_OFF}
+    assert {path.name for path in (tmp_path / "disk/s-tfrecords/d").iterdir()} == {"manifest.json"}
+
+
+def test_what_lies_in_folders_that_mimic_does_not_name_stays(store):
+    store.write("mine/.writing-a")
+    (store.root / "own/empty").mkdir(parents=True)
+    before = store.names()
+    assert found(store.collect(30)) == set()
+    assert store.names() == before
+
+
+def test_a_collection_waits_for_a_publication_in_progress(store):
+    with ThreadPoolExecutor(1) as pool, store.artefacts.publishing("s-tfrecords/d", NEW, None) as publication:
+        store.write(f"s-tfrecords/d/{NEW}/a")
+        collecting = pool.submit(store.collect)
+        with pytest.raises(TimeoutError):
+            collecting.result(0.3)
+        publication.publish({"version": NEW, "files": [{"path": "a"}]})
+    assert found(collecting.result()) == set()
+    assert f"s-tfrecords/d/{NEW}/a" in store.names()
 
 
 def test_old_specs_go_except_the_one_that_is_built_and_the_newest(store):

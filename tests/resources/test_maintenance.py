@@ -1,7 +1,9 @@
 """Maintenance of tables: what goes, what must stay, and that neither rows nor content tokens change."""
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +17,9 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import snapshot as producers
+from sqlalchemy.exc import OperationalError
 
-from mimic_core.errors import ConflictError, NotFoundError, StorageError
+from mimic_core.errors import ConflictError, MimicError, NotFoundError, StorageError
 from resources import compaction, snapshots, staging
 from resources.environments import local_resources
 from resources.maintenance import UNKNOWN, Maintained, Terms, maintain_all
@@ -367,15 +370,53 @@ def test_nothing_outside_a_table_or_behind_a_link_goes(tables, tmp_path):
     assert all((place / "mine.txt").exists() for place in (folder, folder.parent, folder.parent.parent))
 
 
-def test_old_folders_of_tables_that_the_catalog_does_not_know_go(tables, tmp_path):
+def test_old_files_of_a_creation_that_was_killed_go(tables, tmp_path):
     imported(tables, tmp_path, rows(1))
     lost = Path(tables._load(NAME).location().removeprefix("file://")).with_name("lost")
-    (lost / "metadata").mkdir(parents=True)
-    (lost / "metadata/00000-x.metadata.json").write_text("{}")
+    (lost / "data").mkdir(parents=True)
+    (lost / "data/import-0.parquet").write_text("{}")
     assert tables.remove_unknown(later(0.5)).files == 0
     assert tables.remove_unknown(later(2, since=time.time() - 60)).files == 0
     assert tables.remove_unknown(later(2)) == Maintained(table=UNKNOWN, files=1, bytes=2)
     assert ids(tables, tables.pin(NAME)) == [1]
+
+
+def test_tables_of_another_catalog_are_left_alone_and_named(tables, tmp_path):
+    imported(tables, tmp_path, rows(1))
+    tables.register("haven.registered", tmp_path / "import.parquet")
+    tables.ensure(SCORES, IDS, kind=RESULTS)
+    other = TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+    other.names()
+    before = listing(tmp_path)
+    (result,) = maintain_all(other, local_resources(tmp_path / "mimic")["artefacts"], [], later)
+    assert listing(tmp_path) == before
+    assert all(f"warehouse/haven/{name}" in result.error for name in ("features", "registered", "scores"))
+    assert "see that MIMIC_CATALOG names the right catalog" in result.error
+
+
+def test_a_copied_home_maintains_no_table_of_the_original(tables, tmp_path):
+    imported(tables, tmp_path, rows(1))
+    shutil.copytree(tmp_path / "mimic", tmp_path / "copy")
+    pin = imported(tables, tmp_path, rows(2))
+    before = listing(tmp_path / "mimic")
+    copy = local_resources(tmp_path / "copy")
+    table, unknown = maintain_all(copy["tables"], copy["artefacts"], [], later)
+    assert listing(tmp_path / "mimic") == before
+    assert f"expected a folder below {tmp_path}/copy/warehouse; this catalog may be a copy" in table.error
+    assert f"the catalog knows no table in {tmp_path}/copy/warehouse/haven/features" in unknown.error
+    assert ids(tables, pin) == [2]
+
+
+def test_a_warehouse_may_be_a_link_to_another_disk(tables, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "mimic").mkdir()
+    (tmp_path / "mimic/warehouse").symlink_to(tmp_path / "disk")
+    for number in (1, 2):
+        imported(tables, tmp_path, rows(number))
+    (tmp_path / "disk/haven/lost/data").mkdir(parents=True)
+    (tmp_path / "disk/haven/lost/data/a").write_text("{}")
+    assert tables.maintain(NAME, later()).files == 5
+    assert tables.remove_unknown(later()).files == 1
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(tables, tmp_path):
@@ -395,8 +436,8 @@ def test_all_tables_are_maintained_also_those_without_a_version_and_an_unknown_n
     tables.ensure(SCORES, IDS, kind=RESULTS)
     tables.stage(SCORES, [rows(1)])
     with pytest.raises(NotFoundError, match=r"no table haven\.score \(did you mean 'haven\.scores'\?\)"):
-        list(maintain_all(tables, artefacts, [NAME, "haven.score"], later()))
-    done = {result.table: result for result in maintain_all(tables, artefacts, [], later())}
+        list(maintain_all(tables, artefacts, [NAME, "haven.score"], later))
+    done = {result.table: result for result in maintain_all(tables, artefacts, [], later)}
     assert (done[NAME].compacted, done[SCORES].files, sorted(done)) == (4, 1, [UNKNOWN, NAME, SCORES])
 
 
@@ -406,22 +447,94 @@ def test_a_table_whose_files_are_damaged_is_left_alone_and_the_others_are_mainta
         imported(tables, tmp_path, rows(1), name)
         tables.stage(name, [rows(2)])
     Path(tables._load(NAME).current_snapshot().manifest_list.removeprefix("file://")).unlink()
-    done = {result.table: result for result in maintain_all(tables, artefacts, [], later())}
+    done = {result.table: result for result in maintain_all(tables, artefacts, [], later)}
     assert "no row is lost" in done[NAME].error
     assert (len(data_files(tables)), done["haven.other"].files) == (2, 1)
     with pytest.raises(StorageError, match=r"haven\.features.*No such file"):
         tables.maintain(NAME, later())
 
 
+def damaged(tables: TableStore, folder: Path, damage) -> list[str]:
+    """Three tables, of which the middle one's metadata file is damaged; returns their names."""
+    names = ["haven.a", "haven.b", "haven.c"]
+    for name in names:
+        imported(tables, folder, rows(1), name)
+        tables.stage(name, [rows(2)])
+    damage(Path(tables.metadata_file("haven.b").removeprefix("file://")))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (Path.unlink, "table haven.b: cannot be read: "),
+        (lambda file: file.write_text("{"), "table haven.b: its metadata file is damaged: "),
+    ],
+)
+def test_a_table_whose_metadata_is_damaged_is_named_and_the_others_are_maintained(tables, tmp_path, damage, message):
+    names = damaged(tables, tmp_path, damage)
+    done = list(maintain_all(tables, local_resources(tmp_path / "mimic")["artefacts"], [], later))
+    assert [result.table for result in done] == [*names, UNKNOWN]
+    assert [result.files for result in done] == [1, 0, 1, 0]
+    assert done[1].error.startswith(message)
+    assert done[3].error.startswith(message)
+    assert tables.names() == names
+    for read in (tables.pin, tables.exists, tables.kind):
+        with pytest.raises(MimicError, match=message):
+            read("haven.b")
+
+
+@pytest.mark.parametrize("written", [b"", b"Obj", b"something else altogether"])
+def test_a_table_whose_manifest_is_damaged_is_named_and_the_others_are_maintained(tables, tmp_path, written):
+    artefacts = local_resources(tmp_path / "mimic")["artefacts"]
+    for name in ("haven.a", "haven.b"):
+        imported(tables, tmp_path, rows(1), name)
+        tables.stage(name, [rows(2)])
+    Path(tables._load("haven.a").current_snapshot().manifest_list.removeprefix("file://")).write_bytes(written)
+    done = list(maintain_all(tables, artefacts, [], later))
+    assert done[0].error.startswith("table haven.a: a file of its metadata is damaged: ")
+    assert [result.files for result in done] == [0, 1, 0]
+
+
+def test_a_busy_database_of_the_catalog_is_said_so_and_the_other_tables_are_maintained(tables, tmp_path, monkeypatch):
+    artefacts = local_resources(tmp_path / "mimic")["artefacts"]
+    for number, name in enumerate(["haven.a", "haven.a", "haven.b"]):
+        imported(tables, tmp_path, rows(number), name)
+    commit = type(tables._catalog).commit_table
+
+    def locked(*_):
+        monkeypatch.setattr(type(tables._catalog), "commit_table", commit)
+        raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(type(tables._catalog), "commit_table", locked)
+    done = list(maintain_all(tables, artefacts, [], later))
+    assert done[0].error.startswith("table haven.a: maintenance failed: database is locked; no row is lost. ")
+    assert [result.error for result in done[1:]] == [None, None]
+
+
+def test_a_build_that_begins_after_maintenance_did_keeps_the_version_that_it_read(tables, tmp_path):
+    artefacts = local_resources(tmp_path / "mimic")["artefacts"]
+    imported(tables, tmp_path, rows(1), "haven.first")
+    pins = [paired(tables, number) for number in (1, 2, 3)]
+    artefacts._publish(f"contrast-sets/{PAIRS}", {"version": "v", "snapshot": pins[0].snapshot})
+    held = {}
+    done = maintain_all(tables, artefacts, [], lambda: later(pins=dict(held)))
+    next(done)
+    held[PAIRS] = frozenset({pins[0].snapshot})  # now a dataset build begins, and then a newer contrast set is published
+    artefacts._publish(f"contrast-sets/{PAIRS}", {"version": "w", "snapshot": pins[2].snapshot})
+    assert next(done).expired > 0
+    assert ids(tables, pins[0]) == [1]
+
+
 def test_the_version_that_a_contrast_sets_manifest_names_stays_and_a_damaged_manifest_protects_all(tables, tmp_path):
     artefacts = local_resources(tmp_path / "mimic")["artefacts"]
     named, newer = paired(tables, 1), paired(tables, 2)
     artefacts._publish(f"contrast-sets/{PAIRS}", {"version": "v", "snapshot": named.snapshot})
-    assert [result.error for result in maintain_all(tables, artefacts, [PAIRS], later())] == [None]
+    assert [result.error for result in maintain_all(tables, artefacts, [PAIRS], later)] == [None]
     assert versions(tables, PAIRS) == {named.snapshot, newer.snapshot}
     manifest = artefacts.path(f"contrast-sets/{PAIRS}/manifest.json")
     manifest.write_bytes(manifest.read_bytes().replace(b"v", b"w"))
-    (result,) = maintain_all(tables, artefacts, [PAIRS], later())
+    (result,) = maintain_all(tables, artefacts, [PAIRS], later)
     assert "damaged" in result.error
     assert ids(tables, named) == [1]
 
