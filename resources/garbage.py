@@ -121,7 +121,8 @@ def _old_versions(artefacts: ArtefactStore, folder: Path, name: str, terms: Term
     """List the version folders of a partition that its manifest does not name and no unfinished run writes or reads."""
     before = terms.in_use.before(terms.grace)
     manifest = artefacts.manifest(name)
-    published = (folder / MANIFEST).stat().st_mtime if manifest else 0.0
+    # a retired run went out of use when its manifest was taken out of the folder
+    published = (folder / MANIFEST if manifest else folder).stat().st_mtime
     writing = {run[:8] for run in terms.in_use.runs}
     found = []
     for version in folders_of(folder):

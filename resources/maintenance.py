@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
-UNKNOWN = "(unknown tables)"
+UNKNOWN = "(folders of no table)"
 FAILED, NOTHING_LOST = "maintenance failed", "no row is lost. Check free space and rights, then run this again"
 
 

@@ -132,10 +132,15 @@ def _print_tables(done: "list[Maintained]", dry_run: bool) -> None:
     shown = Table("table", title="nothing was changed; this would be done" if dry_run else None)
     for name in ("versions expired", "files compacted", "into", "files removed", "bytes freed"):
         shown.add_column(name, justify="right")
+    touched = 0
     for result in done:
         numbers = (result.expired, result.compacted, result.into, result.files, result.bytes)
-        shown.add_row(result.table, *(f"{number:,}" for number in numbers))
-    print_table(shown)
+        if any(numbers):
+            shown.add_row(result.table, *(f"{number:,}" for number in numbers))
+            touched += 1
+    if touched:
+        print_table(shown)
+    click.echo(f"nothing to do for {len(done) - touched:,} of {len(done):,} tables" if len(done) > touched else "done")
 
 
 def _print_garbage(found: "Collected", dry_run: bool) -> None:
@@ -164,7 +169,7 @@ def _progress() -> Iterator[Any]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda text: click.echo(text, err=True)
+        yield lambda _: None
         return
     with console.status("maintaining") as spinner:
         yield spinner.update

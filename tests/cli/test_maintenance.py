@@ -66,7 +66,7 @@ def test_a_retired_run_is_gone_until_it_is_trained_again(with_dataset):
     keep, *gone = trained(with_dataset, 3)
     with_dataset.done("log-odds", "run-batch-infer", with_dataset.inference(keep))
     before, folders = commits(with_dataset), with_dataset.home / "mimic/objects/s-models/e"
-    said = with_dataset.done("runs", "retire", gone[0][:8], f"s/e/{gone[1]}", gone[1])
+    said = with_dataset.done("runs", "retire", gone[0][:8], f"s/e/{gone[1]}", f"s/e/{gone[1][:8]}")
     assert said.stdout == f"retired: s/e/{gone[0]}\nretired: s/e/{gone[1]}\n"
     assert status(with_dataset) == {f"s/e/{keep}": "built"}
     assert result_rows(with_dataset) == {keep}
@@ -185,7 +185,7 @@ def test_all_tables_or_those_that_are_named_are_maintained(mimic):
     assert [(table["table"], table["expired"], table["compacted"]) for table in tried["tables"]] == [
         ("haven.one", 4, 5),
         ("haven.other", 0, 0),
-        ("(unknown tables)", 0, 0),
+        ("(folders of no table)", 0, 0),
     ]
     said = mimic.done("tables", "maintain", "haven.one", "--keep", "0").stdout
     assert [cell.strip() for cell in said.splitlines()[3].strip("│").split("│")] == ["haven.one", "4", "5", "1", "0", "0"]
