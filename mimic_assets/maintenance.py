@@ -8,9 +8,10 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import in_use
 from resources.artefacts import ArtefactStore
 from resources.garbage import collect_garbage
-from resources.maintenance import GRACE, KEEP, Terms, maintain_all
+from resources.maintenance import GRACE, KEEP, Terms
 from resources.specs import SpecStore
 from resources.tables import TableStore
+from resources.upkeep import maintain_all
 
 
 class MaintenanceConfig(dg.Config):

@@ -51,7 +51,8 @@ def maintain(names: tuple[str, ...], keep: float, grace: float, dry_run: bool, a
       mimic tables maintain haven.example_log_odds_features --keep 30
     """
     from mimic_assets.cli.environment import local_resources
-    from resources.maintenance import Terms, maintain_all
+    from resources.maintenance import Terms
+    from resources.upkeep import maintain_all
 
     resources = local_resources()
     done = []

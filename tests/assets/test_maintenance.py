@@ -12,7 +12,8 @@ from mimic_core import contract
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec
 from resources.garbage import collect_garbage
-from resources.maintenance import Terms, maintain_all
+from resources.maintenance import Terms
+from resources.upkeep import maintain_all
 from resources.usage import InUse
 
 SOURCE, CONTRASTS = "haven.features", "haven.contrasts"

@@ -22,8 +22,9 @@ from sqlalchemy.exc import OperationalError
 from mimic_core.errors import ConflictError, MimicError, NotFoundError, StorageError
 from resources import compaction, snapshots, staging
 from resources.environments import local_resources
-from resources.maintenance import UNKNOWN, Maintained, Terms, maintain_all
+from resources.maintenance import UNKNOWN, Maintained, Terms
 from resources.tables import CONTRAST, RESULTS, Pin, TableStore
+from resources.upkeep import maintain_all
 from resources.usage import InUse
 
 NAME, PAIRS, SCORES = "haven.features", "haven.pairs", "haven.scores"
