@@ -91,8 +91,8 @@ def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.S
     if all(pa.types.is_null(field.type) for schema in schemas for field in schema):
         raise TableError(f"{', '.join(map(str, paths[:5]))}: there are no rows; expected a decision table")
     stored = [_stored_schema(schema, path) for schema, path in zip(schemas, paths, strict=True)]
-    whole = stored[0]
-    for schema, path in zip(stored[1:], paths[1:], strict=True):
+    whole = pa.schema([])
+    for schema, path in zip(stored, paths, strict=True):
         both = partial(pa.unify_schemas, [whole, schema], promote_options="permissive")
         whole = reading([path], both) if schema != whole else whole
     whole = pa.schema([field.with_type(_stored_type(field.type) or field.type) for field in whole])
