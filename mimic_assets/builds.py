@@ -161,12 +161,12 @@ def whole_outcome(
         across: broken rules that no shard can see.
     """
     outcome = contract.add_up(parts)
-    if task.found is not None:
-        return replace(outcome, violations=task.found)
-    if not across and not outcome.violations:
+    of_shards = (*across, *outcome.violations)
+    if not of_shards and not task.found:
         return outcome
     # a shard takes what another one holds for missing, so the table is described as a whole
-    return _check_whole(task.pin, rules, tables).outcome
+    whole = _check_whole(task.pin, rules, tables).outcome.violations if task.found is None else task.found
+    return replace(outcome, violations=whole or of_shards)
 
 
 def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:

@@ -236,9 +236,8 @@ def check_whole_decisions(train: pa.Table, test: pa.Table) -> list[Violation]:
         train, test: (decisions, 2) ids of individual and decision, without repeats within a split.
     """
     both = train.join(test, [INDIVIDUAL, DECISION], join_type="left semi")
-    return (
-        [Violation(rule=SPLIT_DECISION, count=len(both), examples=_examples(both.slice(0, EXAMPLES)))] if len(both) else []
-    )
+    examples = _examples(both.slice(0, EXAMPLES))
+    return [Violation(rule=SPLIT_DECISION, count=len(both), examples=examples)] if len(both) else []
 
 
 def require_kept(outcome: Outcome, table: str) -> None:
