@@ -125,7 +125,7 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
 
 def table_input(pin: Pin, columns: pa.Schema, tables: TableStore) -> dict[str, Any]:
     """Describe a pinned table as an input: its content and the columns that the build uses, not the others."""
-    ids = tables.column_ids(pin)
+    ids = tables.field_ids(pin)
     return {
         "name": pin.name,
         "token": pin.token,

@@ -146,7 +146,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         iceberg = self._load(pin.name).schemas()[pin.schema_id]
         return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
 
-    def column_ids(self, pin: Pin) -> dict[str, int]:
+    def field_ids(self, pin: Pin) -> dict[str, int]:
         """Return the ids of the columns of a pinned version; a column that is dropped and added again has another id.
 
         The files of a registered table have no ids, so it has none.
@@ -208,7 +208,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def kind(self, name: str) -> str | None:
         """Tell what a table is for; None when there is none of this name."""
-        return self._load(name).properties.get(KIND, SOURCE) if self.exists(name) else None
+        table = load_table(self._catalog, table_name(name))
+        return None if table is None else table.properties.get(KIND, SOURCE)
 
     def require_kind(self, name: str, *kinds: str) -> None:
         """Refuse a table that serves another purpose; a table that is not there passes.
@@ -314,8 +315,6 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         self.require_kind(name, SOURCE)
         files, schema = open_files(paths)
-        if self.exists(name):
-            external.require_writable(self._load(name).properties, name)
         staged = self._stage(name, standard_parts(files, schema, on_rows), "import", schema, append=append)
         if not staged.rows:
             self.discard(staged)

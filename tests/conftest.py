@@ -22,6 +22,17 @@ LIBRARIES_WARN = (
 )
 
 
+FAILS_ONCE = """
+from pathlib import Path
+
+LAYERS = {"D4": lambda: Dense(4)}
+if Path("fail").exists():
+    Path("loads").write_text(Path("loads").read_text() + "x" if Path("loads").exists() else "x")
+    if Path("loads").read_text() == "xx":
+        raise RuntimeError("the second shard fails")
+"""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=3, help="how often each test of interrupted or colliding writers tries")
 
@@ -56,6 +67,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def fails_once() -> str:
+    """A layers file: where there is a file `fail`, the second shard that loads it fails, and no later one."""
+    return FAILS_ONCE
 
 
 @pytest.fixture(scope="session")

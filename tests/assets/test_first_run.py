@@ -535,25 +535,13 @@ def test_the_version_changes_with_the_table_and_not_with_a_rebuild(platform, dec
 
 # ---- again from where it failed
 
-FAILS_ONCE = """
-from pathlib import Path
 
-from keras.layers import Dense
-
-LAYERS = {"D4": lambda: Dense(4)}
-if Path("fail").exists():
-    Path("loads").write_text(Path("loads").read_text() + "x" if Path("loads").exists() else "x")
-    if Path("loads").read_text() == "xx":
-        raise RuntimeError("the second shard fails")
-"""
-
-
-def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(platform, decision_table):
+def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(platform, decision_table, fails_once):
     platform.imported(decision_table())
     platform.built(dataset())
     (platform.home / "dagster").mkdir()
     with dg.DagsterInstance.get() as instance:
-        register(instance, platform.specs, [(run(NETWORK), FAILS_ONCE), (inference(run(NETWORK)), "")])
+        register(instance, platform.specs, [(run(NETWORK), fails_once), (inference(run(NETWORK)), "")])
         first = platform.execute(instance, run(NETWORK))
         assert first.success
         (platform.home / "fail").touch()

@@ -39,16 +39,6 @@ EXPERIMENT |= {"database": "haven", "table": "results", "models": [{"layers": ["
 INFERENCE = {"database": "haven", "table": "features", "train_partitions": 2, "features": ["size", "age"], "space": "s"}
 INFERENCE |= {"experiment_name": "e", "upload_table": "scored"}
 LAYERS = 'LAYERS = {"D4": lambda: Dense(4)}'
-# the second shard that loads this file fails, and no later one
-FAILS_ONCE = """
-from pathlib import Path
-
-LAYERS = {"D4": lambda: Dense(4)}
-if Path("fail").exists():
-    Path("loads").write_text(Path("loads").read_text() + "x" if Path("loads").exists() else "x")
-    if Path("loads").read_text() == "xx":
-        raise RuntimeError("the second shard fails")
-"""
 RUN = parse_spec(ExperimentSpec, EXPERIMENT).runs[0]
 
 
@@ -257,9 +247,9 @@ def test_a_wrong_form_says_what_is_wrong(clicks):
     expect(clicks.page.get_by_text("max_choices: expected a number of at least 2, found 1").first).to_be_visible()
 
 
-def test_only_the_failed_shard_and_the_commit_run_again(clicks, home):
+def test_only_the_failed_shard_and_the_commit_run_again(clicks, home, fails_once):
     build(home, "build-dataset", DATASET | {"space": "t"})
-    (run,) = build(home, "run-experiment", EXPERIMENT | {"space": "t"}, FAILS_ONCE)
+    (run,) = build(home, "run-experiment", EXPERIMENT | {"space": "t"}, fails_once)
     clicks.register("register_inference", specs=[INFERENCE | {"space": "t", "upload_table": "t", "run_id": run["run_id"]}])
     (home / "fail").touch()
     key = f"haven.t/e/{run['run_id']}"
