@@ -32,11 +32,13 @@ class Build(Generic[P]):
         stored: the spec that is built.
         version: name of the new version's folder within the partition's folder.
         replaces: token of what was published when the build began.
+        began_at: when that was, in seconds since 1970.
     """
 
     stored: StoredSpec[P]
     version: str
     replaces: str | None
+    began_at: float
 
     @property
     def folder(self) -> str:
@@ -71,8 +73,9 @@ def rows_of_run(spec: RunSpec | InferenceSpec) -> dict[str, str]:
 
 def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build[P]:
     """Begin a build: name its version folder and note what it is to replace."""
-    version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_id[:8]}"
-    return Build(stored=stored, version=version, replaces=artefacts.published(stored.spec.folder))
+    now = datetime.now(UTC)
+    version = f"{now:%Y%m%dT%H%M%SZ}-{run_id[:8]}"
+    return Build(stored=stored, version=version, replaces=artefacts.published(stored.spec.folder), began_at=now.timestamp())
 
 
 def plan_shards(
@@ -107,13 +110,14 @@ def checked_shard(
 
 def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:
     """Compose the manifest of a build; its fingerprint covers everything that defines the result and nothing else."""
-    spec = build.stored.spec
+    spec, now = build.stored.spec, datetime.now(UTC)
     return {
         "asset": spec.asset,
         "key": spec.key,
         "version": build.version,
         "fingerprint": fingerprint({"spec": build.stored.digest, "inputs": inputs, "code_version": code_version}),
-        "built_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "built_at": now.isoformat(timespec="milliseconds"),
+        "seconds": round(now.timestamp() - build.began_at, 3),
         "dagster_run_id": run_id,
         "code_version": code_version,
         "spec": spec.document,

@@ -24,7 +24,7 @@ from mimic_assets.builds import (
     whole_outcome,
 )
 from mimic_assets.failures import fails_clearly
-from mimic_assets.live import hold
+from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import contrast_sets, lineage_input
 from mimic_core import contract, contrasts
 from mimic_core.errors import NotFoundError
@@ -33,6 +33,7 @@ from mimic_core.manifests import fingerprint, seal
 from mimic_core.sources import SPLITS, Shard, check_schema
 from mimic_core.specs import ContrastSpec, contrast_folder
 from resources.artefacts import ArtefactStore
+from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.staging import Staged
 from resources.tables import CONTRAST, SOURCE, Pin, TableStore
@@ -83,10 +84,11 @@ def pin_published(key: str, tables: TableStore, artefacts: ArtefactStore) -> Pin
 @dg.op(ins={"source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
 @fails_clearly
 def plan_contrasts(
-    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> list[dg.DynamicOutput[ShardTask[ContrastSpec]]]:
     """Pin the source table and list the shards."""
     stored = specs.get(ContrastSpec, context.partition_key)
+    note_version(context, stored.spec, inventory)
     pin = pin_source(stored.spec, tables)
     hold(context, pin)
     columns = contrasts.contrast_schema(tables.schema_of(pin), pin.name)

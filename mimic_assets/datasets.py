@@ -25,7 +25,7 @@ from mimic_assets.builds import (
 )
 from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
-from mimic_assets.live import hold
+from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.filters import check_filter
@@ -34,6 +34,7 @@ from mimic_core.manifests import seal
 from mimic_core.sources import KEYS, SPLITS, Shard, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
 from resources.artefacts import ArtefactStore
+from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.tables import CONTRAST, SOURCE, Pin, TableStore
 
@@ -71,10 +72,11 @@ def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) 
 @dg.op(ins={"source_table": dg.In(dg.Nothing), "contrast_set": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
 @fails_clearly
 def plan_dataset(
-    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> list[dg.DynamicOutput[ShardTask[DatasetSpec]]]:
     """Pin the source and list the shards."""
     stored = specs.get(DatasetSpec, context.partition_key)
+    note_version(context, stored.spec, inventory)
     pin = pin_source(stored.spec, tables, artefacts)
     hold(context, pin)
     build = begin(stored, artefacts, context.run_id)

@@ -26,7 +26,7 @@ from mimic_assets.builds import (
     whole_outcome,
 )
 from mimic_assets.failures import fails_clearly
-from mimic_assets.live import hold
+from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, evaluation, inferences
 from mimic_core.errors import NotFoundError
@@ -35,6 +35,7 @@ from mimic_core.manifests import seal
 from mimic_core.sources import KEYS, SPLITS, Shard, check_schema, columns_to_read, in_key_order, sort_rows
 from mimic_core.specs import InferenceSpec
 from resources.artefacts import ArtefactStore
+from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.staging import Staged
 from resources.tables import INFERENCE, SOURCE, Pin, TableStore
@@ -84,10 +85,11 @@ def pin_source(spec: InferenceSpec, tables: TableStore) -> Pin:
 @dg.op(ins={"model_run": dg.In(dg.Nothing), "source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
 @fails_clearly
 def plan_inference(
-    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+    context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> list[dg.DynamicOutput[ShardTask[InferenceSpec]]]:
     """Pin the source table and the run, and list the shards."""
     stored = specs.get(InferenceSpec, context.partition_key)
+    note_version(context, stored.spec, inventory)
     run = run_manifest(stored.spec, artefacts)
     pin = pin_source(stored.spec, tables)
     hold(context, pin)

@@ -6,12 +6,18 @@ from collections import defaultdict
 
 import dagster as dg
 
+from mimic_core.specs import PartitionSpec
+from mimic_core.world import Node, wanted_version
+from resources.inventory import Inventory
 from resources.tables import Pin
 from resources.usage import InUse
 
+VERSION = "mimic/version"  # tag: the version that a run is to make of its partition
 PINS = "mimic/pins"  # tag: a JSON object of table -> versions
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
+
+Step = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
 def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
@@ -20,6 +26,15 @@ def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
     held = json.loads(run.tags.get(PINS, "{}")) if run else {}
     held[pin.name] = sorted({*held.get(pin.name, []), pin.snapshot})
     context.instance.add_run_tags(context.run_id, {PINS: json.dumps(held)})
+
+
+def note_version(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, spec: PartitionSpec, inventory: Inventory
+) -> None:
+    """Note on this run which version it is to make, so that one that fails is not tried again before something changes."""
+    node = Node(spec.asset, spec.key)
+    if version := wanted_version(node, inventory.near(node)):
+        context.instance.add_run_tags(context.run.run_id, {VERSION: version})
 
 
 def in_use(instance: dg.DagsterInstance, apart_from: str | None = None) -> InUse:

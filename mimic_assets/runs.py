@@ -11,12 +11,14 @@ import pyarrow as pa
 
 from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, rows_of_run
 from mimic_assets.failures import fails_clearly
+from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
 from mimic_core import datasets, plots, records
 from mimic_core.errors import NotFoundError
 from mimic_core.manifests import seal
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
+from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.tables import RESULTS, TableStore
 
@@ -38,12 +40,13 @@ RESULTS_SCHEMA = pa.schema(
 @dg.asset(partitions_def=model_runs, deps=[lineage("tfrecord_dataset")], group_name="models", kinds={"keras"})
 @fails_clearly
 def model_run(
-    context: dg.AssetExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore
+    context: dg.AssetExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> dg.MaterializeResult[Any]:
     """A trained log-odds model and its epochs in the results table. Partition: space/experiment/run_id."""
     from mimic_core import runs
 
     stored = specs.get(RunSpec, context.partition_key)
+    note_version(context, stored.spec, inventory)
     spec = stored.spec
     dataset = dataset_manifest(spec, artefacts)
     tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mimic_core.errors import SpecError, did_you_mean
-from mimic_core.specs import ModelSpec, Spec, normalise
+from mimic_core.specs import OPERATIONAL, ModelSpec, Spec, normalise
 
 PATTERN_HELP = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit",
@@ -80,8 +80,8 @@ def parse_spec(kind: type[S], document: dict[str, Any], where: str = "config") -
 
 
 def ordered_fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return the keys of a spec as people should read them: those that must be there first."""
-    return dict(sorted(kind.model_fields.items(), key=lambda item: not item[1].is_required()))
+    """Return the keys of a spec as people should read them: required ones first, those that define nothing last."""
+    return dict(sorted(kind.model_fields.items(), key=lambda item: (not item[1].is_required(), item[0] in OPERATIONAL)))
 
 
 def collect(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

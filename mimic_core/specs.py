@@ -19,6 +19,7 @@ Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_PAIRS = 1_000_000  # per individual
+OPERATIONAL = frozenset({"refresh"})  # keys that ids and versions leave out
 Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
 
 
@@ -38,6 +39,17 @@ class PartitionSpec(Spec):
     """A spec that defines one partition of an asset."""
 
     asset: ClassVar[str]
+
+    refresh: Literal["auto", "manual"] = Field(
+        "auto",
+        description='Who asks for a build when an input changed: with "auto" the platform, with "manual" a person. It is no '
+        "part of what is built: changing it makes nothing out of date, and run ids leave it out.",
+    )
+
+    @property
+    def defining(self) -> dict[str, Any]:
+        """What of the document decides the result: all but the keys that only say when to build."""
+        return defining(self.document)
 
     @property
     def key(self) -> str:
@@ -242,7 +254,7 @@ class RunSpec(_Experiment):
     @property
     def run_id(self) -> str:
         """SHA-256 over what the user set, as the original tool computes it."""
-        return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.defining, sort_keys=True).encode()).hexdigest()
 
     @property
     def key(self) -> str:
@@ -351,9 +363,18 @@ def normalise(value: Any) -> Any:
     return value
 
 
+def defining(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document without the keys that decide nothing about the result.
+
+    >>> defining({"seed": 3, "refresh": "manual"})
+    {'seed': 3}
+    """
+    return {name: value for name, value in document.items() if name not in OPERATIONAL}
+
+
 def spec_digest(document: dict[str, Any], *parts: str) -> str:
-    """Return the version of a spec: a hash of its document and of the texts stored with it."""
-    text = json.dumps([normalise(document), *parts], sort_keys=True)
+    """Return the version of a spec: a hash of what defines the result, in its document and the texts stored with it."""
+    text = json.dumps([normalise(defining(document)), *parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 
 from mimic_core.errors import SpecError, StorageError
 from resources.iceberg import local_path
+from resources.listing import entries_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 60  # that a commit waits for another one, where SQLite's 5 are few on a slow disk
 RETRIES = 6
+NAME = "mimic"  # of the catalog in its database
 UNCHANGED = "it holds what it held before or all that is new. Check free space and rights, then run this again"
 DRIVERS = {
     "sqlite": "sqlite",
@@ -44,10 +46,7 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy.exc import DBAPIError
 
-    url = parse_url((uri.get_value() if isinstance(uri, dg.EnvVar) else uri) or "")
-    if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
-        # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
-        url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
+    url = _url(uri)
     options = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse, "pool_pre_ping": "true"}
     try:
         advice = "check MIMIC_CATALOG, free space and rights, then run this again"
@@ -55,16 +54,50 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
             Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
             for attempt in range(RETRIES):
                 try:
-                    return SqlCatalog("mimic", **options)
+                    return SqlCatalog(NAME, **options)
                 except DBAPIError as error:
                     if not _may_pass(error):
                         raise
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311  jitter, not a secret
-            return SqlCatalog("mimic", **options)
+            return SqlCatalog(NAME, **options)
     except ImportError as error:
         raise SpecError(
             f"the catalog {without_password(url)} needs the driver psycopg2: run `pip install psycopg2-binary`"
         ) from error
+
+
+def metadata_locations(uri: str, warehouse: str) -> dict[str, str]:
+    """Return table -> its present metadata file, from the catalog's database alone; importing pyiceberg takes longer.
+
+    Args:
+        uri, warehouse: as for `open_catalog`.
+
+    Raises:
+        StorageError: the database does not answer, or is gone while there are tables' files.
+    """
+    from sqlalchemy import create_engine, inspect, text
+
+    url = _url(uri)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        if any(entries_of(Path(local_path(warehouse)))):
+            raise StorageError(
+                f"catalog {without_password(url)}: is gone, while {local_path(warehouse)} holds tables; put it back"
+            )
+        return {}
+    with explaining(f"catalog {without_password(url)}", "cannot be read", "check MIMIC_CATALOG, then run this again"):
+        engine = create_engine(url)
+        try:
+            with engine.connect() as connection:
+                if not inspect(connection).has_table("iceberg_tables"):
+                    return {}  # nobody has opened it yet
+                # of the specification of JDBC catalogs
+                query = text(
+                    "SELECT table_namespace, table_name, metadata_location FROM iceberg_tables WHERE catalog_name = :name"
+                )
+                rows = connection.execute(query, {"name": NAME}).all()
+        finally:
+            engine.dispose()
+    return {f"{database}.{table}": location for database, table, location in sorted(rows) if location}
 
 
 def ensure_database(catalog: "Catalog", table: str) -> None:
@@ -124,6 +157,14 @@ def without_password(url: "URL") -> str:
     """Return a URL without its passwords, for people; libpq takes them in the query too."""
     hidden = {key: "..." for key in url.query if "password" in key.lower()}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _url(uri: str) -> "URL":
+    url = parse_url((uri.get_value() if isinstance(uri, dg.EnvVar) else uri) or "")
+    if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
+        # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
+        url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
+    return url
 
 
 def _may_pass(error: "DBAPIError") -> bool:

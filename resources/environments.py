@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 
 from resources.artefacts import ArtefactStore
+from resources.index import Index
+from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.tables import TableStore
 
@@ -21,13 +23,17 @@ def mimic_home() -> Path:
 def local_resources(home: Path) -> dict[str, Any]:
     """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there."""
     artefacts = ArtefactStore(root=str(home / "objects"))
+    specs = SpecStore(artefacts=artefacts)
+    tables = TableStore(
+        # by its name, so that Dagster shows no password
+        catalog_uri=dg.EnvVar(CATALOG) if os.environ.get(CATALOG) else f"sqlite:///{home / 'catalog.db'}",
+        warehouse=f"file://{home / 'warehouse'}",
+        locks=str(home / "locks"),
+    )
+    index = Index(path=str(home / "index.db"))
     return {
         "artefacts": artefacts,
-        "specs": SpecStore(artefacts=artefacts),
-        "tables": TableStore(
-            # by its name, so that Dagster shows no password
-            catalog_uri=dg.EnvVar(CATALOG) if os.environ.get(CATALOG) else f"sqlite:///{home / 'catalog.db'}",
-            warehouse=f"file://{home / 'warehouse'}",
-            locks=str(home / "locks"),
-        ),
+        "specs": specs,
+        "tables": tables,
+        "inventory": Inventory(specs=specs, tables=tables, artefacts=artefacts, index=index),
     }

@@ -3,17 +3,23 @@
 A spec is one sealed file per version, `specs/<asset>/<key>/000001.json`; a version is put if absent and never changed.
 """
 
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import dagster as dg
 
 from mimic_core.configs import parse_spec
-from mimic_core.errors import ConflictError, NotFoundError, SpecError
+from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError
 from mimic_core.manifests import seal, unseal
 from mimic_core.specs import InferenceSpec, PartitionSpec, spec_digest
 from resources.artefacts import ArtefactStore
+from resources.listing import entries_of, size_and_change
 
+VERSION = re.compile(r"[0-9]{6,}\.json")
 P = TypeVar("P", bound=PartitionSpec)
 
 
@@ -42,7 +48,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             versions = self._versions(spec.asset, spec.key)
             if versions:
                 latest = self.get(type(spec), spec.key)
-                if latest.digest == stored.digest:
+                if (latest.spec.document, latest.layers) == (spec.document, layers):
                     return latest
                 _same_source(latest.spec, spec)
             number = int(versions[-1].removesuffix(".json")) + 1 if versions else 1
@@ -80,10 +86,25 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         digest = spec_digest(spec.document, document["layers"])
         return StoredSpec(spec=spec, layers=document["layers"], digest=digest)
 
+    def has(self, asset: str, key: str) -> bool:
+        """Tell whether a spec is registered under a key."""
+        return bool(self._versions(asset, key))
+
     def registered(self, asset: str) -> list[str]:
         """List the keys under which specs of an asset are registered, sorted."""
-        root = self.artefacts.path(f"specs/{asset}")
-        return sorted({file.parent.relative_to(root).as_posix() for file in root.glob("**/[0-9]*.json") if file.is_file()})
+        return sorted(self.newest(asset))
+
+    def newest(self, asset: str) -> dict[str, tuple[str, float]]:
+        """Return key -> name of the newest version's file, and when it was registered, in seconds since 1970.
+
+        Raises:
+            StorageError: a folder cannot be read.
+        """
+        root = str(self.artefacts.path(f"specs/{asset}"))
+        try:
+            return {os.path.relpath(folder, root): found for folder, found in _newest_below(root)}
+        except OSError as error:
+            raise StorageError(f"{error.filename}: cannot be read: {error.strerror}; check rights and mounts") from error
 
     def remove(self, asset: str, key: str) -> None:
         """Remove all versions of a spec, the newest last: until then it is registered as it was."""
@@ -92,6 +113,18 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _versions(self, asset: str, key: str) -> list[str]:
         return [name for name in self.artefacts.names(_folder(asset, key)) if name.endswith(".json")]
+
+
+def _newest_below(folder: str) -> Iterator[tuple[str, tuple[str, float]]]:
+    """Find the newest version in every folder that holds versions, in one pass: there may be very many."""
+    newest: os.DirEntry[str] | None = None
+    for entry in entries_of(Path(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _newest_below(entry.path)
+        elif VERSION.fullmatch(entry.name) and (newest is None or entry.name > newest.name):
+            newest = entry
+    if newest is not None and (facts := size_and_change(newest)) is not None:
+        yield folder, (newest.name, facts[1])
 
 
 def _folder(asset: str, key: str) -> str:

@@ -23,7 +23,7 @@ from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableErro
 from mimic_core.filters import Condition, check_filter, equalities, selected_rows
 from mimic_core.manifests import fingerprint
 from resources import exports, external, maintenance
-from resources.catalogs import ensure_database, explaining, open_catalog
+from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
 from resources.commits import retry
 from resources.iceberg import (
     TOKEN,
@@ -104,6 +104,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 and kind in (None, table.properties.get(KIND, SOURCE))
             )
         ]
+
+    def locations(self) -> dict[str, str]:
+        """Return the metadata file of the present version of every table; no table is read for it.
+
+        Raises:
+            StorageError: the catalog cannot be read.
+        """
+        return metadata_locations(self.catalog_uri, self.warehouse)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a table of this name."""

@@ -178,7 +178,7 @@ def test_normalise_keeps_true_and_fractions_and_drops_none_at_every_depth():
 def test_an_unknown_key_is_named_with_the_nearest_known_one():
     assert refused(DatasetSpec, {**DATASET, "max_choice": 3}) == (
         "my.json: max_choice: unknown key (did you mean 'max_choices'?); the keys are database, table, max_choices, "
-        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map"
+        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map, refresh"
     )
 
 

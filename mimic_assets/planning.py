@@ -1,0 +1,28 @@
+"""Planning: the planner over what there is in this moment, with the runs of a Dagster instance."""
+
+from dataclasses import replace
+
+import dagster as dg
+
+from mimic_assets import attempts
+from mimic_core import planner
+from mimic_core.planner import Plan
+from mimic_core.world import World
+from resources.inventory import Inventory
+
+
+def make_plan(instance: dg.DagsterInstance, inventory: Inventory) -> tuple[Plan, World]:
+    """Say of every partition what it is and why; returns also what that was made from.
+
+    Raises:
+        StorageError: the catalog, or a folder of the object storage, cannot be read.
+    """
+    flights = attempts.in_flight(instance)  # before the manifests: a run that ends in between is seen in one of the two
+    world = replace(inventory.world(), in_flight=flights)
+    plan = planner.plan(world)
+    wanted = {node: partition.version for node, partition in plan.partitions.items() if partition.ready}
+    failed = attempts.failed(instance, wanted) if wanted else {}
+    if not failed:
+        return plan, world
+    world = replace(world, failed=failed)
+    return planner.plan(world), world
