@@ -1,4 +1,4 @@
-"""Live: which versions of tables unfinished runs read, noted as tags of these runs; a run that ended holds nothing."""
+"""Live: what unfinished runs build and which versions of tables they read, noted as tags; a run that ended holds nothing."""
 
 import json
 import time
@@ -10,8 +10,15 @@ from resources.tables import Pin
 from resources.usage import InUse
 
 PINS = "mimic/pins"  # tag: a JSON object of table -> versions
+BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
+LAUNCH = "mimic/launch"  # tag: the command that a run belongs to
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
+
+
+def build_tags(asset: str, key: str) -> dict[str, str]:
+    """Make the tags of a run that builds a partition."""
+    return {"dagster/partition": key, BUILD: f"{asset}:{key}"}
 
 
 def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
