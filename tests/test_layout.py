@@ -138,6 +138,10 @@ def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
         "contrast_set:decision_table_contract",
         "tfrecord_dataset:decision_table_contract",
         "inference_table:decision_table_contract",
+        "contrast_set:up_to_date",
+        "tfrecord_dataset:up_to_date",
+        "model_run:up_to_date",
+        "inference_table:up_to_date",
     }
 
 
@@ -172,4 +176,7 @@ def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeyp
         "register_experiment": set(),
         "register_inference": set(),
         "maintenance": set(),
+        "approve_rebuild": set(),
     }
+    steps = {node.name for job in repository.get_all_jobs() if job.name != "__ASSET_JOB" for node in job.nodes}
+    assert not any("up_to_date" in step for step in steps)

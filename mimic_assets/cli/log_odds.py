@@ -94,14 +94,14 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.registration import runs_of
     from mimic_assets.runs import dataset_manifest
-    from mimic_core.configs import parse_spec, read_document
+    from mimic_core.configs import parse_spec, read_document, read_text
     from mimic_core.specs import ExperimentSpec
     from resources.tables import RESULTS
 
     spec = parse_spec(ExperimentSpec, read_document(config), str(config))
     # a layers file may print, and standard output is for the summary
     with redirect_stdout(sys.stderr):
-        text = _read_text(layers) if layers else None
+        text = read_text(layers) if layers else None
         resources = local_resources()
         if not register_only:
             dataset_manifest(spec.runs[0], resources["artefacts"])
@@ -184,16 +184,6 @@ def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
     names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
     names |= {"rho_squared": "rho-squared", "accuracy": "accuracy"}
     return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
-
-
-def _read_text(path: Path) -> str:
-    from mimic_core.errors import SpecError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from error
 
 
 def _number(value: float) -> str:
