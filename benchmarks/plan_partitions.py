@@ -4,6 +4,7 @@ A partition of every stage is published with the files that its manifest names. 
 commands are processes of their own.
 """
 
+import json
 import os
 import platform
 import resource
@@ -82,7 +83,7 @@ def publish(home: Path, instance: dg.DagsterInstance, count: int) -> None:
                 "version": "20261121T000000Z-00000000",
                 "counts": {"rows": 1},
                 "fingerprint": wanted_version(node, world),
-                "spec": dict(wants.document),
+                "spec": json.loads(wants.document),
                 "spec_digest": wants.digest,
                 "code_version": CODE_VERSIONS[asset],
                 "inputs": expected_inputs(node, world),
