@@ -7,10 +7,12 @@ from typing import Any
 import dagster as dg
 
 from resources.artefacts import ArtefactStore
+from resources.sinks import AlertSink, LogSink, WebhookSink, require_webhook
 from resources.specs import SpecStore
 from resources.tables import TableStore
 
 CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database
+ALERT_WEBHOOK = "MIMIC_ALERT_WEBHOOK"  # URL that gets an alert of every failed run
 
 
 def mimic_home() -> Path:
@@ -18,10 +20,23 @@ def mimic_home() -> Path:
     return Path(os.environ.get("MIMIC_HOME") or ".mimic").absolute()
 
 
+def alert_sink() -> AlertSink:
+    """Return where alerts go: to the webhook of MIMIC_ALERT_WEBHOOK, or into the log.
+
+    Raises:
+        SpecError: MIMIC_ALERT_WEBHOOK is no http or https URL.
+    """
+    if not (url := os.environ.get(ALERT_WEBHOOK)):
+        return LogSink()
+    require_webhook(url)
+    return WebhookSink(url=dg.EnvVar(ALERT_WEBHOOK))  # by its name, so that Dagster shows no secret
+
+
 def local_resources(home: Path) -> dict[str, Any]:
     """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there."""
     artefacts = ArtefactStore(root=str(home / "objects"))
     return {
+        "alerts": alert_sink(),
         "artefacts": artefacts,
         "specs": SpecStore(artefacts=artefacts),
         "tables": TableStore(
