@@ -128,6 +128,7 @@ def require_webhook(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # requests does not catch what a name like a..b raises
         usable = (
             parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not set(url) & set(" \t\r\n")
         )

@@ -136,7 +136,9 @@ def test_no_message_tells_the_url_of_a_webhook(webhook, caplog):
     assert "s3cret" not in "".join([*shown, caplog.text])
 
 
-@pytest.mark.parametrize("url", ["hooks/s3cret", "ftp://s3cret/", "https://", "http://s3cret:port/", "https://a b/s3cret"])
+@pytest.mark.parametrize(
+    "url", ["hooks/s3cret", "ftp://s3cret/", "https://", "http://s3cret:port/", "http://a..b/s3cret", "https://a b/s3cret"]
+)
 def test_what_is_no_url_of_a_webhook_is_refused_without_telling_it(url):
     with pytest.raises(SpecError, match=r"MIMIC_ALERT_WEBHOOK: expected https://HOST/PATH .* or unset it") as caught:
         require_webhook(url)
