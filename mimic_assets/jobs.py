@@ -9,6 +9,7 @@ from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, Inferenc
 from resources.specs import SpecStore
 
 REGISTERS = "mimic/registers"  # tag of the runs that the sensor looks at
+LAUNCH = "mimic/launch"  # tag of the runs that a command line executes itself
 BUILDS = {
     "contrast_set": dg.define_asset_job("build_contrast", selection=["contrast_set"]),
     "tfrecord_dataset": dg.define_asset_job("build_dataset", selection=["tfrecord_dataset"]),

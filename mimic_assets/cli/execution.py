@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from mimic_assets.jobs import BUILDS
+from mimic_assets.jobs import BUILDS, LAUNCH
+from mimic_assets.reasons import failure, interrupted
 from mimic_core.specs import PartitionSpec
 
-HOST, PID, STARTED, LAUNCH = "mimic/host", "mimic/pid", "mimic/process-started", "mimic/launch"
+HOST, PID, STARTED = "mimic/host", "mimic/pid", "mimic/process-started"
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -71,7 +72,7 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
         )
     if result.success:
         return result.run_id, None
-    if any(_interrupted(event) for event in result.all_events):
+    if any(interrupted(event) for event in result.all_events):
         raise KeyboardInterrupt
     return result.run_id, failure(instance, result.run_id)
 
@@ -81,18 +82,6 @@ def resolved_job(asset: str) -> dg.JobDefinition:
     from mimic_assets.definitions import defs
 
     return defs().resolve_job_def(BUILDS[asset].name)
-
-
-def failure(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Say why a run failed: the messages of its failed steps."""
-    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
-    events = [entry.dagster_event for entry in entries if entry.dagster_event]
-    return (
-        "\n".join(dict.fromkeys(_messages(events)))
-        or "\n".join(event.message or "" for event in events)
-        or f"run {run_id} failed"
-    )
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -141,27 +130,6 @@ def _alive(tags: Mapping[str, str]) -> bool:
         return abs(process.create_time() - float(tags[STARTED])) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _interrupted(event: dg.DagsterEvent) -> bool:
-    error = event.step_failure_data.error if event.is_step_failure else None
-    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
-
-
-def _messages(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
-    for event in events:
-        if not event.is_step_failure:
-            continue
-        data = event.step_failure_data
-        if _interrupted(event):
-            yield "interrupted"
-            continue
-        if data.user_failure_data and data.user_failure_data.description:
-            yield data.user_failure_data.description
-        elif data.error:
-            cause = data.error.cause or data.error
-            last = cause.message.strip()
-            yield f"step {event.step_key} failed: {last}; the run's page in `mimic dev` has the whole trace"
 
 
 @contextmanager
