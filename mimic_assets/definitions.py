@@ -3,6 +3,7 @@
 import dagster as dg
 
 from mimic_assets import jobs
+from mimic_assets.alerts import alert_on_failure
 from mimic_assets.checks import CHECKS
 from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
@@ -34,6 +35,7 @@ def defs() -> dg.Definitions:
             spec_sensor,
             up_to_date_sensor,
             rebuild_sensor(running=rebuilds_by_itself()),
+            alert_on_failure,
         ],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,

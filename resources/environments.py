@@ -11,6 +11,7 @@ from resources.artefacts import ArtefactStore
 from resources.index import Index
 from resources.inventory import Inventory
 from resources.rebuilding import RebuildPolicy
+from resources.sinks import AlertSink, LogSink, WebhookSink, require_webhook
 from resources.spec_folder import SpecFolder
 from resources.specs import SpecStore
 from resources.tables import TableStore
@@ -23,6 +24,7 @@ POLICY = {  # variable -> field of the policy, and the least that it may be
     "MIMIC_MAX_IN_FLIGHT": ("max_in_flight", 1),
     "MIMIC_MAX_RUNS_PER_CHANGE": ("max_runs_per_change", 0),
 }
+ALERT_WEBHOOK = "MIMIC_ALERT_WEBHOOK"  # URL that gets an alert of every failed run
 
 
 def mimic_home() -> Path:
@@ -56,6 +58,18 @@ def rebuild_policy() -> RebuildPolicy:
     return RebuildPolicy(**{field: _number(name, least) for name, (field, least) in POLICY.items() if os.environ.get(name)})
 
 
+def alert_sink() -> AlertSink:
+    """Return where alerts go: to the webhook of MIMIC_ALERT_WEBHOOK, or into the log.
+
+    Raises:
+        SpecError: MIMIC_ALERT_WEBHOOK is no http or https URL.
+    """
+    if not (url := os.environ.get(ALERT_WEBHOOK)):
+        return LogSink()
+    require_webhook(url)
+    return WebhookSink(url=dg.EnvVar(ALERT_WEBHOOK))  # by its name, so that Dagster shows no secret
+
+
 def local_resources(home: Path) -> dict[str, Any]:
     """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there.
 
@@ -72,6 +86,7 @@ def local_resources(home: Path) -> dict[str, Any]:
     )
     index = Index(path=str(home / "index.db"))
     return {
+        "alerts": alert_sink(),
         "artefacts": artefacts,
         "specs": specs,
         "tables": tables,

@@ -3,6 +3,7 @@
 What cannot be read as a whole, such as the catalog or the folder of specs, is an error: never an empty answer.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -149,7 +150,7 @@ def gather_contrasts(
     Args:
         locations: as `TableStore.locations` gives them.
     """
-    published = {node.key: facts for node, facts in manifests.items() if node.asset == CONTRAST and "error" not in facts}
+    published = {node.key: facts for node, facts in manifests.items() if node.asset == CONTRAST and not facts.get("error")}
     stamps = {key: f"{facts['version']} {locations.get(key)}" for key, facts in published.items()}
 
     def read(key: str) -> Facts:
@@ -177,7 +178,7 @@ def _spec(specs: SpecStore, kind: type[PartitionSpec], key: str) -> Facts:
 
 
 def _registered(node: Node, said: Facts, changed_at: float) -> Registered:
-    if "error" in said:
+    if said.get("error"):
         return Registered(node=node, error=said["error"], changed_at=changed_at)
     upstream, columns = said["upstream"], said["columns"]
     return Registered(
@@ -197,7 +198,7 @@ def _manifest(artefacts: ArtefactStore, folder: str) -> Facts:
         raise CorruptFileError(f"{folder}: its manifest was removed at this moment")
     entries = [*manifest.get("files", ()), *manifest.get("id_tables", ())]
     kept = {name: manifest[name] for name in KEPT if name in manifest}
-    return kept | {"paths": [entry["path"] for entry in entries]}
+    return kept | {"spec": json.dumps(kept["spec"]), "paths": [entry["path"] for entry in entries]}
 
 
 def _table(tables: TableStore, name: str) -> Facts:
