@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import urlencode
 
 import dagster as dg
 import pyarrow as pa
@@ -145,6 +146,7 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -
         **{name: _number(value) for name, value in numbers.items() if value is not None},
         "version": document["version"],
         "dagster/uri": location,
+        "upstream": dg.MetadataValue.md(_upstream(document["inputs"])),
         "inputs": dg.MetadataValue.json(document["inputs"]),
         "spec": dg.MetadataValue.json(document["spec"]),
         "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
@@ -245,6 +247,15 @@ def _listed(violations: Sequence[dict[str, Any]]) -> str:
 def _of_shard(decisions: pa.Table, shard: Shard) -> pa.Table:
     mine = shard_index(surrogates(decisions[INDIVIDUAL]), shard.count) == shard.index if len(decisions) else []
     return decisions.filter(pa.array(mine, pa.bool_()))
+
+
+def _upstream(inputs: dict[str, Any]) -> str:
+    """Link the pages of the partitions that a build read, with the versions that it used."""
+    rows = ["| asset | partition | version |", "|---|---|---|"]
+    for asset, facts in inputs.items():
+        key, version = facts.get("name", facts.get("key")), facts.get("token", facts.get("fingerprint"))
+        rows.append(f"| {asset} | [{key}](/assets/{asset}?{urlencode({'partition': key})}) | {version} |")
+    return "\n".join(rows)
 
 
 def _number(value: Any) -> int | float:

@@ -15,7 +15,7 @@ from mimic_assets.sensors.rebuilds import approve_rebuild, rebuild_sensor
 from mimic_assets.sensors.registered import build_registered
 from mimic_assets.sensors.source_tables import source_table_sensor
 from mimic_assets.sensors.specs import spec_sensor
-from mimic_assets.sensors.up_to_date import up_to_date_sensor
+from mimic_assets.sensors.up_to_date import answer_up_to_date, up_to_date_sensor
 from mimic_assets.sources import source_table
 from resources.environments import local_resources, mimic_home, rebuilds_by_itself
 
@@ -25,7 +25,7 @@ def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
         assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
-        jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance, approve_rebuild],
+        jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance, approve_rebuild, answer_up_to_date],
         asset_checks=CHECKS,
         schedules=[weekly_maintenance],
         sensors=[

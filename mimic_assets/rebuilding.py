@@ -1,6 +1,8 @@
 """Rebuilding: what the sensors ask for as runs, and what of it waits for a person."""
 
 import time
+from collections.abc import Sequence, Set
+from dataclasses import replace
 
 import dagster as dg
 
@@ -9,7 +11,7 @@ from mimic_assets.jobs import build_request
 from mimic_assets.live import VERSION
 from mimic_assets.planning import make_plan
 from mimic_core.planner import Partition, Plan
-from mimic_core.rebuilds import choose
+from mimic_core.rebuilds import Choice, Policy, choose
 from mimic_core.world import State, World
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
@@ -32,13 +34,17 @@ def request_build(instance: dg.DagsterInstance, partition: Partition) -> dg.RunR
     return request.with_replaced_attrs(tags={**request.tags, **tags})
 
 
-def repeats(instance: dg.DagsterInstance, partition: Partition, world: World) -> bool:
-    """Tell whether a partition is out of date although the run that published it was to make just this version."""
-    manifest = world.manifests.get(partition.node, {})
-    if partition.state != State.OUT_OF_DATE or manifest.get("fingerprint") in (None, partition.version):
-        return False  # never built, damaged, or current but for files that are gone
-    run = instance.get_run_by_id(manifest["dagster_run_id"])
-    return run is not None and run.tags.get(VERSION) == partition.version
+def choose_new(
+    instance: dg.DagsterInstance, plan: Plan, world: World, policy: Policy, now: float, approved: Set[str]
+) -> tuple[Choice, list[Partition]]:
+    """Choose what to request, and leave out what would be built again and again; returns also that."""
+    repeated: list[Partition] = []
+    while True:
+        choice = choose(_without(plan, repeated), policy, now, approved)
+        found = [each for each in choice.request if _repeats(instance, each, world)]
+        if not found:
+            return choice, repeated
+        repeated += found
 
 
 def approve_held(
@@ -55,3 +61,17 @@ def approve_held(
 
 def _goals(plan: Plan) -> set[str]:
     return {partition.goal for partition in plan.partitions.values()}
+
+
+def _without(plan: Plan, left_out: Sequence[Partition]) -> Plan:
+    changed = {partition.node: replace(partition, will_build=False) for partition in left_out}
+    return Plan(partitions={**plan.partitions, **changed})
+
+
+def _repeats(instance: dg.DagsterInstance, partition: Partition, world: World) -> bool:
+    """Tell whether a partition is out of date although the run that published it was to make just this version."""
+    manifest = world.manifests.get(partition.node, {})
+    if partition.state != State.OUT_OF_DATE or manifest.get("fingerprint") in (None, partition.version):
+        return False  # damaged, or made of the right things and some of its files are gone
+    run = instance.get_run_by_id(manifest["dagster_run_id"])
+    return run is not None and run.tags.get(VERSION) == partition.version

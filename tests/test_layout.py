@@ -177,6 +177,7 @@ def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeyp
         "register_inference": set(),
         "maintenance": set(),
         "approve_rebuild": set(),
+        "answer_up_to_date": set(),
     }
     steps = {node.name for job in repository.get_all_jobs() if job.name != "__ASSET_JOB" for node in job.nodes}
     assert not any("up_to_date" in step for step in steps)

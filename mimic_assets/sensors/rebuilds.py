@@ -11,9 +11,9 @@ import dagster as dg
 from mimic_assets.failures import fails_clearly
 from mimic_assets.jobs import BUILDS
 from mimic_assets.planning import make_plan
-from mimic_assets.rebuilding import approve_held, repeats, request_build
+from mimic_assets.rebuilding import approve_held, choose_new, request_build
 from mimic_core.planner import Partition
-from mimic_core.rebuilds import Choice, Policy, choose, noticed
+from mimic_core.rebuilds import Choice, Policy, noticed
 from mimic_core.world import State, TableState
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
@@ -37,7 +37,7 @@ class Seen:
         """Return it for what the tables hold now; in a cursor, of which Dagster keeps many, it must be short."""
         found = {}
         for name, table in sources.items():
-            first = self.since.get(_content(name, table), round(now, 1))
+            first = self.since.get(_content(name, table), int(now))
             found[_content(name, table)] = first if now - first < settle_seconds else 0
         return Seen(since=found)
 
@@ -67,14 +67,13 @@ def rebuild_sensor(*, running: bool) -> dg.SensorDefinition:
         policy, now = rebuild_policy.policy(), time.time()
         seen = Seen(since=json.loads(context.cursor or "{}")).updated(world.sources, now, policy.settle_seconds)
         plan = noticed(plan, seen.by_table(world.sources))
-        choice = choose(plan, policy, now, approved(artefacts))
-        repeated = [partition for partition in choice.request if repeats(context.instance, partition, world)]
+        choice, repeated = choose_new(context.instance, plan, world, policy, now, approved(artefacts))
         for partition in repeated:
             context.log.error(
                 f"{partition.node} is out of date although its last run was to make just this version; it is not built "
                 f"again by itself: {'; '.join(partition.reasons)}"
             )
-        requests = [request_build(context.instance, each) for each in choice.request if each not in repeated]
+        requests = [request_build(context.instance, each) for each in choice.request]
         unfinished = [each for each in plan.partitions.values() if each.state in (State.QUEUED, State.RUNNING)]
         return dg.SensorResult(
             run_requests=requests,

@@ -133,7 +133,7 @@ class Sensors(logging.Handler):
         super().__init__()
         self.platform, self.specs = platform, platform.home / "mimic/specs"
         self.cursors: dict[str, str | None] = {}
-        self.taken: set[str] = set()
+        self.taken: set[str | None] = set()
         self.log: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -155,7 +155,7 @@ class Sensors(logging.Handler):
         for event in data.asset_events:
             instance.report_runless_asset_event(event)
         self.cursors[name] = data.cursor
-        requests = [request for request in data.run_requests if request.run_key not in self.taken]
+        requests = [request for request in data.run_requests if request.run_key not in self.taken - {None}]
         self.taken |= {request.run_key for request in requests}
         return Tick(requests=requests, skipped=data.skip_message, events=list(data.asset_events), log=self.log)
 
