@@ -89,6 +89,7 @@ class _Submission:
         self._shown.say("submitted to the running daemon")
         while self._open:
             self._look_at_runs()
+            self._look_at_processes()
             if waiting := self._waiting():
                 self._withdraw_unless_it_moves(waiting)
             if self._open:
@@ -128,6 +129,12 @@ class _Submission:
                 self._finish(key, run.run_id, _error(self._instance, run))
         self._runs |= found
 
+    def _look_at_processes(self) -> None:
+        if time.monotonic() > self._looked + LOOK_SECONDS:
+            self._looked, self._lives = time.monotonic(), daemon_lives(self._instance)
+            fail_dead_runs(self._instance)  # they would hold their places in the queue
+            fail_orphaned_runs(self._instance)
+
     def _finish(self, key: str, run_id: str, error: str | None) -> None:
         self._ended[key] = Ended(run_id=run_id, error=error)
         self._open.remove(key)
@@ -141,15 +148,11 @@ class _Submission:
         return WAITING if self._lives else WAITING | {dg.DagsterRunStatus.STARTING}
 
     def _withdraw_unless_it_moves(self, waiting: list[str]) -> None:
-        if time.monotonic() > self._looked + LOOK_SECONDS:
-            self._looked, self._lives = time.monotonic(), daemon_lives(self._instance)
-            fail_dead_runs(self._instance)  # they would hold their places in the queue
-            fail_orphaned_runs(self._instance)
         queued = [key for key in waiting if key in self._runs and self._runs[key].status is dg.DagsterRunStatus.QUEUED]
         if queued == waiting and (ahead := self._ahead(waiting)):
             self._moved = time.monotonic()
-            of = f"{len(waiting)} of {len(self._request.keys)} builds" if len(self._request.keys) > 1 else "the build"
-            self._shown.say(f"{of} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
+            which = f"{len(waiting)} of {len(self._request.keys)} builds wait" if len(self._request.keys) > 1 else "waits"
+            self._shown.say(f"{which} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
         if not self._lives or time.monotonic() > self._moved + ANSWER_SECONDS:
             why = f"started nothing for {ANSWER_SECONDS} seconds" if self._lives else "has ended"
             click.echo(f"mimic: the daemon {why}; building in this process", err=True)

@@ -109,7 +109,7 @@ def test_two_commands_for_one_partition_take_turns_and_each_can_be_ended_while_i
     first = mimic.start("log-odds", "build-dataset", config)
     said(first, "waits for a slot of the pool tfrecord_dataset")
     second = mimic.start("log-odds", "build-dataset", config)
-    said(second, "the build in the queue behind 1 run")
+    said(second, "waits in the queue behind 1 run")
     assert statuses(before) == ["STARTED", "QUEUED"]
     second.send_signal(signal.SIGTERM)
     assert "canceled its run" in ended(second)
