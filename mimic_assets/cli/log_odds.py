@@ -26,7 +26,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def log_odds() -> None:
     """Sample contrasts, build datasets, train runs, apply them.
 
-    Each command takes a config, JSON or YAML.
+    Each command takes a config, JSON or YAML. While a Dagster daemon such as that of `mimic dev` runs, it builds and the
+    command follows; else the command builds. Ctrl-C ends the build either way.
 
     \b
     Example:
