@@ -97,7 +97,7 @@ def plan_contrasts(
     return plan_shards(context, build, pin, contrasts.rules(stored.spec), tables)
 
 
-@dg.op(ins={"task": dg.In(ShardTask)})
+@dg.op(ins={"task": dg.In(ShardTask)}, pool="contrast_set")
 @fails_clearly
 def sample_shard(context: dg.OpExecutionContext, task: ShardTask[ContrastSpec], tables: TableStore) -> SampledShard:
     """Read, check and sample the decisions of one shard."""

@@ -83,7 +83,7 @@ def plan_dataset(
     return plan_shards(context, build, pin, datasets.rules(stored.spec), tables)
 
 
-@dg.op(ins={"task": dg.In(ShardTask)})
+@dg.op(ins={"task": dg.In(ShardTask)}, pool="tfrecord_dataset")
 @fails_clearly
 def build_dataset_shard(
     context: dg.OpExecutionContext, task: ShardTask[DatasetSpec], tables: TableStore, artefacts: ArtefactStore

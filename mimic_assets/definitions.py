@@ -7,6 +7,7 @@ from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.maintenance import maintenance, weekly_maintenance
+from mimic_assets.requests import build_requested
 from mimic_assets.runs import model_run
 from mimic_assets.sensors import build_registered
 from mimic_assets.sources import source_table
@@ -20,7 +21,7 @@ def defs() -> dg.Definitions:
         assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
         jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance],
         schedules=[weekly_maintenance],
-        sensors=[build_registered],
+        sensors=[build_registered, build_requested],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,
     )

@@ -100,7 +100,7 @@ def plan_inference(
     return plan_shards(context, build, pin, _rules(stored.spec, run), tables, run)
 
 
-@dg.op(ins={"task": dg.In(ShardTask)})
+@dg.op(ins={"task": dg.In(ShardTask)}, pool="inference_table")
 @fails_clearly
 def score_shard(
     context: dg.OpExecutionContext, task: ShardTask[InferenceSpec], tables: TableStore, artefacts: ArtefactStore

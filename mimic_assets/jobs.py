@@ -4,6 +4,7 @@ import dagster as dg
 
 from mimic_assets.failures import fails_clearly
 from mimic_assets.forms import example, parse_form, registration_form
+from mimic_assets.live import LAUNCH, build_tags
 from mimic_assets.registration import register
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from resources.specs import SpecStore
@@ -15,6 +16,12 @@ BUILDS = {
     "model_run": dg.define_asset_job("train_run", selection=["model_run"]),
     "inference_table": dg.define_asset_job("infer_batch", selection=["inference_table"]),
 }
+
+
+def build_request(run_key: str, asset: str, key: str, launch: str | None = None) -> dg.RunRequest:
+    """Make the request for a run that builds a partition, and belongs to a command where `launch` says so."""
+    tags = build_tags(asset, key) | ({LAUNCH: launch} if launch else {})
+    return dg.RunRequest(run_key=run_key, job_name=BUILDS[asset].name, partition_key=key, tags=tags)
 
 
 def _registration(name: str, kind: type[PartitionSpec], asset: str) -> dg.JobDefinition:

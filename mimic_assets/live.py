@@ -1,4 +1,4 @@
-"""Live: which versions of tables unfinished runs read, noted as tags of these runs; a run that ended holds nothing."""
+"""Live: what unfinished runs build and which versions of tables they read, noted as tags; a run that ended holds nothing."""
 
 import json
 import time
@@ -14,10 +14,17 @@ from resources.usage import InUse
 
 VERSION = "mimic/version"  # tag: the version that a run is to make of its partition
 PINS = "mimic/pins"  # tag: a JSON object of table -> versions
+BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
+LAUNCH = "mimic/launch"  # tag: the command that a run belongs to
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
 
 Step = dg.OpExecutionContext | dg.AssetExecutionContext
+
+
+def build_tags(asset: str, key: str) -> dict[str, str]:
+    """Make the tags of a run that builds a partition."""
+    return {"dagster/partition": key, BUILD: f"{asset}:{key}"}
 
 
 def hold(context: dg.OpExecutionContext, pin: Pin) -> None:

@@ -37,7 +37,13 @@ RESULTS_SCHEMA = pa.schema(
 )
 
 
-@dg.asset(partitions_def=model_runs, deps=[lineage("tfrecord_dataset")], group_name="models", kinds={"keras"})
+@dg.asset(
+    partitions_def=model_runs,
+    deps=[lineage("tfrecord_dataset")],
+    group_name="models",
+    kinds={"keras"},
+    pool="model_run",
+)
 @fails_clearly
 def model_run(
     context: dg.AssetExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mimic_assets.jobs import BUILDS, REGISTERS
+from mimic_assets.jobs import BUILDS, REGISTERS, build_request
 from mimic_assets.partitions import BY_ASSET
 
 # a run may be stored a little later than its own time says
@@ -43,4 +43,4 @@ def _requests(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.RunReque
         known = set(instance.get_dynamic_partitions(str(BY_ASSET[asset].name)))
         for key in map(str, said["partitions"]):  # type: ignore[arg-type]
             if key in known:
-                yield dg.RunRequest(run_key=f"{run_id}:{key}", job_name=BUILDS[asset].name, partition_key=key)
+                yield build_request(f"{run_id}:{key}", asset, key)

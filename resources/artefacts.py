@@ -88,6 +88,10 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         except FileExistsError as error:
             raise ConflictError(f"{self.path(name)}: another writer was first") from error
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        self.path(name).unlink(missing_ok=True)
+
     def discard(self, folder: str) -> None:
         """Remove a folder that nothing refers to."""
         shutil.rmtree(self.path(folder), ignore_errors=True)
@@ -153,7 +157,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def unpublish(self, folder: str) -> None:
         """Remove the manifest of a partition, and with it what readers find; the files of its versions stay."""
         with self.locked(folder):
-            self.path(f"{folder}/{MANIFEST}").unlink(missing_ok=True)
+            self.remove(f"{folder}/{MANIFEST}")
 
     def _intact_manifest(self, folder: str) -> dict[str, Any] | None:
         try:

@@ -24,7 +24,7 @@ from resources.maintenance import Terms
 from resources.specs import SpecStore
 
 DEPTHS = {"-tfrecords": 1, "-models": 2, "-inferences": 3}  # of a partition's folder below the folder of its space
-OWN = {"contrast-sets", "specs"}  # beside the folders of spaces
+OWN = {"contrast-sets", "requests", "specs"}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
 SUPERSEDED, ABANDONED, OLD_SPEC, CUT_OFF = "superseded version", "abandoned version", "old spec", "cut-off write"

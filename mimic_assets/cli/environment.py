@@ -1,6 +1,7 @@
 """`mimic env` and `mimic dev`: where everything lives on this machine, and the Dagster UI over it."""
 
 import fcntl
+import hashlib
 import os
 import signal
 import sys
@@ -13,6 +14,12 @@ import click
 if TYPE_CHECKING:
     import dagster as dg
 
+# SHA-256 of the dagster.yaml of earlier versions: a copy of one is replaced, an edited one is left alone
+SHIPPED_BEFORE = {
+    "9abd6883aa6d2fb6528a82536401b56e9de52efc83be0703985520dcb20eded2",
+    "8cc5a200066d8c38e5e8e63fdb1b3db872384de7abc5128485b1b355d1a1f536",
+    "0b8e066c8af5ae64996cf1b715f5588895cc930109269abdc68397e7e0935fda",
+}
 VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME", "MIMIC_CATALOG")
 
 
@@ -37,8 +44,10 @@ def prepare() -> dict[str, str]:
     try:
         home.mkdir(parents=True, exist_ok=True)
         dagster_home.mkdir(parents=True, exist_ok=True)
-        if not config.exists():
-            config.write_bytes(files("mimic_assets.cli").joinpath("dagster.yaml").read_bytes())
+        if not config.exists() or hashlib.sha256(config.read_bytes()).hexdigest() in SHIPPED_BEFORE:
+            new = config.with_name(".dagster.yaml.new")
+            new.write_bytes(files("mimic_assets.cli").joinpath("dagster.yaml").read_bytes())
+            new.replace(config)
     except OSError as error:
         raise SpecError(
             f"{error.filename}: cannot be made: {error.strerror}; "

@@ -1,31 +1,28 @@
 """Execute partitions as Dagster runs in this process, follow them, and say what came of each."""
 
-import os
-import signal
 import socket
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dagster as dg
 import psutil
 
+from mimic_assets.cli.following import Follower, Report, failure, interrupted
+from mimic_assets.cli.interruptions import interruptible, terminable
 from mimic_assets.jobs import BUILDS
+from mimic_assets.live import ENDED, LAUNCH, build_tags
 from mimic_core.specs import PartitionSpec
 
-HOST, PID, STARTED, LAUNCH = "mimic/host", "mimic/pid", "mimic/process-started", "mimic/launch"
+HOST, PID, STARTED = "mimic/host", "mimic/pid", "mimic/process-started"
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-POLL_SECONDS = 0.2
-
-Report = Callable[[dg.DagsterEvent], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +57,10 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
     Raises:
         KeyboardInterrupt: the run was ended by Ctrl-C or SIGTERM; it is recorded as failed.
     """
-    tags = {"dagster/partition": spec.key, LAUNCH: uuid.uuid4().hex} | _process_tags()
+    tags = build_tags(spec.asset, spec.key) | {LAUNCH: uuid.uuid4().hex} | _process_tags()
     job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", (spec.asset,))
-    with _following(instance, tags[LAUNCH], report), _terminable():
+    follower = Follower(instance, tags[LAUNCH], report)
+    with terminable(), interruptible(lambda: follower.blocked), follower.following():
         result = dg.execute_job(
             job,
             instance=instance,
@@ -71,7 +69,8 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
         )
     if result.success:
         return result.run_id, None
-    if any(_interrupted(event) for event in result.all_events):
+    instance.event_log_storage.free_concurrency_slots_for_run(result.run_id)
+    if follower.blocked or any(map(interrupted, result.all_events)):
         raise KeyboardInterrupt
     return result.run_id, failure(instance, result.run_id)
 
@@ -83,25 +82,14 @@ def resolved_job(asset: str) -> dg.JobDefinition:
     return defs().resolve_job_def(BUILDS[asset].name)
 
 
-def failure(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Say why a run failed: the messages of its failed steps."""
-    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
-    events = [entry.dagster_event for entry in entries if entry.dagster_event]
-    return (
-        "\n".join(dict.fromkeys(_messages(events)))
-        or "\n".join(event.message or "" for event in events)
-        or f"run {run_id} failed"
-    )
-
-
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose command-line process on this machine is gone; returns their ids."""
+    """Mark runs as failed whose command-line process on this machine is gone, and free their slots; returns their ids."""
     records = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={HOST: socket.gethostname()}))
     # a run that Dagster executes again may carry the tags of its parent
     dead = [run for run in records if run.parent_run_id is None and not _alive(run.tags)]
     for run in dead:
         instance.report_run_failed(run, f"process {run.tags[PID]} ended without finishing this run")
+    free_slots_of_ended_runs(instance)
     return [run.run_id for run in dead]
 
 
@@ -115,19 +103,50 @@ def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
         return []
     dead = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
-        told = set() if HOST in run.tags else _processes(instance, run.run_id)
-        if told and not any(map(psutil.pid_exists, told)):
+        told = {} if HOST in run.tags else _processes(instance, run.run_id)
+        if told and not living_workers(instance, run.run_id):
             instance.report_run_failed(run, f"process {max(told)} ended without finishing this run")
             dead.append(run.run_id)
+    free_slots_of_ended_runs(instance)
     return dead
 
 
-def _processes(instance: dg.DagsterInstance, run_id: str) -> set[int]:
-    """Read from a run's events in which processes it was executed."""
+def free_slots_of_ended_runs(instance: dg.DagsterInstance) -> None:
+    """Free the slots of pools that runs hold or wait for which have ended or are deleted.
+
+    A run whose process is killed keeps them, and the next one would wait for ever.
+    """
+    holders = instance.event_log_storage.get_concurrency_run_ids()
+    if not holders:
+        return
+    unfinished = {run.run_id for run in instance.get_runs(dg.RunsFilter(run_ids=list(holders))) if run.status not in ENDED}
+    for run_id in holders - unfinished:
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def living_workers(instance: dg.DagsterInstance, run_id: str) -> list[psutil.Process]:
+    """Return the processes of this machine that a run told of and that live."""
+    found: list[psutil.Process] = []
+    if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
+        return found
+    for pid, told in _processes(instance, run_id).items():
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            # a later process may have got the number
+            if process.create_time() < told + 1 and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _processes(instance: dg.DagsterInstance, run_id: str) -> dict[int, float]:
+    """Read from a run's events in which processes it was executed, and when it told so."""
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
-    events = [entry.dagster_event for entry in (record.event_log_entry for record in records) if entry.dagster_event]
-    told = (event.engine_event_data.metadata.get("pid") for event in events)
-    return {int(str(pid.value)) for pid in told if pid is not None}
+    told = {}
+    for entry in (record.event_log_entry for record in records):
+        pid = entry.dagster_event.engine_event_data.metadata.get("pid") if entry.dagster_event else None
+        if pid is not None:
+            told[int(str(pid.value))] = entry.timestamp
+    return told
 
 
 def _process_tags() -> dict[str, str]:
@@ -141,61 +160,3 @@ def _alive(tags: Mapping[str, str]) -> bool:
         return abs(process.create_time() - float(tags[STARTED])) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _interrupted(event: dg.DagsterEvent) -> bool:
-    error = event.step_failure_data.error if event.is_step_failure else None
-    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
-
-
-def _messages(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
-    for event in events:
-        if not event.is_step_failure:
-            continue
-        data = event.step_failure_data
-        if _interrupted(event):
-            yield "interrupted"
-            continue
-        if data.user_failure_data and data.user_failure_data.description:
-            yield data.user_failure_data.description
-        elif data.error:
-            cause = data.error.cause or data.error
-            last = cause.message.strip()
-            yield f"step {event.step_key} failed: {last}; the run's page in `mimic dev` has the whole trace"
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """End a run on SIGTERM as on Ctrl-C: it is recorded as ended and publishes nothing."""
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _following(instance: dg.DagsterInstance, launch: str, report: Report) -> Iterator[None]:
-    ended = threading.Event()
-    follower = threading.Thread(target=_follow, args=(instance, launch, report, ended), daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        follower.join()
-
-
-def _follow(instance: dg.DagsterInstance, launch: str, report: Report, ended: threading.Event) -> None:
-    run_id, cursor, last = None, None, False
-    while not last:
-        last = ended.wait(POLL_SECONDS)  # one more look after the end
-        if run_id is None:
-            runs = instance.get_runs(dg.RunsFilter(tags={LAUNCH: launch}), limit=1)
-            run_id = runs[0].run_id if runs else None
-        if run_id is not None:
-            connection = instance.get_records_for_run(run_id, cursor=cursor)
-            cursor = connection.cursor
-            for record in connection.records:
-                if record.event_log_entry.dagster_event:
-                    report(record.event_log_entry.dagster_event)

@@ -132,11 +132,14 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
         resources = local_resources()
         run_manifest(spec, resources["artefacts"])
         pin_source(spec, resources["tables"])
-        import_keras()  # seconds in which no progress could be shown
-    _finish(_build([(spec, "")], register_only), as_json)
+    # seconds in which no progress could be shown
+    _finish(_build([(spec, "")], register_only, before=import_keras), as_json)
 
 
-def _build(new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool) -> "list[Outcome]":
+def _build(
+    new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool, before: Callable[[], object] = lambda: None
+) -> "list[Outcome]":
+    from mimic_assets.cli.building import build
     from mimic_assets.cli.environment import local_resources, open_instance
     from mimic_assets.cli.execution import Outcome, fail_dead_runs
     from mimic_assets.registration import register
@@ -146,8 +149,10 @@ def _build(new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool) -> "
         fail_dead_runs(instance)
         register(instance, resources["specs"], new)
         if register_only:
-            return [Outcome(asset=s.asset, key=s.key, status="registered", run_id=_run_id(s)) for s, _ in new]
-        return [_build_one(instance, spec, f"{spec.asset} {_short(spec.key)}", resources["artefacts"]) for spec, _ in new]
+            return [
+                Outcome(asset=s.asset, key=s.key, status="registered", run_id=getattr(s, "run_id", None)) for s, _ in new
+            ]
+        return build(instance, [spec for spec, _ in new], resources["artefacts"], before)
 
 
 def _finish(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
@@ -157,32 +162,6 @@ def _finish(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
         _sum_up(outcomes)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(1)
-
-
-def _build_one(instance: Any, spec: "PartitionSpec", title: str, artefacts: Any) -> "Outcome":
-    from mimic_assets.cli.execution import Outcome, execute
-    from mimic_assets.cli.progress import progress
-
-    with progress(spec, title) as report:
-        dagster_run_id, error = execute(instance, spec, report)
-    facts: dict[str, Any] = {
-        "asset": spec.asset,
-        "key": spec.key,
-        "dagster_run_id": dagster_run_id,
-        "run_id": _run_id(spec),
-    }
-    if error is not None:
-        click.echo(f"mimic: {spec.asset} {spec.key}: {error}", err=True)
-        return Outcome(**facts, status="failed", error=error)
-    document = artefacts.manifest(spec.folder)
-    return Outcome(
-        **facts,
-        status="built",
-        counts=document["counts"],
-        location=document.get("table") or str(artefacts.path(f"{spec.folder}/{document['version']}")),
-        metrics=document.get("metrics", {}),
-        notes=document.get("notes", []),
-    )
 
 
 def _sum_up(outcomes: "Sequence[Outcome]") -> None:
@@ -215,15 +194,6 @@ def _read_text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SpecError(f"{path}: cannot be read: {reason}") from error
-
-
-def _run_id(spec: "PartitionSpec") -> str | None:
-    return getattr(spec, "run_id", None)
-
-
-def _short(key: str) -> str:
-    head, _, last = key.rpartition("/")
-    return f"{head.rpartition('/')[2]}/{last[:8]}" if len(last) == 64 else key
 
 
 def _number(value: float) -> str:

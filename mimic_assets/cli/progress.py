@@ -1,7 +1,9 @@
 """Progress of a build: a bar per partition on a terminal, plain lines elsewhere; always on standard error."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
@@ -10,26 +12,52 @@ if TYPE_CHECKING:
     import dagster as dg
     from rich.progress import Progress
 
-    from mimic_assets.cli.execution import Report
+    from mimic_assets.cli.following import Report
 
 SHARD_STEPS = ("sample_shard[", "build_dataset_shard[", "score_shard[")
+SAY_SECONDS = 30  # between two lines that differ in a number only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Where the progress of some partitions is shown.
+
+    Attributes:
+        reports: by partition key, what takes the events of its run.
+        say: shows what all of them wait for.
+    """
+
+    reports: "Mapping[str, Report]"
+    say: Callable[[str], None]
 
 
 @contextmanager
-def progress(spec: PartitionSpec, title: str) -> "Iterator[Report]":
-    """Show the progress of one partition; gives the function that takes the run's events."""
+def progress(specs: Sequence[PartitionSpec]) -> Iterator[Shown]:
+    """Show the progress of partitions that are built at the same time."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        console.print(title, highlight=False, soft_wrap=True)
-        yield _Lines(spec, console.print).event
+        # the lines of several partitions come mixed, so each says which it is of
+        names = {spec.key: f"{title(spec)}: " if len(specs) > 1 else "" for spec in specs}
+        if len(specs) == 1:
+            console.print(title(specs[0]), highlight=False, soft_wrap=True)
+        say = _Saying(lambda text: console.print(f"  {text}", highlight=False, soft_wrap=True))
+        yield Shown(reports={spec.key: _Lines(spec, names[spec.key], console.print).event for spec in specs}, say=say.say)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
-        yield _Bar(spec, title, bars).event
+        say = _Saying(lambda text: bars.console.print(text, highlight=False))
+        yield Shown(reports={spec.key: _Bar(spec, bars).event for spec in specs}, say=say.say)
+
+
+def title(spec: PartitionSpec) -> str:
+    """Name a partition in a line, a run by the beginning of its id."""
+    head, _, last = spec.key.rpartition("/")
+    key = f"{head.rpartition('/')[2]}/{last[:8]}" if len(last) == 64 else spec.key
+    return f"{spec.asset} {key}"
 
 
 def total_steps(spec: PartitionSpec) -> int | None:
@@ -62,22 +90,44 @@ def step_done(event: "dg.DagsterEvent") -> str | None:
     return None
 
 
+def waits_for(event: "dg.DagsterEvent") -> str | None:
+    """Name the pool for whose slot an event reports that a step waits; None for any other event."""
+    pool = event.engine_event_data.metadata.get("pool") if event.is_engine_event else None
+    return None if pool is None else str(pool.value)
+
+
+class _Saying:
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write, self._said, self._time = write, "", 0.0
+
+    def say(self, text: str) -> None:
+        changed = [word for word in text.split() if not word.isdigit()] != [w for w in self._said.split() if not w.isdigit()]
+        if changed or (text != self._said and time.monotonic() > self._time + SAY_SECONDS):
+            self._said, self._time = text, time.monotonic()
+            self._write(text)
+
+
 class _Lines:
-    def __init__(self, spec: PartitionSpec, write) -> None:  # type: ignore[no-untyped-def]
-        self._total, self._unit, self._done, self._write = total_steps(spec), unit(spec), 0, write
+    def __init__(self, spec: PartitionSpec, name: str, write) -> None:  # type: ignore[no-untyped-def]
+        self._total, self._unit, self._done = total_steps(spec), unit(spec), 0
+        self._write, self._name = write, name
 
     def event(self, event: "dg.DagsterEvent") -> None:
         if (what := step_done(event)) is not None:
             self._done += 1
             of = f"/{self._total}" if self._total else ""
-            self._write(f"  {self._unit} {self._done}{of}: {what}", highlight=False, soft_wrap=True)
+            self._write(f"  {self._name}{self._unit} {self._done}{of}: {what}", highlight=False, soft_wrap=True)
+        elif (pool := waits_for(event)) is not None:
+            self._write(f"  {self._name}waits for a slot of the pool {pool}", highlight=False, soft_wrap=True)
 
 
 class _Bar:
-    def __init__(self, spec: PartitionSpec, title: str, bars: "Progress") -> None:
+    def __init__(self, spec: PartitionSpec, bars: "Progress") -> None:
         self._bars = bars
-        self._task = bars.add_task(title, total=total_steps(spec), note="")
+        self._task = bars.add_task(title(spec), total=total_steps(spec), note="")
 
     def event(self, event: "dg.DagsterEvent") -> None:
         if (what := step_done(event)) is not None:
             self._bars.update(self._task, advance=1, note=what)
+        elif (pool := waits_for(event)) is not None:
+            self._bars.update(self._task, note=f"waits for a slot of the pool {pool}")

@@ -1,0 +1,73 @@
+"""Where partitions are built, by a live daemon or in this process, and what came of each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import dagster as dg
+
+from mimic_assets.cli.execution import Outcome, execute
+from mimic_assets.cli.progress import progress
+from mimic_assets.cli.submission import Ended, daemon_lives, submit
+from mimic_core.specs import PartitionSpec
+from resources.artefacts import ArtefactStore
+
+
+def build(
+    instance: dg.DagsterInstance,
+    specs: Sequence[PartitionSpec],
+    artefacts: ArtefactStore,
+    before: Callable[[], object] = lambda: None,
+) -> list[Outcome]:
+    """Build registered partitions of one asset; a live daemon does it, else this process.
+
+    Args:
+        before: called before this process builds something.
+
+    Returns:
+        What came of each, in the order of `specs`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; runs that waited are withdrawn, and those that were executed are ended.
+    """
+    ended = _submit(instance, specs, artefacts) if daemon_lives(instance) else {}
+    left = [spec for spec in specs if spec.key not in ended]
+    if left:
+        before()
+    for spec in left:
+        with progress([spec]) as shown:
+            run_id, error = execute(instance, spec, shown.reports[spec.key])
+        ended[spec.key] = Ended(run_id=run_id, error=error)
+        _complain(spec, error)
+    return [_outcome(spec, ended[spec.key], artefacts) for spec in specs]
+
+
+def _submit(instance: dg.DagsterInstance, specs: Sequence[PartitionSpec], artefacts: ArtefactStore) -> dict[str, Ended]:
+    with progress(specs) as shown:
+        ended = submit(instance, artefacts, specs, shown)
+    for spec in specs:
+        _complain(spec, ended[spec.key].error if spec.key in ended else None)
+    return ended
+
+
+def _complain(spec: PartitionSpec, error: str | None) -> None:
+    if error is not None:
+        click.echo(f"mimic: {spec.asset} {spec.key}: {error}", err=True)
+
+
+def _outcome(spec: PartitionSpec, ended: Ended, artefacts: ArtefactStore) -> Outcome:
+    facts: dict[str, Any] = {"asset": spec.asset, "key": spec.key, "dagster_run_id": ended.run_id}
+    facts |= {"run_id": getattr(spec, "run_id", None)}
+    if ended.error is not None:
+        return Outcome(**facts, status="failed", error=ended.error)
+    document = artefacts.manifest(spec.folder)
+    if document is None:
+        return Outcome(**facts, status="failed", error=f"{spec.folder}: it was removed after it had been built")
+    return Outcome(
+        **facts,
+        status="built",
+        counts=document["counts"],
+        location=document.get("table") or str(artefacts.path(f"{spec.folder}/{document['version']}")),
+        metrics=document.get("metrics", {}),
+        notes=document.get("notes", []),
+    )

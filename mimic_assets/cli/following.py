@@ -1,0 +1,107 @@
+"""Follow runs: their events as they come, and why one failed."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+
+from mimic_assets.cli.progress import waits_for
+from mimic_assets.requests import runs_of_launch
+
+POLL_SECONDS = 0.2
+
+Report = Callable[[dg.DagsterEvent], None]
+
+
+class RunEvents:
+    """The events of one run.
+
+    Attributes:
+        blocked: whether a step waits for a slot of its pool, so that no step of the run is being executed.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, run_id: str) -> None:
+        self._instance, self._run_id, self.blocked = instance, run_id, False
+        self._cursor: str | None = None
+
+    def pass_on(self, report: Report) -> None:
+        """Report the events since the last call."""
+        connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor)
+        self._cursor = connection.cursor
+        for record in connection.records:
+            if event := record.event_log_entry.dagster_event:
+                if waits_for(event):
+                    self.blocked = True
+                elif event.is_step_start:
+                    self.blocked = False
+                report(event)
+
+
+class Follower:
+    """Reports the events of a run that this process executes, from a thread of its own."""
+
+    def __init__(self, instance: dg.DagsterInstance, launch: str, report: Report) -> None:
+        self._instance, self._launch, self._report = instance, launch, report
+        self._events: RunEvents | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the run waits for a slot of a pool."""
+        return self._events is not None and self._events.blocked
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow the run that is executed within the context that this gives."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            self._thread.join()
+
+    def _follow(self) -> None:
+        last = False
+        while not last:
+            last = self._ended.wait(POLL_SECONDS)  # one more look after the end
+            if self._events is None:
+                runs = runs_of_launch(self._instance, self._launch)
+                self._events = RunEvents(self._instance, runs[0].run_id) if runs else None
+            if self._events is not None:
+                self._events.pass_on(self._report)
+
+
+def failure(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Say why a run failed: the messages of its failed steps."""
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
+    events = [entry.dagster_event for entry in entries if entry.dagster_event]
+    return (
+        "\n".join(dict.fromkeys(_messages(events)))
+        or "\n".join(event.message or "" for event in events)
+        or f"run {run_id} failed"
+    )
+
+
+def interrupted(event: dg.DagsterEvent) -> bool:
+    """Tell whether a step ended by a signal."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
+
+
+def _messages(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    for event in events:
+        if not event.is_step_failure:
+            continue
+        data = event.step_failure_data
+        if interrupted(event):
+            yield "interrupted"
+            continue
+        if data.user_failure_data and data.user_failure_data.description:
+            yield data.user_failure_data.description
+        elif data.error:
+            cause = data.error.cause or data.error
+            last = cause.message.strip()
+            yield f"step {event.step_key} failed: {last}; the run's page in `mimic dev` has the whole trace"

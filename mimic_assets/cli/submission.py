@@ -1,0 +1,188 @@
+"""Submit builds to a live daemon, follow their runs, and take back what it does not start."""
+
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import click
+import dagster as dg
+import psutil
+
+from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs, living_workers
+from mimic_assets.cli.following import POLL_SECONDS, RunEvents, failure
+from mimic_assets.cli.interruptions import terminable
+from mimic_assets.cli.progress import Shown
+from mimic_assets.live import ENDED
+from mimic_assets.requests import runs_of_launch
+from mimic_core.specs import PartitionSpec
+from resources.artefacts import ArtefactStore
+from resources.requests import BuildRequest, store_request
+
+DAEMONS = {"SENSOR", "QUEUED_RUN_COORDINATOR"}  # what answers a request, and what starts its runs
+FRESH_SECONDS = 75  # a daemon that lives says so every 30 seconds
+ANSWER_SECONDS = 15  # the sensor looks every 3 seconds, the queue every second; a machine may be busy
+LOOK_SECONDS = 5  # between two looks at daemons and dead runs
+CANCEL_SECONDS = 20  # in which a run that was asked to end does
+WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
+IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a run ended: its Dagster run id, and what went wrong (None when nothing did)."""
+
+    run_id: str
+    error: str | None
+
+
+def daemon_lives(instance: dg.DagsterInstance) -> bool:
+    """Tell whether a daemon of this instance would answer a request, by its heartbeats."""
+    needed = DAEMONS & set(instance.get_required_daemon_types())
+    beats = instance.get_daemon_heartbeats()
+    oldest = min((beats[kind].timestamp if kind in beats else 0.0 for kind in needed), default=0.0)
+    return time.time() - oldest < FRESH_SECONDS
+
+
+def submit(
+    instance: dg.DagsterInstance, artefacts: ArtefactStore, specs: Sequence[PartitionSpec], shown: Shown
+) -> dict[str, Ended]:
+    """Have a daemon build registered partitions of one asset, and follow their runs to the end.
+
+    Returns:
+        By partition key, how its run ended; a partition that the daemon did not start is withdrawn, and missing.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what waited is withdrawn, and what ran is ended.
+    """
+    submission = _Submission(instance, artefacts, specs, shown)
+    with terminable():
+        try:
+            return submission.follow()
+        except KeyboardInterrupt:
+            submission.end()
+            raise
+
+
+class _Submission:
+    def __init__(
+        self, instance: dg.DagsterInstance, artefacts: ArtefactStore, specs: Sequence[PartitionSpec], shown: Shown
+    ) -> None:
+        self._instance, self._artefacts, self._shown = instance, artefacts, shown
+        self._request = BuildRequest(
+            launch=uuid.uuid4().hex, asset=specs[0].asset, keys=tuple(spec.key for spec in specs), time=time.time()
+        )
+        self._open = list(self._request.keys)
+        self._runs: dict[str, dg.DagsterRun] = {}
+        self._events: dict[str, RunEvents] = {}
+        self._ended: dict[str, Ended] = {}
+        self._moved = self._looked = time.monotonic()
+        self._lives = True
+
+    def follow(self) -> dict[str, Ended]:
+        """Ask for the runs, and follow each until it ended or is withdrawn."""
+        store_request(self._artefacts, self._request)
+        self._shown.say("submitted to the running daemon")
+        while self._open:
+            self._look_at_runs()
+            if waiting := self._waiting():
+                self._withdraw_unless_it_moves(waiting)
+            if self._open:
+                time.sleep(POLL_SECONDS)
+        return self._ended
+
+    def end(self) -> None:
+        """Withdraw what waits, end what runs, and say so; a run that does not end when it is asked to is killed."""
+        self._look_at_runs()
+        keys = tuple(self._open)
+        self._withdraw(keys)
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while unfinished := [key for key in self._open if key in self._runs]:
+            for key in unfinished:
+                # Dagster does not end a run that waits for a slot of a pool
+                if self._events[key].blocked or time.monotonic() > deadline:
+                    _kill(self._instance, self._runs[key])
+            time.sleep(POLL_SECONDS)
+            self._look_at_runs()
+        for key in keys:
+            what = f"canceled its run {self._runs[key].run_id}" if key in self._runs else "withdrew it before it had a run"
+            click.echo(f"mimic: {self._request.asset} {key}: {what}", err=True)
+
+    def _look_at_runs(self) -> None:
+        found = {run.tags["dagster/partition"]: run for run in runs_of_launch(self._instance, self._request.launch)}
+        if {key: run.status for key, run in found.items()} != {key: run.status for key, run in self._runs.items()}:
+            self._moved = time.monotonic()
+        for key in [key for key in self._open if key in found or key in self._runs]:
+            run = found.get(key)
+            if run is None:
+                self._finish(key, self._runs[key].run_id, "its run was deleted before it had ended")
+                continue
+            events = self._events.setdefault(key, RunEvents(self._instance, run.run_id))
+            events.pass_on(self._shown.reports[key])
+            if run.status in ENDED:
+                self._finish(key, run.run_id, _error(self._instance, run))
+        self._runs |= found
+
+    def _finish(self, key: str, run_id: str, error: str | None) -> None:
+        self._ended[key] = Ended(run_id=run_id, error=error)
+        self._open.remove(key)
+
+    def _waiting(self) -> list[str]:
+        """List the partitions that nobody executes yet."""
+        return [key for key in self._open if key not in self._runs or self._runs[key].status in self._not_executed()]
+
+    def _not_executed(self) -> set[dg.DagsterRunStatus]:
+        # a run may be about to start for long on a busy machine, but not where the daemon is gone
+        return WAITING if self._lives else WAITING | {dg.DagsterRunStatus.STARTING}
+
+    def _withdraw_unless_it_moves(self, waiting: list[str]) -> None:
+        if time.monotonic() > self._looked + LOOK_SECONDS:
+            self._looked, self._lives = time.monotonic(), daemon_lives(self._instance)
+            fail_dead_runs(self._instance)  # they would hold their places in the queue
+            fail_orphaned_runs(self._instance)
+        if all(key in self._runs for key in waiting) and (ahead := self._ahead(waiting)):
+            self._moved = time.monotonic()
+            of = f"{len(waiting)} of {len(self._request.keys)} builds" if len(self._request.keys) > 1 else "the build"
+            self._shown.say(f"{of} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
+        if not self._lives or time.monotonic() > self._moved + ANSWER_SECONDS:
+            why = f"started nothing for {ANSWER_SECONDS} seconds" if self._lives else "does not live any more"
+            click.echo(f"mimic: the daemon {why}; building in this process", err=True)
+            self._withdraw(waiting)
+            for run in [self._runs[key] for key in waiting if key in self._runs]:
+                if run.status not in WAITING:
+                    _kill(self._instance, run)
+            self._open = [key for key in self._open if key not in waiting]
+
+    def _ahead(self, waiting: Collection[str]) -> int:
+        """Count the runs that the first that waits comes after; 0 where none is in progress, so that it could start."""
+        progressing = self._instance.get_runs_count(dg.RunsFilter(statuses=IN_PROGRESS))
+        queue = self._instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), ascending=True)
+        mine = {self._runs[key].run_id for key in waiting}
+        first = next((place for place, run in enumerate(queue) if run.run_id in mine), 0)
+        return progressing and progressing + first
+
+    def _withdraw(self, keys: Collection[str]) -> None:
+        self._request = self._request.without(keys, time.time())
+        store_request(self._artefacts, self._request)
+        for key in keys:
+            if key in self._runs:
+                with suppress(dg.DagsterError):  # the process that would end it is gone
+                    self._instance.run_coordinator.cancel_run(self._runs[key].run_id)
+
+
+def _kill(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """End a run whatever it does."""
+    for worker in living_workers(instance, run.run_id):
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    instance.report_run_canceled(run)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _error(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    if run.status is dg.DagsterRunStatus.SUCCESS:
+        return None
+    if run.status is dg.DagsterRunStatus.CANCELED:
+        return "its run was canceled, in Dagster's UI or by another command"
+    return failure(instance, run.run_id)
