@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import dagster as dg
 
-from mimic_assets.cli.execution import failure
 from mimic_assets.jobs import BUILDS
 from mimic_assets.live import UNFINISHED, VERSION
+from mimic_assets.reasons import failure
 from mimic_core.world import STAGES, Attempt, Node, State
 
 PARTITION = "dagster/partition"

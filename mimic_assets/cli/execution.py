@@ -10,10 +10,11 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from mimic_assets.cli.following import Follower, Report, failure, interrupted
+from mimic_assets.cli.following import Follower, Report
 from mimic_assets.cli.interruptions import interruptible, terminable
 from mimic_assets.jobs import BUILDS
 from mimic_assets.live import ENDED, LAUNCH, build_tags
+from mimic_assets.reasons import failure, interrupted
 from mimic_core.specs import PartitionSpec
 
 HOST, PID, STARTED = "mimic/host", "mimic/pid", "mimic/process-started"

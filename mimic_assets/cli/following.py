@@ -1,7 +1,7 @@
-"""Follow runs: their events as they come, and why one failed."""
+"""Follow runs: their events as they come."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
@@ -71,37 +71,3 @@ class Follower:
                 self._events = RunEvents(self._instance, runs[0].run_id) if runs else None
             if self._events is not None:
                 self._events.pass_on(self._report)
-
-
-def failure(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Say why a run failed: the messages of its failed steps."""
-    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
-    events = [entry.dagster_event for entry in entries if entry.dagster_event]
-    return (
-        "\n".join(dict.fromkeys(_messages(events)))
-        or "\n".join(event.message or "" for event in events)
-        or f"run {run_id} failed"
-    )
-
-
-def interrupted(event: dg.DagsterEvent) -> bool:
-    """Tell whether a step ended by a signal."""
-    error = event.step_failure_data.error if event.is_step_failure else None
-    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
-
-
-def _messages(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
-    for event in events:
-        if not event.is_step_failure:
-            continue
-        data = event.step_failure_data
-        if interrupted(event):
-            yield "interrupted"
-            continue
-        if data.user_failure_data and data.user_failure_data.description:
-            yield data.user_failure_data.description
-        elif data.error:
-            cause = data.error.cause or data.error
-            last = cause.message.strip()
-            yield f"step {event.step_key} failed: {last}; the run's page in `mimic dev` has the whole trace"

@@ -60,7 +60,7 @@ def _sources(tables: Any) -> Iterator[dict[str, Any]]:
 def _partitions(
     instance: "dg.DagsterInstance", resources: dict[str, Any], latest: "dict[tuple[str, str], dg.RunRecord]"
 ) -> Iterator[dict[str, Any]]:
-    from mimic_assets.cli.following import failure
+    from mimic_assets.reasons import failure
     from mimic_core.errors import CorruptFileError
     from mimic_core.specs import PARTITION_SPECS
 
