@@ -80,9 +80,7 @@ def metadata_locations(uri: str, warehouse: str) -> dict[str, str]:
     url = _url(uri)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         if any(entries_of(Path(local_path(warehouse)))):
-            raise StorageError(
-                f"catalog {without_password(url)}: is gone, while {local_path(warehouse)} holds tables; put it back"
-            )
+            raise StorageError(f"catalog {url.database}: is gone, while {local_path(warehouse)} holds tables; put it back")
         return {}
     with explaining(f"catalog {without_password(url)}", "cannot be read", "check MIMIC_CATALOG, then run this again"):
         engine = create_engine(url)

@@ -36,21 +36,26 @@ class Index(dg.ConfigurableResource):  # type: ignore[type-arg]
         found = {name: kept[name][1] for name, stamp in stamps.items() if name in kept and kept[name][0] == stamp}
         new = {name: read(name) for name in stamps if name not in found}
         gone = kept.keys() - stamps.keys()
-        lasting = {name: (stamps[name], facts) for name, facts in new.items() if "error" not in facts}
+        lasting = {name: (stamps[name], facts) for name, facts in new.items() if not facts.get("error")}
         if lasting or gone:
             self._keep(kind, lasting, gone)
         return {name: found[name] if name in found else new[name] for name in stamps}
 
     def _kept(self, kind: str) -> dict[str, tuple[str, Facts]]:
-        with suppress(sqlite3.OperationalError, OSError), self._opened() as connection:
-            rows = connection.execute("SELECT name, stamp, facts FROM facts WHERE kind = ?", (kind,)).fetchall()
-            names, stamps, texts = zip(*rows, strict=True) if rows else ((), (), ())
-            # one call parses all of them several times faster than one call each
-            return dict(zip(names, zip(stamps, json.loads(f"[{','.join(texts)}]"), strict=True), strict=True))
-        return {}
+        try:
+            with self._opened() as connection:
+                rows = connection.execute("SELECT name, stamp, facts FROM facts WHERE kind = ?", (kind,)).fetchall()
+        except (sqlite3.OperationalError, OSError):
+            return {}  # locked for long, or it cannot be made
+        except sqlite3.DatabaseError:
+            Path(self.path).unlink(missing_ok=True)  # damaged: it is made anew
+            return {}
+        # one call parses all of them several times faster than one call each
+        facts = json.loads(f"[{','.join(text for _, _, text in rows)}]")
+        return {name: (stamp, said) for (name, stamp, _), said in zip(rows, facts, strict=True)}
 
     def _keep(self, kind: str, new: Mapping[str, tuple[str, Facts]], gone: set[str]) -> None:
-        with suppress(sqlite3.OperationalError, OSError), self._opened() as connection, connection:
+        with suppress(sqlite3.Error, OSError), self._opened() as connection, connection:
             connection.executemany("DELETE FROM facts WHERE kind = ? AND name = ?", [(kind, name) for name in gone])
             connection.executemany(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)",
@@ -59,10 +64,7 @@ class Index(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.read_bytes()[:16].startswith(b"SQLite"):
-            path.unlink()
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection:
             if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
                 with connection:

@@ -149,7 +149,7 @@ def gather_contrasts(
     Args:
         locations: as `TableStore.locations` gives them.
     """
-    published = {node.key: facts for node, facts in manifests.items() if node.asset == CONTRAST and "error" not in facts}
+    published = {node.key: facts for node, facts in manifests.items() if node.asset == CONTRAST and not facts.get("error")}
     stamps = {key: f"{facts['version']} {locations.get(key)}" for key, facts in published.items()}
 
     def read(key: str) -> Facts:
@@ -175,7 +175,7 @@ def _spec(specs: SpecStore, kind: type[PartitionSpec], key: str) -> Facts:
 
 
 def _registered(node: Node, said: Facts, changed_at: float) -> Registered:
-    if "error" in said:
+    if said.get("error"):
         return Registered(node=node, error=said["error"], changed_at=changed_at)
     upstream, columns = said["upstream"], said["columns"]
     return Registered(

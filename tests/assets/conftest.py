@@ -27,7 +27,8 @@ class Platform:
         self.home = home
         self.instance = dg.DagsterInstance.ephemeral()
         resources = local_resources(home / "mimic")
-        self.tables, self.specs, self.artefacts = (resources[name] for name in ("tables", "specs", "artefacts"))
+        names = ("tables", "specs", "artefacts", "inventory")
+        self.tables, self.specs, self.artefacts, self.inventory = (resources[name] for name in names)
 
     def imported(self, table: pa.Table, name: str = "haven.features") -> Pin:
         pq.write_table(table, self.home / "table.parquet")

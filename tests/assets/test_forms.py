@@ -45,6 +45,7 @@ TYPES = {
         "decisions_per_individual": "Int",
         "alternatives_per_decision": "Int",
         "seed": "Int?",
+        "refresh": "String?",
     },
     DatasetSpec: {
         "database": "String",
@@ -58,6 +59,7 @@ TYPES = {
         "missing_values_map": "{Float?}?",
         "space": "String",
         "dataset": "String",
+        "refresh": "String?",
     },
     ExperimentSpec: {
         "experiment_name": "String",
@@ -68,6 +70,7 @@ TYPES = {
         "database": "String",
         "table": "String",
         "models": "[Shape]",
+        "refresh": "String?",
     },
     ModelSpec: {
         "layers": "[String]",
@@ -90,6 +93,7 @@ TYPES = {
         "experiment_name": "String",
         "run_id": "String",
         "upload_table": "String",
+        "refresh": "String?",
     },
 }
 WRONG = {"String": 3, "Int": "3", "Float": "0.5", "[String]": "size", "[Shape]": {}, "{Float?}": [], "{Any?}": "x"}
