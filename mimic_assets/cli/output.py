@@ -1,5 +1,6 @@
 """Output: how tables and lines are printed on standard output. Imported at start-up, so nothing heavy stands here."""
 
+import re
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 EMPTY = "nothing yet; import a table with `mimic tables import DATABASE.TABLE FILE`"  # said by many commands
+RUN_ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 
 
 def print_table(table: "Table") -> None:
@@ -20,12 +22,15 @@ def print_table(table: "Table") -> None:
 
 
 def print_line(text: str, indent: str = "") -> None:
-    """Print a text with a hanging indent; on a terminal it is wrapped between words, a pipe or file gets whole lines."""
+    """Print a text for people with a hanging indent, run ids by their first digits, by which commands know them too.
+
+    A terminal gets it wrapped between words, a pipe or file whole lines.
+    """
     from rich.console import Console
 
     console = Console()
     begin = indent
-    for line in text.splitlines():
+    for line in RUN_ID.sub(r"\1", text).splitlines():
         wrapper = textwrap.TextWrapper(console.width, initial_indent=begin, subsequent_indent=f"{indent}  ")
         wrapper.break_long_words = wrapper.break_on_hyphens = False  # a key that is cut cannot be copied
         click.echo(wrapper.fill(line) if console.is_terminal else f"{begin}{line}")

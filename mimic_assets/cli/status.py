@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mimic_core.world import Node, World
 
 COLOURS = {"current": "green", "failed": "red", "missing": "yellow", "out_of_date": "yellow", "waiting": "yellow"}
+COLUMNS = {"asset": 0, "key": 0, "state": 0, "version": 170, "counts": 140, "since": 110}  # from which width on, if shown
 MOST_ALIKE = 3  # partitions that are named with one reason; the table has the others
 
 
@@ -29,7 +30,8 @@ MOST_ALIKE = 3  # partitions that are named with one reason; the table has the o
 def status(keys: tuple[str, ...], as_json: bool) -> None:
     """Show what is current, and why the rest is not.
 
-    Every partition of every stage, or those of some KEYs, with version, counts, and since when it is what it is:
+    Every partition of every stage, or those of some KEYs, with version, counts, and since when it is what it is. A narrow
+    terminal shows fewer columns.
 
     \b
       current      made from its spec, by this code, from its inputs as they are
@@ -115,17 +117,21 @@ def _times_of_runs(instance: "dg.DagsterInstance", world: "World", nodes: "Itera
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("asset")
-    table.add_column("partition", overflow="fold")  # a run id that is cut short cannot be copied
-    for name in ("state", "version", "counts", "since"):
-        table.add_column(name)
+    console = Console()
+    columns = [name for name, width in COLUMNS.items() if not console.is_terminal or console.width >= width]
+    table = Table()
+    for name in columns:
+        # a run id that is cut short cannot be copied
+        table.add_column(name, overflow="fold", no_wrap=name not in ("key", "counts"))
     for each in rows:
         counts = ", ".join(f"{name} {value:,}" for name, value in list(each["counts"].items())[:4])
         state = Text(each["state"], style=COLOURS.get(each["state"], "cyan"))
-        table.add_row(each["asset"], each["key"], state, each["version"] or "", counts, each["since"] or "")
+        shown = each | {"state": state, "counts": counts}
+        table.add_row(*(shown[name] or "" for name in columns))
     print_table(table)
 
 
