@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
 EMPTY = "nothing yet; import a table with `mimic tables import DATABASE.TABLE FILE`"  # said by many commands
@@ -19,6 +21,13 @@ def print_table(table: "Table") -> None:
 
     console = Console()
     (console if console.is_terminal else Console(width=400)).print(table)
+
+
+def print_columns(rows: "Sequence[Sequence[str]]") -> None:
+    """Print rows as lines whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    click.echo("\n".join(lines))
 
 
 def print_line(text: str, indent: str = "") -> None:

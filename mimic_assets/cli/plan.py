@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mimic_assets.cli.output import EMPTY, about, print_line
+from mimic_assets.cli.planning import planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,15 +39,9 @@ def plan(keys: tuple[str, ...], failed: bool, as_json: bool) -> None:
       mimic plan
       mimic plan mimic-log-odds/example-dataset --json
     """
-    from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import fail_dead_runs
-    from mimic_assets.planning import make_plan
-
-    resources = local_resources()
-    with open_instance() as instance:
-        fail_dead_runs(instance)
-        plan, world = make_plan(instance, resources["inventory"])
-    print_plan(plan, world, scope_of(keys, failed, plan)(plan), as_json)
+    with planned() as now:
+        scope = scope_of(keys, failed, now.plan)
+    print_plan(now.plan, now.world, scope(now.plan), as_json)
 
 
 def scope_of(keys: "Sequence[str]", failed: bool, plan: "Plan") -> "Callable[[Plan], Scope]":

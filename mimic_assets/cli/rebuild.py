@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,11 +21,10 @@ from mimic_assets.cli.plan import (
     refuse_sources,
     scope_of,
 )
+from mimic_assets.cli.planning import Planned, planned
 from mimic_assets.cli.summary import sum_up
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from mimic_assets.cli.execution import Outcome
     from mimic_core.planner import Plan
     from mimic_core.selection import Scope, Work
@@ -50,19 +49,12 @@ def rebuild(keys: tuple[str, ...], failed: bool, dry_run: bool, as_json: bool) -
       mimic rebuild
       mimic rebuild 07c49bc0 --failed
     """
-    from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import fail_dead_runs
-    from mimic_assets.planning import make_plan
-
-    resources = local_resources()
-    with open_instance() as instance:
-        fail_dead_runs(instance)
-        plan, world = make_plan(instance, resources["inventory"])
-        scope = scope_of(keys, failed, plan)
+    with planned() as now:
+        scope = scope_of(keys, failed, now.plan)
         if dry_run:
-            print_plan(plan, world, scope(plan), as_json)
+            print_plan(now.plan, now.world, scope(now.plan), as_json)
         else:
-            _finish(*_work_off(instance, resources, scope), as_json)
+            _finish(*_work_off(now, now.plan, scope), as_json)
 
 
 @click.command()
@@ -80,9 +72,6 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
       mimic build mimic-log-odds/example-dataset
       mimic build haven.example_log_odds_features --downstream
     """
-    from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import fail_dead_runs
-    from mimic_assets.planning import make_plan
     from mimic_core.selection import Scope, Work, find_partitions
     from mimic_core.world import SOURCE
 
@@ -90,48 +79,45 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
         nodes = set(plan.below(named))
         return Scope(nodes=nodes, named=nodes)
 
-    resources = local_resources()
-    with open_instance() as instance:
-        fail_dead_runs(instance)
-        plan, _ = make_plan(instance, resources["inventory"])
-        named = find_partitions(keys, plan.partitions)
+    with planned() as now:
+        named = find_partitions(keys, now.plan.partitions)
         if not downstream:
             refuse_sources(named)
-        _say_what_is_old(named, plan)
-        outcomes, work = [], Work(to_build=(), left_out={})
+        _say_what_is_old(named, now.plan)
+        outcomes, work, plan = [], Work(to_build=(), left_out={}), now.plan
         for _, stage in groupby((node for node in named if node.asset != SOURCE), key=lambda node: node.asset):
-            outcomes += _build_stage(instance, resources, list(stage))
+            outcomes += _build_stage(now, list(stage))
         if downstream:
-            more, work, plan = _work_off(instance, resources, below)
+            more, work, plan = _work_off(now, _plan_anew(now), below)
             outcomes += more
     _finish(outcomes, work, plan, as_json)
 
 
-def _work_off(
-    instance: "dg.DagsterInstance", resources: dict[str, Any], scope: "Callable[[Plan], Scope]"
-) -> "tuple[list[Outcome], Work, Plan]":
+def _work_off(now: Planned, plan: "Plan", scope: "Callable[[Plan], Scope]") -> "tuple[list[Outcome], Work, Plan]":
     """Build stage after stage until nothing can be built any more; each partition is tried once at each version.
 
     Returns:
         What came of the builds, and what is left then.
     """
-    from mimic_assets.planning import make_plan
     from mimic_core.selection import find_work
 
     outcomes: list[Outcome] = []
     tried: set[tuple[Node, str]] = set()
-    while True:
-        plan, _ = make_plan(instance, resources["inventory"])
-        work = find_work(plan, scope(plan), tried)
-        ready = [partition for partition in work.to_build if partition.ready]
-        if not ready:
-            return outcomes, work, plan
+    while ready := [partition for partition in find_work(plan, scope(plan), tried).to_build if partition.ready]:
         stage = [partition for partition in ready if partition.node.asset == ready[0].node.asset]
         tried |= {(partition.node, partition.version) for partition in stage}
-        outcomes += _build_stage(instance, resources, [partition.node for partition in stage])
+        outcomes += _build_stage(now, [partition.node for partition in stage])
+        plan = _plan_anew(now)
+    return outcomes, find_work(plan, scope(plan), tried), plan
 
 
-def _build_stage(instance: "dg.DagsterInstance", resources: dict[str, Any], nodes: "Sequence[Node]") -> "list[Outcome]":
+def _plan_anew(now: Planned) -> "Plan":
+    from mimic_assets.planning import make_plan
+
+    return make_plan(now.instance, now.resources["inventory"])[0]
+
+
+def _build_stage(now: Planned, nodes: "Sequence[Node]") -> "list[Outcome]":
     """Build partitions of one asset; what they print goes to standard error."""
     from mimic_assets.cli.building import build as build_partitions
     from mimic_core.networks import import_keras
@@ -139,11 +125,11 @@ def _build_stage(instance: "dg.DagsterInstance", resources: dict[str, Any], node
     from mimic_core.world import INFERENCE, RUN
 
     (kind,) = [kind for kind in PARTITION_SPECS if kind.asset == nodes[0].asset]
-    specs = [resources["specs"].get(kind, node.key).spec for node in nodes]
+    specs = [now.resources["specs"].get(kind, node.key).spec for node in nodes]
     # seconds in which no progress could be shown
     before = import_keras if kind.asset in (RUN, INFERENCE) else lambda: None
     with redirect_stdout(sys.stderr):
-        return build_partitions(instance, specs, resources["artefacts"], before)
+        return build_partitions(now.instance, specs, now.resources["artefacts"], before)
 
 
 def _say_what_is_old(named: "Sequence[Node]", plan: "Plan") -> None:
