@@ -3,6 +3,7 @@
 import dagster as dg
 
 from mimic_assets import jobs
+from mimic_assets.alerts import alert_on_failure
 from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
@@ -21,7 +22,7 @@ def defs() -> dg.Definitions:
         assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
         jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance],
         schedules=[weekly_maintenance],
-        sensors=[build_registered, build_requested],
+        sensors=[build_registered, build_requested, alert_on_failure],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,
     )

@@ -1,5 +1,8 @@
 """Planning: the planner over what there is in this moment, with the runs of a Dagster instance."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import dagster as dg
@@ -17,12 +20,25 @@ def make_plan(instance: dg.DagsterInstance, inventory: Inventory) -> tuple[Plan,
     Raises:
         StorageError: the catalog, or a folder of the object storage, cannot be read.
     """
-    flights = attempts.in_flight(instance)  # before the manifests: a run that ends in between is seen in one of the two
-    world = replace(inventory.world(), in_flight=flights)
-    plan = planner.plan(world)
-    wanted = {node: partition.version for node, partition in plan.partitions.items() if partition.ready}
-    failed = attempts.failed(instance, wanted) if wanted else {}
-    if not failed:
-        return plan, world
-    world = replace(world, failed=failed)
-    return planner.plan(world), world
+    with _without_collecting():
+        flights = attempts.in_flight(instance)  # before the manifests: a run that ends in between is seen in one of the two
+        world = replace(inventory.world(), in_flight=flights)
+        plan = planner.plan(world)
+        wanted = {node: partition.version for node, partition in plan.partitions.items() if partition.ready}
+        failed = attempts.failed(instance, wanted) if wanted else {}
+        if not failed:
+            return plan, world
+        world = replace(world, failed=failed)
+        return planner.plan(world), world
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Keep Python from looking for garbage: with 10,000 partitions that takes a third of the time, and finds nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

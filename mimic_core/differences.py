@@ -1,5 +1,6 @@
 """Differences: what a person is told about why a partition is not what its spec and its inputs would make now."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def differences(
     if wants.node.asset == CONTRAST and (table := world.contrasts.get(wants.node.key)) is not None and table.error:
         said.append(table.error)
     if manifest["spec_digest"] != wants.digest:
-        said += _spec_changes(defining(manifest["spec"]), defining(dict(wants.document)))
+        said += _spec_changes(*(defining(json.loads(text)) for text in (manifest["spec"], wants.document)))
     code_version = CODE_VERSIONS[wants.node.asset]
     if manifest["code_version"] != code_version:
         said.append(f"the code of {wants.node.asset} changed from version {manifest['code_version']} to {code_version}")

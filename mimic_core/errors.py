@@ -9,6 +9,7 @@ MimicError
  +-- ConflictError       somebody else published first (RuntimeError)
  +-- StorageError        bytes that could not be written, for example on a full disk (OSError)
  +-- TrainingError       a model that could not be fitted (RuntimeError)
+ +-- AlertError          an alert that could not be delivered (RuntimeError)
 
 A message says where, what was expected, what was found and what to do.
 """
@@ -51,6 +52,10 @@ class StorageError(MimicError, OSError):
 
 class TrainingError(MimicError, RuntimeError):
     """A model could not be fitted to its data."""
+
+
+class AlertError(MimicError, RuntimeError):
+    """An alert could not be delivered to people."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

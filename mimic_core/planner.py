@@ -145,8 +145,8 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
     changed_at = max([wants.changed_at, *(found[up].changed_at for up in above if up in found)])
     goal = _goal(wants, above, world, found)
     blocked = tuple(_blocked(up, found) for up in above if up not in found or found[up].state != State.CURRENT)
-    version = "" if blocked else wanted_version(node, world)
     reasons = differences(wants, manifest, world, [up for up in above if up in found and found[up].state == State.CURRENT])
+    version = "" if blocked else _version(node, world, changed=bool(reasons))
     # what is to be built below something that never will be waits for a person
     buildable = all(up in found and (found[up].state == State.CURRENT or found[up].will_build) for up in above)
     state, will_build = State.CURRENT, False
@@ -174,6 +174,11 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
         manual=wants.manual,
         will_build=will_build,
     )
+
+
+def _version(node: Node, world: World, *, changed: bool) -> str:
+    # what differs in nothing has the version that is published: hashing all would take half of the planner's time
+    return wanted_version(node, world) if changed else str(world.manifests[node]["fingerprint"])
 
 
 def _blocked(node: Node, found: Mapping[Node, Partition]) -> str:

@@ -3,6 +3,7 @@
 A build is defined by its spec, the code of its stage, and the versions of its inputs, as manifests record them.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -75,7 +76,7 @@ class Registered:
 
     Attributes:
         digest: version of the spec, see `mimic_core.specs.spec_digest`.
-        document: what the user set.
+        document: what the user set, as JSON; parsed where it is needed, because there may be very many.
         folder: of the partition in the object storage.
         table: the table that it reads, or empty.
         columns: columns of that table which it uses beside keys and flags; None for all.
@@ -87,7 +88,7 @@ class Registered:
 
     node: Node
     digest: str = ""
-    document: Mapping[str, Any] = field(default_factory=dict)
+    document: str = "{}"
     folder: str = ""
     table: str = ""
     columns: tuple[str, ...] | None = ()
@@ -120,7 +121,7 @@ class World:
     Attributes:
         sources: the source tables by name.
         registered: what the registered specs say, by partition.
-        manifests: what is published, by partition; one that is damaged is `{"error": why}`.
+        manifests: what is published, by partition, its `spec` as JSON; one that is damaged is `{"error": why}`.
         contrasts: the tables of the published contrast sets, by name.
         in_flight: the unfinished run of a partition.
         failed: the newest failed run of a partition.
@@ -164,7 +165,7 @@ def registered(spec: PartitionSpec, digest: str, changed_at: float = 0.0) -> Reg
     return Registered(
         node=Node(spec.asset, spec.key),
         digest=digest,
-        document=spec.document,
+        document=json.dumps(spec.document),
         folder=spec.folder,
         manual=spec.refresh == "manual",
         changed_at=changed_at,

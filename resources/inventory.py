@@ -3,6 +3,7 @@
 What cannot be read as a whole, such as the catalog or the folder of specs, is an error: never an empty answer.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -195,7 +196,7 @@ def _manifest(artefacts: ArtefactStore, folder: str) -> Facts:
         raise CorruptFileError(f"{folder}: its manifest was removed at this moment")
     entries = [*manifest.get("files", ()), *manifest.get("id_tables", ())]
     kept = {name: manifest[name] for name in KEPT if name in manifest}
-    return kept | {"paths": [entry["path"] for entry in entries]}
+    return kept | {"spec": json.dumps(kept["spec"]), "paths": [entry["path"] for entry in entries]}
 
 
 def _table(tables: TableStore, name: str) -> Facts:

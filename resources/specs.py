@@ -102,7 +102,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         root = str(self.artefacts.path(f"specs/{asset}"))
         try:
-            return {os.path.relpath(folder, root): found for folder, found in _newest_below(root)}
+            return {folder[len(root) + 1 :]: found for folder, found in _newest_below(root)}
         except OSError as error:
             raise StorageError(f"{error.filename}: cannot be read: {error.strerror}; check rights and mounts") from error
 

@@ -38,7 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ.pop("MIMIC_CATALOG", None)  # the tests of somebody who has one are not about it
+    for name in ("MIMIC_CATALOG", "MIMIC_ALERT_WEBHOOK"):  # the tests of somebody who has one are not about it
+        os.environ.pop(name, None)
     for warning in LIBRARIES_WARN:
         config.addinivalue_line("filterwarnings", f"ignore:{warning}")
 

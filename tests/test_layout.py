@@ -173,3 +173,13 @@ def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeyp
         "register_inference": set(),
         "maintenance": set(),
     }
+
+
+def test_sensors_and_schedules_start_builds_tell_of_failures_or_wait_to_be_turned_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    repository = defs().get_repository_def()
+    running = {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs}
+    assert running == {"build_registered": "RUNNING", "alert_on_failure": "RUNNING"}
+    assert {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs} == {
+        "weekly_maintenance": "STOPPED"
+    }

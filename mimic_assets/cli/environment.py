@@ -20,22 +20,24 @@ SHIPPED_BEFORE = {
     "8cc5a200066d8c38e5e8e63fdb1b3db872384de7abc5128485b1b355d1a1f536",
     "0b8e066c8af5ae64996cf1b715f5588895cc930109269abdc68397e7e0935fda",
 }
-VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME", "MIMIC_CATALOG")
+OPTIONAL = ("MIMIC_CATALOG", "MIMIC_ALERT_WEBHOOK")
+VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL)
 
 
 def prepare() -> dict[str, str]:
     """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them.
 
-    MIMIC_CATALOG is taken from the environment or `.env` too, and left out where neither has it.
+    Those of OPTIONAL are taken from the environment or `.env` too, and left out where neither has them.
     """
     from dotenv import dotenv_values
 
     from mimic_core.errors import SpecError
-    from resources.environments import mimic_home
+    from resources.environments import alert_sink, mimic_home
 
     for name, value in dotenv_values(".env").items():
         if name in VARIABLES and value:
             os.environ.setdefault(name, value)
+    alert_sink()  # a mistake in its URL is told now, not by the first alert
     home = mimic_home()
     if set("#?%") & set(str(home)):
         raise SpecError(f"MIMIC_HOME is {home}, which has one of # ? % in it; give a folder without them")
@@ -54,8 +56,7 @@ def prepare() -> dict[str, str]:
             "set MIMIC_HOME and DAGSTER_HOME to folders that you may write"
         ) from error
     chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
-    if catalog := os.environ.get("MIMIC_CATALOG"):
-        chosen["MIMIC_CATALOG"] = catalog
+    chosen |= {name: value for name in OPTIONAL if (value := os.environ.get(name))}
     os.environ.update(chosen)
     return chosen
 
@@ -82,7 +83,8 @@ def open_instance() -> "dg.DagsterInstance":
 def env(write: bool) -> None:
     """Print what plain dagster commands need.
 
-    A password in MIMIC_CATALOG is hidden on a terminal, and given to a shell that evaluates the output.
+    A password in MIMIC_CATALOG and the URL of MIMIC_ALERT_WEBHOOK are hidden on a terminal, and given to a shell that
+    evaluates the output.
 
     \b
     Examples:
@@ -146,6 +148,8 @@ def _require_free(host: str, port: int) -> None:
 def _export(name: str, value: str) -> str:
     import shlex
 
+    if name == "MIMIC_ALERT_WEBHOOK" and sys.stdout.isatty():
+        return f"# {name} is set; eval exports it"
     if name == "MIMIC_CATALOG":
         from resources.catalogs import parse_url, without_password
 

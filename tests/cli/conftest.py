@@ -147,6 +147,12 @@ def enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     return CommandLine(home)
 
 
+@pytest.fixture(scope="session")
+def entering() -> Callable[[Path, pytest.MonkeyPatch], CommandLine]:
+    """Give the function that makes a folder the home of the commands, for homes that tests share."""
+    return enter
+
+
 @pytest.fixture
 def mimic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     """The commands over an empty home."""

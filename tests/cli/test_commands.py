@@ -430,6 +430,24 @@ class Terminal:
         return True
 
 
+def test_env_gives_a_shell_the_webhook_of_alerts_and_hides_it_on_a_terminal(mimic, monkeypatch):
+    from mimic_assets.cli import environment
+
+    monkeypatch.setenv("MIMIC_ALERT_WEBHOOK", "https://example.org/s3cret")
+    assert "export MIMIC_ALERT_WEBHOOK=https://example.org/s3cret\n" in mimic.done("env").stdout
+    monkeypatch.setattr(environment.sys, "stdout", Terminal())
+    shown = environment._export("MIMIC_ALERT_WEBHOOK", "https://example.org/s3cret")
+    assert shown == "# MIMIC_ALERT_WEBHOOK is set; eval exports it"
+
+
+@pytest.mark.parametrize("command", [["env"], ["dev"], ["tables", "list"]])
+def test_a_webhook_that_is_none_is_refused_before_anything_begins(mimic, monkeypatch, command):
+    monkeypatch.setenv("MIMIC_ALERT_WEBHOOK", "example.org/s3cret")
+    message = mimic.refused(*command)
+    assert "MIMIC_ALERT_WEBHOOK: expected https://HOST/PATH" in message
+    assert "s3cret" not in message
+
+
 def test_the_catalog_is_taken_from_the_env_file(mimic, monkeypatch):
     mimic.write(".env", f"MIMIC_CATALOG=sqlite:///{mimic.home}/other.db\n")
     monkeypatch.delenv("MIMIC_CATALOG", raising=False)

@@ -75,7 +75,7 @@ def built(before: World, *nodes: Node, **facts) -> World:
         manifest = {
             "version": f"v-{node.asset}",
             "fingerprint": wanted_version(node, before),
-            "spec": dict(wants.document),
+            "spec": wants.document,
             "spec_digest": wants.digest,
             "code_version": CODE_VERSIONS[node.asset],
             "inputs": expected_inputs(node, before),

@@ -1,0 +1,163 @@
+"""Dagster's own command line over registered partitions: the commands of the README, as they stand there."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FIRST_TABLE = ROOT / "examples/first_table"
+KEYS = ["mimic-log-odds/another", "mimic-log-odds/example-dataset"]
+SECONDS = 180  # for what takes 10 on a machine that is not busy
+
+
+def commands_of_the_readme() -> dict[str, str]:
+    """Return the commands of the README's section by their names, for example "job launch"."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("**Dagster's command line.**")[1]
+    block = re.search(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1)
+    first, *commands = block.replace("\\\n", " ").splitlines()
+    assert first == 'eval "$(mimic env)"'
+    return {" ".join(command.split()[1:3]): command for command in commands}
+
+
+class Shell:
+    """A shell in a folder of its own in which the output of `mimic env` has been evaluated."""
+
+    def __init__(self, home: Path, entering: Any) -> None:
+        self.home, self.entering = home, entering
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = os.environ | {"PATH": path, "MIMIC_HOME": f"{home}/mimic", "DAGSTER_HOME": f"{home}/dagster"}
+        settings = self('eval "$(mimic env)"; env').stdout.splitlines()
+        self.environment |= dict(line.split("=", 1) for line in settings if line.startswith(("MIMIC_", "DAGSTER_")))
+
+    def __call__(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command], cwd=self.home, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def mimic(self, *arguments: str) -> str:
+        """Run one of our commands, which must succeed, in this process, which is cheaper; returns its standard output."""
+        with pytest.MonkeyPatch.context() as patch:
+            return self.entering(self.home, patch).done(*arguments).stdout
+
+    def statuses(self) -> dict[str, str]:
+        """What `mimic status` says of the datasets."""
+        rows = json.loads(self.mimic("status", "--json"))["partitions"]
+        return {row["key"]: row["status"] for row in rows if row["asset"] == "tfrecord_dataset"}
+
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(self.environment["DAGSTER_HOME"])
+
+    def runs(self, **tags: str) -> list[dg.DagsterRun]:
+        with self.instance() as instance:
+            return list(instance.get_runs(dg.RunsFilter(tags=tags)))
+
+    def wait_for(self, what: Callable[[], Any], why: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not what():
+            assert time.monotonic() < deadline, f"{why}:\n{(self.home / 'dev.log').read_text()}"
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory, decision_table: Any, entering: Any) -> Shell:
+    """A home with the table of the examples, and two registered datasets that are not built."""
+    shell = Shell(tmp_path_factory.mktemp("shell"), entering)
+    pq.write_table(decision_table(), shell.home / "table.parquet")
+    document = json.loads((FIRST_TABLE / "dataset.json").read_text())
+    (shell.home / "another.json").write_text(json.dumps(document | {"dataset": "another"}))
+    shutil.copy(FIRST_TABLE / "dataset.json", shell.home)
+    shell.mimic("tables", "import", "haven.example_log_odds_features", "table.parquet")
+    for name in ("dataset.json", "another.json"):
+        shell.mimic("log-odds", "build-dataset", name, "--register-only")
+    return shell
+
+
+@pytest.fixture(scope="module")
+def before(shell: Shell) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What the commands of the README said while no `mimic dev` ran."""
+    return {name: shell(command) for name, command in commands_of_the_readme().items()}
+
+
+@pytest.fixture(scope="module")
+def dev(shell: Shell, before: object) -> Iterator[Path]:
+    """The log of `mimic dev`, which is started when the commands have been run and its sensors have looked once."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["mimic", "dev", "--port", str(port)]
+    with (shell.home / "dev.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=shell.home, env=shell.environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        shell.wait_for(lambda: "alert_on_failure" in sensors_that_looked(shell), "the daemon evaluates no sensor")
+        yield shell.home / "dev.log"
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGINT)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                raise
+
+
+def sensors_that_looked(shell: Shell) -> set[str]:
+    with shell.instance() as instance:
+        return {state.name for state in instance.all_instigator_state() if getattr(state.instigator_data, "cursor", None)}
+
+
+def test_the_readme_shows_the_four_commands():
+    assert list(commands_of_the_readme()) == ["definitions validate", "asset materialize", "job launch", "job backfill"]
+
+
+def test_without_a_daemon_two_commands_do_their_work_and_two_put_runs_into_the_queue(shell, before):
+    assert {name: result.returncode for name, result in before.items()} == dict.fromkeys(before, 0)
+    assert "All code locations passed validation" in before["definitions validate"].stdout
+    assert "Launched backfill job" in before["job backfill"].stdout
+    assert list(shell.home.glob("mimic/objects/mimic-log-odds-tfrecords/example-dataset/manifest.json"))
+    assert not list(shell.home.glob("mimic/objects/mimic-log-odds-tfrecords/another/manifest.json"))
+    newest = [(run.status, run.tags["dagster/partition"]) for run in shell.runs()]
+    queued = dg.DagsterRunStatus.QUEUED
+    assert newest[-1] == (dg.DagsterRunStatus.SUCCESS, KEYS[1])  # asset materialize
+    assert newest[-2] == (queued, KEYS[1])  # job launch
+    assert sorted(newest[:-2]) == [(queued, key) for key in KEYS]
+    assert shell.statuses() == dict.fromkeys(KEYS, "running")
+
+
+def test_the_daemon_builds_what_was_in_the_queue_before_it_started(shell, dev):
+    shell.wait_for(
+        lambda: {run.status for run in shell.runs()} == {dg.DagsterRunStatus.SUCCESS}, "the queue is not worked off"
+    )
+    assert len(shell.runs()) == 4
+    assert shell.statuses() == dict.fromkeys(KEYS, "built")
+
+
+def test_a_key_that_is_not_registered_is_refused_at_once_or_fails_its_run_and_is_told(shell, dev):
+    commands = commands_of_the_readme()
+    launch = shell(commands["job launch"].replace("example-dataset", "unknown"))
+    materialize = shell(commands["asset materialize"].replace("example-dataset", "unknown"))
+    backfill = shell(commands["job backfill"].replace("--all", "--partitions mimic-log-odds/unknown"))
+    assert (launch.returncode, materialize.returncode, backfill.returncode) == (0, 1, 2)
+    assert "Unknown partitions: mimic-log-odds/unknown" in backfill.stderr
+    (run,) = shell.runs(**{"dagster/partition": "mimic-log-odds/unknown"})
+    told = f"alert_on_failure - tfrecord_dataset mimic-log-odds/unknown failed (run {run.run_id})"
+    shell.wait_for(lambda: told in dev.read_text(), "the failed run is not told")
+
+
+def test_a_setting_that_is_wrong_fails_the_validation_with_its_name(shell):
+    shown = shell(f"export MIMIC_ALERT_WEBHOOK=nowhere\n{commands_of_the_readme()['definitions validate']}")
+    assert shown.returncode == 1
+    assert "MIMIC_ALERT_WEBHOOK: expected https://HOST/PATH" in shown.stdout
