@@ -1,6 +1,5 @@
 """Retirement: takes partitions out of use, in steps that can be repeated after a kill."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +9,12 @@ from mimic_assets.live import unfinished_of
 from mimic_assets.partitions import BY_ASSET
 from mimic_core.configs import collect
 from mimic_core.errors import SpecError, did_you_mean
+from mimic_core.selection import matching
 from mimic_core.specs import PARTITION_SPECS, ContrastSpec, InferenceSpec, PartitionSpec, RunSpec
 from mimic_core.world import Node
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
 from resources.tables import CONTRAST, INFERENCE, RESULTS, TableStore
-
-PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
 def runs_to_retire(instance: dg.DagsterInstance, specs: SpecStore, asked: Sequence[str]) -> list[RunSpec]:
@@ -98,11 +96,7 @@ def _applied(specs: SpecStore) -> Mapping[str, list[str]]:
 
 
 def _key(name: str, known: Sequence[str]) -> str:
-    if name in known:
-        return name
-    where, _, digits = name.rpartition("/")
-    begins = [key for key in known if PREFIX.fullmatch(digits) and key.rpartition("/")[2].startswith(digits)]
-    found = [key for key in begins if where in ("", key.rpartition("/")[0])]
+    found = matching(name, known)
     if len(found) > 1:
         raise SpecError(f"{name!r} begins the ids of several runs; give one of {', '.join(found)}")
     if not found:

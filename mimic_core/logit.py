@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import log_sum_exp
@@ -112,12 +111,14 @@ def _identified(x: Float64, size: Float64) -> tuple[Float64, Int64]:
         x: (rows, features) centred.
         size: (features,) largest absolute value before centring.
     """
+    from scipy.linalg import qr  # here, since `mimic status` imports this module too: 0.3 CPU seconds
+
     scale = np.sqrt(np.mean(x**2, axis=0))
     varies = np.flatnonzero(scale > size * 1e-15)  # what is left of a constant by rounding is not variation
     if not len(varies):
         return scale, varies
     norms = np.sqrt(len(x)) * scale[varies]
-    r, pivots = scipy.linalg.qr(x[:, varies] / norms, mode="r", pivoting=True, check_finite=False)
+    r, pivots = qr(x[:, varies] / norms, mode="r", pivoting=True, check_finite=False)
     r = r[: len(pivots)]
     rounding = ROUNDING * (size[varies] / scale[varies])[pivots]  # of each column, in the order of the pivots
     kept: list[int] = []
@@ -131,10 +132,12 @@ def _identified(x: Float64, size: Float64) -> tuple[Float64, Int64]:
 
 
 def _solve(hessian: Float64, gradient: Float64) -> Float64:
+    from scipy.linalg import solve
+
     if not len(gradient):
         return gradient
     try:
-        return np.asarray(scipy.linalg.solve(hessian, gradient, assume_a="pos"))
+        return np.asarray(solve(hessian, gradient, assume_a="pos"))
     except np.linalg.LinAlgError:
         # far out on a flat likelihood the Hessian is singular in float64; a little ridge keeps the direction
         ridge = 1e-10 * np.trace(hessian) / len(gradient) + 1e-300

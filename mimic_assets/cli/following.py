@@ -1,4 +1,4 @@
-"""Follow runs: their events as they come, and why one failed."""
+"""Follow runs: their events as they come."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.summary import sum_up
+
 if TYPE_CHECKING:
     from mimic_assets.cli.execution import Outcome
     from mimic_core.specs import PartitionSpec
 
-SPLITS = ("train", "validation", "test")
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 
 
@@ -26,7 +27,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def log_odds() -> None:
     """Sample contrasts, build datasets, train runs, apply them.
 
-    Each command takes a config, JSON or YAML.
+    Each command takes a config, JSON or YAML. While a Dagster daemon such as that of `mimic dev` runs, it builds and the
+    command follows; else the command builds. Ctrl-C ends the build either way.
 
     \b
     Example:
@@ -159,32 +161,6 @@ def _finish(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"partitions": [outcome.document() for outcome in outcomes]}, indent=1))
     else:
-        _sum_up(outcomes)
+        sum_up(outcomes)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(1)
-
-
-def _sum_up(outcomes: "Sequence[Outcome]") -> None:
-    for outcome in outcomes:
-        click.echo(f"{outcome.status}: {outcome.asset} {outcome.key}")
-        if outcome.counts:
-            click.echo("  " + ", ".join(f"{name} {value:,}" for name, value in outcome.counts.items()))
-        for split in SPLITS:
-            if metrics := _of_split(outcome.metrics, split):
-                click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in metrics.items()))
-        if (epoch := outcome.metrics.get("exported_epoch")) is not None:
-            click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
-        for note in outcome.notes:
-            click.echo(f"  note: {note}")
-        if outcome.location:
-            click.echo(f"  at {outcome.location}")
-
-
-def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
-    names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
-    names |= {"rho_squared": "rho-squared", "accuracy": "accuracy"}
-    return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

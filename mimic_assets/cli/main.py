@@ -11,6 +11,8 @@ import click
 from mimic_assets.cli.environment import dev, env
 from mimic_assets.cli.log_odds import log_odds
 from mimic_assets.cli.maintenance import gc, maintain
+from mimic_assets.cli.plan import plan
+from mimic_assets.cli.rebuild import build, rebuild
 from mimic_assets.cli.runs import runs
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
@@ -70,6 +72,9 @@ main.add_command(tables)
 main.add_command(log_odds)
 main.add_command(runs)
 main.add_command(status)
+main.add_command(plan)
+main.add_command(rebuild)
+main.add_command(build)
 main.add_command(gc)
 main.add_command(env)
 main.add_command(dev)

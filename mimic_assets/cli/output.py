@@ -1,9 +1,18 @@
-"""Output: how a table is printed on standard output. Imported at start-up, so nothing heavy stands here."""
+"""Output: how tables and lines are printed on standard output. Imported at start-up, so nothing heavy stands here."""
 
+import re
+import textwrap
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
+
+EMPTY = "nothing yet; import a table with `mimic tables import DATABASE.TABLE FILE`"  # said by many commands
+RUN_ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 
 
 def print_table(table: "Table") -> None:
@@ -12,3 +21,37 @@ def print_table(table: "Table") -> None:
 
     console = Console()
     (console if console.is_terminal else Console(width=400)).print(table)
+
+
+def print_columns(rows: "Sequence[Sequence[str]]") -> None:
+    """Print rows as lines whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    click.echo("\n".join(lines))
+
+
+def print_line(text: str, indent: str = "") -> None:
+    """Print a text for people with a hanging indent, run ids by their first digits, by which commands know them too.
+
+    A terminal gets it wrapped between words, a pipe or file whole lines.
+    """
+    from rich.console import Console
+
+    console = Console()
+    begin = indent
+    for line in RUN_ID.sub(r"\1", text).splitlines():
+        wrapper = textwrap.TextWrapper(console.width, initial_indent=begin, subsequent_indent=f"{indent}  ")
+        wrapper.break_long_words = wrapper.break_on_hyphens = False  # a key that is cut cannot be copied
+        click.echo(wrapper.fill(line) if console.is_terminal else f"{begin}{line}")
+        begin = f"{indent}  "
+
+
+def about(seconds: float) -> str:
+    """Say how long something takes, as exactly as one can know it.
+
+    >>> about(0.2), about(75), about(600), about(10_000)
+    ('1 s', '75 s', '10 min', '2.8 h')
+    """
+    if seconds < 90:
+        return f"{max(1, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

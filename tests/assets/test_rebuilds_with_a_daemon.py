@@ -69,7 +69,7 @@ def wait_until(true, seconds=60):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.3)
+        time.sleep(1)
 
 
 @pytest.fixture

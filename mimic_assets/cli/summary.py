@@ -1,0 +1,38 @@
+"""Summary: what is printed at the end about the partitions that a command built."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mimic_assets.cli.execution import Outcome
+
+SPLITS = ("train", "validation", "test")
+
+
+def sum_up(outcomes: "Sequence[Outcome]") -> None:
+    """Print what came of each partition."""
+    for outcome in outcomes:
+        click.echo(f"{outcome.status}: {outcome.asset} {outcome.key}")
+        if outcome.counts:
+            click.echo("  " + ", ".join(f"{name} {value:,}" for name, value in outcome.counts.items()))
+        for split in SPLITS:
+            if metrics := _of_split(outcome.metrics, split):
+                click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in metrics.items()))
+        if (epoch := outcome.metrics.get("exported_epoch")) is not None:
+            click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
+        for note in outcome.notes:
+            click.echo(f"  note: {note}")
+        if outcome.location:
+            click.echo(f"  at {outcome.location}")
+
+
+def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
+    names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
+    names |= {"rho_squared": "rho-squared", "accuracy": "accuracy"}
+    return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
