@@ -15,6 +15,7 @@ from mimic_core.identifiers import surrogates
 from mimic_core.manifests import fingerprint
 from mimic_core.sources import INDIVIDUAL, Shard, columns_to_read, select_shard, shard_index, shards
 from mimic_core.specs import InferenceSpec, RunSpec, TableReader
+from mimic_core.world import SOURCE
 from resources.artefacts import ArtefactStore
 from resources.specs import P, StoredSpec
 from resources.tables import Pin, TableStore
@@ -250,11 +251,13 @@ def _of_shard(decisions: pa.Table, shard: Shard) -> pa.Table:
 
 
 def _upstream(inputs: dict[str, Any]) -> str:
-    """Link the pages of the partitions that a build read, with the versions that it used."""
+    """Link the pages of the partitions that a build read, with the beginnings of the versions that it used."""
     rows = ["| asset | partition | version |", "|---|---|---|"]
     for asset, facts in inputs.items():
         key, version = facts.get("name", facts.get("key")), facts.get("token", facts.get("fingerprint"))
-        rows.append(f"| {asset} | [{key}](/assets/{asset}?{urlencode({'partition': key})}) | {version} |")
+        # tables are observed and have no page for each partition
+        page = urlencode({"view": "events" if asset == SOURCE else "partitions", "partition": key})
+        rows.append(f"| {asset} | [{key}](/assets/{asset}?{page}) | {version[:12]} |")
     return "\n".join(rows)
 
 

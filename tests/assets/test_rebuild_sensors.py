@@ -159,6 +159,13 @@ def test_the_check_can_be_executed_by_hand(sensors, decision_table):
     assert evaluation.partition == "s/d"
 
 
+def test_a_build_links_what_it_read_with_the_versions_that_it_used(sensors, decision_table):
+    token = sensors.platform.imported(decision_table()).token
+    sensors.platform.built(dataset())
+    page = "/assets/source_table?view=events&partition=haven.features"
+    assert f"| source_table | [haven.features]({page}) | {token[:12]} |" in sensors.platform.shown(dataset())["upstream"]
+
+
 # ---- rebuilding
 
 
