@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -57,6 +58,16 @@ def newest_of(instance: dg.DagsterInstance, node: Node) -> str:
     """Return the id of the newest run that built a partition, or was to; empty where there was none."""
     runs = instance.get_runs(dg.RunsFilter(tags={PARTITION: node.key}))  # the newest first
     return next((run.run_id for run in runs if node in nodes_of(run)), "")
+
+
+def succeeded_since(instance: dg.DagsterInstance, node: Node, moment: float) -> bool:
+    """Tell whether a run that began after a moment, in seconds since 1970, built a partition."""
+    wanted = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        tags={PARTITION: node.key},
+        created_after=datetime.fromtimestamp(moment, UTC),
+    )
+    return any(node in nodes_of(run) for run in instance.get_runs(wanted))
 
 
 def nodes_of(run: dg.DagsterRun) -> list[Node]:

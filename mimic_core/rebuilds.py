@@ -80,7 +80,7 @@ def noticed(plan: Plan, seen: Mapping[str, float]) -> Plan:
     return Plan(partitions=found)
 
 
-def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy) -> tuple[Partition, ...]:
+def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy) -> list[Partition]:
     """Choose which partitions that were never built, nor failed to be, are built for the first time now.
 
     Args:
@@ -88,4 +88,4 @@ def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy) -> tuple[Partit
     """
     in_flight = sum(partition.state in UNFINISHED for partition in plan.partitions.values())
     ready = [each for each in plan.to_build if each.node in unbuilt and each.state == State.MISSING and each.ready]
-    return tuple(ready[: max(0, policy.max_in_flight - in_flight)])
+    return ready[: max(0, policy.max_in_flight - in_flight)]

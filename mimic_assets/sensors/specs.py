@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import dagster as dg
 
+from mimic_assets.attempts import succeeded_since
 from mimic_assets.jobs import BUILDS
 from mimic_assets.planning import make_plan
 from mimic_assets.rebuilding import request_build
@@ -55,9 +56,14 @@ def spec_sensor(
         context.log.warning(why)
     retire_nodes(context.instance, specs, tables, artefacts, can)
     built = unbuilt & set(world.manifests)
+    chosen = first_builds(plan, unbuilt - built, rebuild_policy.policy())
+    # what was built since it was registered and is gone is no first build, and could come again and again
+    built |= {
+        each.node for each in chosen if succeeded_since(context.instance, each.node, world.registered[each.node].changed_at)
+    }
+    chosen = [each for each in chosen if each.node not in built]
     settled = _without(record, can, built)
     _keep(artefacts, record, settled)
-    chosen = first_builds(plan, unbuilt - built, rebuild_policy.policy())
     return _result(settled, [request_build(context.instance, partition) for partition in chosen])
 
 

@@ -140,6 +140,15 @@ def test_what_came_from_the_folder_is_built_once_as_soon_as_what_it_reads_is_the
     assert sensors.tick(NAME).requests == []  # it was built; whether it is again is another sensor's
 
 
+def test_what_was_built_and_lost_before_the_next_tick_is_not_built_again_and_again(sensors, decision_table):
+    sensors.platform.imported(decision_table())
+    sensors.drop("d.json", DATASET)
+    (request,) = sensors.tick(NAME).requests
+    assert sensors.execute(request)
+    sensors.platform.artefacts.unpublish("s-tfrecords/d")
+    assert sensors.tick(NAME).requests == []
+
+
 def test_a_first_build_that_failed_waits_until_its_version_is_another_one(sensors, decision_table):
     sensors.platform.imported(decision_table())
     sensors.drop("d.json", DATASET | {"max_choices": 2})
