@@ -33,7 +33,7 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
     """Show what is current, and why the rest is not.
 
     Every partition of every stage, or those of some KEYs, with version, counts, and since when it is what it is. A narrow
-    terminal shows fewer columns.
+    terminal shows fewer columns. Files of the spec folder that could not be registered are named on standard error.
 
     \b
       current      made from its spec, by this code, from its inputs as they are
@@ -53,6 +53,7 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
     with planned() as now:
         nodes = find_partitions(keys, now.plan.partitions) if keys else list(now.plan.partitions)
         times = _times_of_runs(now.instance, now.world, nodes)
+        _print_problems_of_files(now.resources)
     partitions = [now.plan.partitions[node] for node in nodes]
     rows = [_row(partition, now.world, times) for partition in partitions]
     if as_json:
@@ -62,6 +63,13 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
         _print_reasons(partitions)
     else:
         click.echo(EMPTY)
+
+
+def _print_problems_of_files(resources: dict[str, Any]) -> None:
+    from resources.spec_folder import problems
+
+    for name, problem in problems(resources["artefacts"]).items():
+        click.echo(f"spec folder: {name}: {problem}", err=True)
 
 
 def _row(partition: "Partition", world: "World", times: "dict[Node, float]") -> dict[str, Any]:
