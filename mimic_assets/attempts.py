@@ -17,12 +17,16 @@ KEYS_AT_ONCE = 500  # in one query
 MOST_REASONS = 100  # that are read, each from the events of a run
 
 
-def in_flight(instance: dg.DagsterInstance) -> dict[Node, Attempt]:
-    """Return the oldest unfinished run of each partition that has one."""
+def in_flight(instance: dg.DagsterInstance, apart_from: str | None = None) -> dict[Node, Attempt]:
+    """Return the oldest unfinished run of each partition that has one.
+
+    Args:
+        apart_from: id of a run that does not count.
+    """
     found = {}
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):  # the newest first
         state = State.QUEUED if run.status in WAITING else State.RUNNING
-        for node in nodes_of(run):
+        for node in nodes_of(run) if run.run_id != apart_from else ():
             found[node] = Attempt(run_id=run.run_id, state=state, version=run.tags.get(VERSION, ""))
     return found
 
@@ -47,6 +51,12 @@ def failed(instance: dg.DagsterInstance, wanted: Mapping[Node, str]) -> dict[Nod
                     found[node] = Attempt(run_id=run.run_id, state=State.FAILED, version=wanted[node])
     shown = list(found.items())[:MOST_REASONS]
     return found | {node: replace(attempt, reason=failure(instance, attempt.run_id)) for node, attempt in shown}
+
+
+def newest_of(instance: dg.DagsterInstance, node: Node) -> str:
+    """Return the id of the newest run that built a partition, or was to; empty where there was none."""
+    runs = instance.get_runs(dg.RunsFilter(tags={PARTITION: node.key}))  # the newest first
+    return next((run.run_id for run in runs if node in nodes_of(run)), "")
 
 
 def nodes_of(run: dg.DagsterRun) -> list[Node]:

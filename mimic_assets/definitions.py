@@ -4,15 +4,20 @@ import dagster as dg
 
 from mimic_assets import jobs
 from mimic_assets.alerts import alert_on_failure
+from mimic_assets.checks import CHECKS
 from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.maintenance import maintenance, weekly_maintenance
 from mimic_assets.requests import build_requested
 from mimic_assets.runs import model_run
-from mimic_assets.sensors import build_registered
+from mimic_assets.sensors.rebuilds import approve_rebuild, rebuild_sensor
+from mimic_assets.sensors.registered import build_registered
+from mimic_assets.sensors.source_tables import source_table_sensor
+from mimic_assets.sensors.specs import spec_sensor
+from mimic_assets.sensors.up_to_date import up_to_date_sensor
 from mimic_assets.sources import source_table
-from resources.environments import local_resources, mimic_home
+from resources.environments import local_resources, mimic_home, rebuilds_by_itself
 
 
 @dg.definitions
@@ -20,9 +25,18 @@ def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
         assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
-        jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance],
+        jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance, approve_rebuild],
+        asset_checks=CHECKS,
         schedules=[weekly_maintenance],
-        sensors=[build_registered, build_requested, alert_on_failure],
+        sensors=[
+            build_registered,
+            build_requested,
+            source_table_sensor,
+            spec_sensor,
+            up_to_date_sensor,
+            rebuild_sensor(running=rebuilds_by_itself()),
+            alert_on_failure,
+        ],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,
     )

@@ -33,6 +33,14 @@ def fails_clearly(step: F) -> F:
     return generator if inspect.isgeneratorfunction(step) else function  # type: ignore[return-value]
 
 
+def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, str]:
+    """Call a function; returns what it returns, or None and what it says where it refuses."""
+    try:
+        return function(*arguments), ""
+    except MimicError as error:
+        return None, str(error)
+
+
 def attempt_all(function: Callable[[T], object], items: Iterable[T]) -> list[str]:
     """Call a function for every item; returns what it says of those that it refused."""
     problems = []

@@ -1,20 +1,31 @@
 """The jobs: those that build one partition of an asset, and those whose launchpad form registers specs."""
 
+from typing import Any
+
 import dagster as dg
 
 from mimic_assets.failures import fails_clearly
 from mimic_assets.forms import example, parse_form, registration_form
 from mimic_assets.live import LAUNCH, build_tags
+from mimic_assets.partitions import UP_TO_DATE
 from mimic_assets.registration import register
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from resources.specs import SpecStore
 
 REGISTERS = "mimic/registers"  # tag of the runs that the sensor looks at
+
+
+def _build(name: str, asset: str) -> Any:
+    # whether it is up to date follows from what is there; a build neither waits for that answer nor fails over it
+    up_to_date = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(asset), UP_TO_DATE))
+    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset) - up_to_date)
+
+
 BUILDS = {
-    "contrast_set": dg.define_asset_job("build_contrast", selection=["contrast_set"]),
-    "tfrecord_dataset": dg.define_asset_job("build_dataset", selection=["tfrecord_dataset"]),
-    "model_run": dg.define_asset_job("train_run", selection=["model_run"]),
-    "inference_table": dg.define_asset_job("infer_batch", selection=["inference_table"]),
+    "contrast_set": _build("build_contrast", "contrast_set"),
+    "tfrecord_dataset": _build("build_dataset", "tfrecord_dataset"),
+    "model_run": _build("train_run", "model_run"),
+    "inference_table": _build("infer_batch", "inference_table"),
 }
 
 

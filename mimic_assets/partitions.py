@@ -15,6 +15,8 @@ tfrecord_datasets = dg.DynamicPartitionsDefinition(name="tfrecord_datasets")
 model_runs = dg.DynamicPartitionsDefinition(name="model_runs")
 inference_tables = dg.DynamicPartitionsDefinition(name="inference_tables")
 
+UP_TO_DATE = "up_to_date"  # the check of every asset that is built
+
 BY_ASSET = {
     "source_table": source_tables,
     "contrast_set": contrast_sets,

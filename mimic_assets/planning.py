@@ -14,14 +14,18 @@ from mimic_core.world import World
 from resources.inventory import Inventory
 
 
-def make_plan(instance: dg.DagsterInstance, inventory: Inventory) -> tuple[Plan, World]:
+def make_plan(instance: dg.DagsterInstance, inventory: Inventory, apart_from: str | None = None) -> tuple[Plan, World]:
     """Say of every partition what it is and why; returns also what that was made from.
+
+    Args:
+        apart_from: id of a run that does not count, the one that asks.
 
     Raises:
         StorageError: the catalog, or a folder of the object storage, cannot be read.
     """
     with _without_collecting():
-        flights = attempts.in_flight(instance)  # before the manifests: a run that ends in between is seen in one of the two
+        # before the manifests: a run that ends in between is seen in one of the two
+        flights = attempts.in_flight(instance, apart_from)
         world = replace(inventory.world(), in_flight=flights)
         plan = planner.plan(world)
         wanted = {node: partition.version for node, partition in plan.partitions.items() if partition.ready}

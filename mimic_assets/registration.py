@@ -32,6 +32,25 @@ def add_partitions(instance: dg.DagsterInstance, asset: str, keys: Sequence[str]
     partitions.add_partitions(instance, str(BY_ASSET[asset].name), keys)
 
 
+def pair_runs(spec: ExperimentSpec, layers: str | None, where: str) -> list[tuple[RunSpec, str]]:
+    """Pair every run of an experiment with its layers file; nothing of it is executed.
+
+    Args:
+        layers: Python that defines LAYERS. None: every layer is D<units>.
+        where: what the experiment is called in messages.
+
+    Raises:
+        SpecError: without a layers file, a layer is not D<units>.
+    """
+    from mimic_core.networks import default_layers
+
+    if layers is not None:
+        return [(run, layers) for run in spec.runs]
+    places = [f"{where}: models[{index}].layers" for index in range(len(spec.models))]
+    sources = collect(lambda named: default_layers(named[0].layers, named[1]), zip(spec.models, places, strict=True))
+    return list(zip(spec.runs, sources, strict=True))
+
+
 def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: str) -> list[tuple[RunSpec, str]]:
     """Pair every run of an experiment with its layers file, and check that all layers and optimizers can be made.
 
@@ -42,14 +61,9 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
     Raises:
         SpecError: a model cannot be made.
     """
-    from mimic_core.networks import check_models, default_layers, load_layers
+    from mimic_core.networks import check_models, load_layers
 
-    if layers is None:
-        places = [f"{where}: models[{index}].layers" for index in range(len(spec.models))]
-        models = list(zip(spec.models, places, strict=True))
-        sources = collect(lambda named: default_layers(named[0].layers, named[1]), models)
-    else:
-        sources = [layers] * len(spec.models)
-    known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(sources)}
-    check_models(spec.models, [known[source] for source in sources], len(spec.features), where)
-    return list(zip(spec.runs, sources, strict=True))
+    runs = pair_runs(spec, layers, where)
+    known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(source for _, source in runs)}
+    check_models(spec.models, [known[source] for _, source in runs], len(spec.features), where)
+    return runs

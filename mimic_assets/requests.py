@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import dagster as dg
 
 from mimic_assets.jobs import BUILDS, build_request
-from mimic_assets.live import ENDED, LAUNCH
+from mimic_assets.live import LAUNCH
 from mimic_assets.partitions import BY_ASSET
 from resources.artefacts import ArtefactStore
 from resources.requests import BuildRequest, open_requests, remove_request
 
+SENSOR = "build_requested"
 EXPIRES = 600  # seconds; a command that lives takes an unanswered request back within a minute
+# a run between these states would stay in CANCELING: it is not in the queue yet, or tells of no process to end
+CANCELABLE = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED}
 LATE = 60  # seconds in which a run may still appear that a tick before the withdrawal asked for
 
 
@@ -22,7 +25,7 @@ class Answer:
 
     Attributes:
         missing: partitions that have no run yet.
-        unwanted: ids of unfinished runs to cancel.
+        unwanted: ids of runs to cancel.
         done: nothing will be left to do, so the request can be removed.
     """
 
@@ -42,12 +45,13 @@ def answer(request: BuildRequest, runs: Sequence[dg.DagsterRun], now: float) -> 
     age = now - request.time
     return Answer(
         missing=missing if age < EXPIRES else (),
-        unwanted=tuple(run.run_id for run in withdrawn if run.status not in ENDED),
+        unwanted=tuple(run.run_id for run in withdrawn if run.status in CANCELABLE),
         done=age >= EXPIRES or (not missing and (not request.withdrawn or age >= LATE)),
     )
 
 
 @dg.sensor(
+    name=SENSOR,
     jobs=list(BUILDS.values()),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=3,

@@ -1,4 +1,4 @@
-"""Retirement: takes trained runs out of use, in steps that can be repeated after a kill."""
+"""Retirement: takes partitions out of use, in steps that can be repeated after a kill."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from mimic_assets.live import unfinished_of
-from mimic_assets.partitions import model_runs
+from mimic_assets.partitions import BY_ASSET
 from mimic_core.configs import collect
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.selection import matching
-from mimic_core.specs import InferenceSpec, RunSpec
+from mimic_core.specs import PARTITION_SPECS, ContrastSpec, InferenceSpec, PartitionSpec, RunSpec
+from mimic_core.world import Node
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
-from resources.tables import RESULTS, TableStore
+from resources.tables import CONTRAST, INFERENCE, RESULTS, TableStore
 
 
 def runs_to_retire(instance: dg.DagsterInstance, specs: SpecStore, asked: Sequence[str]) -> list[RunSpec]:
@@ -41,24 +42,49 @@ def runs_to_retire(instance: dg.DagsterInstance, specs: SpecStore, asked: Sequen
 
 
 def retire(
-    instance: dg.DagsterInstance, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, runs: Sequence[RunSpec]
+    instance: dg.DagsterInstance,
+    specs: SpecStore,
+    tables: TableStore,
+    artefacts: ArtefactStore,
+    retired: Sequence[PartitionSpec],
 ) -> None:
-    """Remove runs from Dagster, from their results tables and from what is published, and their specs last.
+    """Remove partitions from Dagster, from the tables that hold their rows and from what is published; their specs last.
 
-    Until its spec is gone a run is still listed, so that a call that was killed can be repeated. The files stay until
-    garbage is collected. Registering and training a run again brings it back.
+    Until its spec is gone a partition is still listed, so that a call that was killed can be repeated. The files stay until
+    garbage is collected. Registering and building a partition again brings it back.
     """
-    for run in runs:
-        instance.delete_dynamic_partition(str(model_runs.name), run.key)
-    by_table: dict[str, list[str]] = defaultdict(list)
-    for run in runs:
-        by_table[run.results].append(run.run_id)
-    for name, ids in by_table.items():
-        if tables.kind(name) == RESULTS:
-            tables.replace(name, [], {"run_id": ids})
-    for run in runs:
-        artefacts.unpublish(run.folder)
-        specs.remove(run.asset, run.key)
+    for spec in retired:
+        instance.delete_dynamic_partition(str(BY_ASSET[spec.asset].name), spec.key)
+    for (name, kind), ids in _rows_of(retired).items():
+        if tables.kind(name) == kind:
+            tables.replace(name, [], {"run_id": ids} if ids else None)
+    for spec in retired:
+        artefacts.unpublish(spec.folder)
+        specs.remove(spec.asset, spec.key)
+
+
+def retire_nodes(
+    instance: dg.DagsterInstance, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, nodes: Sequence[Node]
+) -> None:
+    """Retire partitions, the first of them first; those that are not registered any more are left out."""
+    kinds = {kind.asset: kind for kind in PARTITION_SPECS}
+    for node in nodes:
+        if specs.has(*node):
+            retire(instance, specs, tables, artefacts, [specs.get(kinds[node.asset], node.key).spec])
+
+
+def _rows_of(retired: Sequence[PartitionSpec]) -> Mapping[tuple[str, str], list[str]]:
+    """Return the run ids whose rows leave a table, by its name and kind; none where all rows do."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for spec in retired:
+        match spec:
+            case RunSpec():
+                found[spec.results, RESULTS].append(spec.run_id)
+            case InferenceSpec():
+                found[spec.destination, INFERENCE].append(spec.run_id)
+            case ContrastSpec():
+                found[spec.key, CONTRAST] = []
+    return found
 
 
 def _applied(specs: SpecStore) -> Mapping[str, list[str]]:

@@ -4,6 +4,7 @@ import dagster as dg
 
 from mimic_assets.failures import attempt_all
 from mimic_assets.partitions import source_tables
+from mimic_core.world import TableState
 from resources.tables import SOURCE, TableStore
 
 
@@ -24,16 +25,21 @@ def source_table(context: dg.OpExecutionContext, tables: TableStore) -> dg.DataV
 def observation(name: str, tables: TableStore) -> dg.AssetObservation:
     """Say what a source table holds now."""
     pin = tables.pin(name)
-    schema = tables.schema_of(pin)
+    columns = {field.name: {"type": str(field.type)} for field in tables.schema_of(pin)}
+    return observed(name, TableState(token=pin.token, rows=pin.rows, columns=columns))
+
+
+def observed(name: str, table: TableState) -> dg.AssetObservation:
+    """Say what a source table holds that was looked at."""
     return dg.AssetObservation(
         asset_key="source_table",
         partition=name,
         metadata={
-            "dagster/row_count": pin.rows,
-            "rows": pin.rows,
-            "columns": len(schema),
-            "version": pin.token,
-            "schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema]),
+            "dagster/row_count": table.rows,
+            "rows": table.rows,
+            "columns": len(table.columns),
+            "version": table.token,
+            "schema": dg.TableSchema([dg.TableColumn(column, facts["type"]) for column, facts in table.columns.items()]),
         },
-        tags={"dagster/data_version": pin.token},
+        tags={"dagster/data_version": table.token},
     )

@@ -31,11 +31,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
         SpecError: the file is missing, unreadable, not JSON or YAML, repeats a key, or is not an object.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from error
+    text = read_text(path)
     try:
         document = _parse_yaml(text, path) if path.suffix in {".yaml", ".yml"} else _parse_json(text, path)
     except RecursionError as error:
@@ -43,6 +39,19 @@ def read_document(path: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SpecError(f"{path}: expected an object with the keys of a config, found {_described(document)}")
     return document
+
+
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        SpecError: the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"{path}: cannot be read: {reason}") from error
 
 
 def parse_spec(kind: type[S], document: dict[str, Any], where: str = "config") -> S:

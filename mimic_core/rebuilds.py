@@ -1,10 +1,10 @@
 """Rebuilds: which of the partitions that are to be built may be requested at this moment; a pure choice."""
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 
 from mimic_core.planner import Partition, Plan
-from mimic_core.world import State
+from mimic_core.world import SOURCE, Node, State
 
 UNFINISHED = (State.QUEUED, State.RUNNING)
 
@@ -62,3 +62,30 @@ def choose(plan: Plan, policy: Policy, now: float, approved: Set[str] = frozense
         settling=tuple(partition for partition in ready if now - partition.changed_at < policy.settle_seconds),
         queued=tuple(quiet[room:]),
     )
+
+
+def noticed(plan: Plan, seen: Mapping[str, float]) -> Plan:
+    """Return a plan in which no source table changed before its present content was seen for the first time.
+
+    A table that was rolled back, or files that kept their times, say that they changed long ago.
+
+    Args:
+        seen: source table -> when its present content was first seen, in seconds since 1970.
+    """
+    found: dict[Node, Partition] = {}
+    for node, partition in plan.partitions.items():
+        above = [found[up].changed_at for up in partition.upstream if up in found]
+        first = seen.get(node.key, 0.0) if node.asset == SOURCE else 0.0
+        found[node] = replace(partition, changed_at=max(partition.changed_at, first, *above))
+    return Plan(partitions=found)
+
+
+def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy) -> tuple[Partition, ...]:
+    """Choose which partitions that were never built, nor failed to be, are built for the first time now.
+
+    Args:
+        unbuilt: those that wait for it.
+    """
+    in_flight = sum(partition.state in UNFINISHED for partition in plan.partitions.values())
+    ready = [each for each in plan.to_build if each.node in unbuilt and each.state == State.MISSING and each.ready]
+    return tuple(ready[: max(0, policy.max_in_flight - in_flight)])

@@ -172,7 +172,9 @@ def _or_error(read: Callable[..., Facts], *arguments: Any) -> Facts:
 
 def _spec(specs: SpecStore, kind: type[PartitionSpec], key: str) -> Facts:
     stored = specs.get(kind, key)
-    return asdict(registered(stored.spec, stored.digest))
+    facts = asdict(registered(stored.spec, stored.digest))
+    del facts["error"]  # only facts that cannot be read have one
+    return facts
 
 
 def _registered(node: Node, said: Facts, changed_at: float) -> Registered:

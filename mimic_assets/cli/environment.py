@@ -20,7 +20,8 @@ SHIPPED_BEFORE = {
     "8cc5a200066d8c38e5e8e63fdb1b3db872384de7abc5128485b1b355d1a1f536",
     "0b8e066c8af5ae64996cf1b715f5588895cc930109269abdc68397e7e0935fda",
 }
-OPTIONAL = ("MIMIC_CATALOG", "MIMIC_ALERT_WEBHOOK")
+SETTINGS = ("MIMIC_REBUILD", "MIMIC_SETTLE_SECONDS", "MIMIC_MAX_IN_FLIGHT", "MIMIC_MAX_RUNS_PER_CHANGE")
+OPTIONAL = ("MIMIC_CATALOG", "MIMIC_SPECS", "MIMIC_ALERT_WEBHOOK", *SETTINGS)
 VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL)
 
 
@@ -32,12 +33,14 @@ def prepare() -> dict[str, str]:
     from dotenv import dotenv_values
 
     from mimic_core.errors import SpecError
-    from resources.environments import alert_sink, mimic_home
+    from resources.environments import alert_sink, mimic_home, rebuild_policy, rebuilds_by_itself, spec_folder
 
     for name, value in dotenv_values(".env").items():
         if name in VARIABLES and value:
             os.environ.setdefault(name, value)
-    alert_sink()  # a mistake in its URL is told now, not by the first alert
+    # a mistake in a setting is told now, not by the first alert or when Dagster loads the code location
+    for check in (alert_sink, rebuild_policy, rebuilds_by_itself):
+        check()
     home = mimic_home()
     if set("#?%") & set(str(home)):
         raise SpecError(f"MIMIC_HOME is {home}, which has one of # ? % in it; give a folder without them")
@@ -57,6 +60,8 @@ def prepare() -> dict[str, str]:
         ) from error
     chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
     chosen |= {name: value for name in OPTIONAL if (value := os.environ.get(name))}
+    if "MIMIC_SPECS" in chosen:
+        chosen["MIMIC_SPECS"] = str(spec_folder(home))  # as it is seen from here
     os.environ.update(chosen)
     return chosen
 
@@ -104,16 +109,20 @@ def env(write: bool) -> None:
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the UI.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login.")
-def dev(port: int, host: str) -> None:
+@click.option("--rebuild", is_flag=True, help="Rebuild what is out of date by itself; else only if that is on in the UI.")
+def dev(port: int, host: str, rebuild: bool) -> None:
     """Start the Dagster UI and daemon.
 
     Both serve this code location, on one port, until Ctrl-C.
 
     \b
-    Example:
+    Examples:
       mimic dev --port 3000
+      mimic dev --rebuild
     """
     prepare()
+    if rebuild:
+        os.environ["MIMIC_REBUILD"] = "1"
     _require_free(host, port)
     from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs
 

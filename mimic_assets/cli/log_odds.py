@@ -27,7 +27,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def log_odds() -> None:
     """Sample contrasts, build datasets, train runs, apply them.
 
-    Each command takes a config, JSON or YAML.
+    Each command takes a config, JSON or YAML. While a Dagster daemon such as that of `mimic dev` runs, it builds and the
+    command follows; else the command builds. Ctrl-C ends the build either way.
 
     \b
     Example:
@@ -95,14 +96,14 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.registration import runs_of
     from mimic_assets.runs import dataset_manifest
-    from mimic_core.configs import parse_spec, read_document
+    from mimic_core.configs import parse_spec, read_document, read_text
     from mimic_core.specs import ExperimentSpec
     from resources.tables import RESULTS
 
     spec = parse_spec(ExperimentSpec, read_document(config), str(config))
     # a layers file may print, and standard output is for the summary
     with redirect_stdout(sys.stderr):
-        text = _read_text(layers) if layers else None
+        text = read_text(layers) if layers else None
         resources = local_resources()
         if not register_only:
             dataset_manifest(spec.runs[0], resources["artefacts"])
@@ -163,13 +164,3 @@ def _finish(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
         sum_up(outcomes)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(1)
-
-
-def _read_text(path: Path) -> str:
-    from mimic_core.errors import SpecError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from error

@@ -111,13 +111,16 @@ class _Lines:
     def __init__(self, spec: PartitionSpec, name: str, write) -> None:  # type: ignore[no-untyped-def]
         self._total, self._unit, self._done = total_steps(spec), unit(spec), 0
         self._write, self._name = write, name
+        self._pool: str | None = None
 
     def event(self, event: "dg.DagsterEvent") -> None:
         if (what := step_done(event)) is not None:
             self._done += 1
             of = f"/{self._total}" if self._total else ""
             self._write(f"  {self._name}{self._unit} {self._done}{of}: {what}", highlight=False, soft_wrap=True)
-        elif (pool := waits_for(event)) is not None:
+            self._pool = None
+        elif (pool := waits_for(event)) is not None and pool != self._pool:  # every shard says so
+            self._pool = pool
             self._write(f"  {self._name}waits for a slot of the pool {pool}", highlight=False, soft_wrap=True)
 
 

@@ -16,15 +16,16 @@ from mimic_assets.cli.interruptions import terminable
 from mimic_assets.cli.progress import Shown
 from mimic_assets.live import ENDED
 from mimic_assets.reasons import failure
-from mimic_assets.requests import runs_of_launch
+from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
 from mimic_core.specs import PartitionSpec
 from resources.artefacts import ArtefactStore
 from resources.requests import BuildRequest, store_request
 
-DAEMONS = {"SENSOR", "QUEUED_RUN_COORDINATOR"}  # what answers a request, and what starts its runs
-FRESH_SECONDS = 75  # a daemon that lives says so every 30 seconds
-ANSWER_SECONDS = 15  # the sensor looks every 3 seconds, the queue every second; a machine may be busy
-LOOK_SECONDS = 5  # between two looks at daemons and dead runs
+QUEUE = "QUEUED_RUN_COORDINATOR"  # the daemon that starts the runs of the queue
+BEAT_SECONDS = 75  # it says every 30 seconds that it lives
+TICK_SECONDS = 20  # the sensor that answers ticks every 3 seconds; others may keep it waiting
+ANSWER_SECONDS = 30  # without any change, on a machine that may be busy
+LOOK_SECONDS = 2  # between two looks at the daemon and at dead runs
 CANCEL_SECONDS = 20  # in which a run that was asked to end does
 WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -39,11 +40,13 @@ class Ended:
 
 
 def daemon_lives(instance: dg.DagsterInstance) -> bool:
-    """Tell whether a daemon of this instance would answer a request, by its heartbeats."""
-    needed = DAEMONS & set(instance.get_required_daemon_types())
-    beats = instance.get_daemon_heartbeats()
-    oldest = min((beats[kind].timestamp if kind in beats else 0.0 for kind in needed), default=0.0)
-    return time.time() - oldest < FRESH_SECONDS
+    """Tell whether a daemon answers requests, by the last tick of its sensor, and starts queued runs, by its heartbeat."""
+    sensors = [state.instigator_data for state in instance.all_instigator_state() if state.instigator_name == SENSOR]
+    ticked = max((getattr(data, "last_tick_timestamp", None) or 0.0 for data in sensors), default=0.0)
+    heartbeat = instance.get_daemon_heartbeats().get(QUEUE)
+    beat = heartbeat.timestamp if heartbeat else 0.0
+    queues = QUEUE in instance.get_required_daemon_types()
+    return time.time() - ticked < TICK_SECONDS and (not queues or time.time() - beat < BEAT_SECONDS)
 
 
 def submit(
@@ -87,6 +90,7 @@ class _Submission:
         self._shown.say("submitted to the running daemon")
         while self._open:
             self._look_at_runs()
+            self._look_at_processes()
             if waiting := self._waiting():
                 self._withdraw_unless_it_moves(waiting)
             if self._open:
@@ -106,6 +110,7 @@ class _Submission:
                     _kill(self._instance, self._runs[key])
             time.sleep(POLL_SECONDS)
             self._look_at_runs()
+            self._cancel(self._open)
         for key in keys:
             what = f"canceled its run {self._runs[key].run_id}" if key in self._runs else "withdrew it before it had a run"
             click.echo(f"mimic: {self._request.asset} {key}: {what}", err=True)
@@ -125,6 +130,12 @@ class _Submission:
                 self._finish(key, run.run_id, _error(self._instance, run))
         self._runs |= found
 
+    def _look_at_processes(self) -> None:
+        if time.monotonic() > self._looked + LOOK_SECONDS:
+            self._looked, self._lives = time.monotonic(), daemon_lives(self._instance)
+            fail_dead_runs(self._instance)  # they would hold their places in the queue
+            fail_orphaned_runs(self._instance)
+
     def _finish(self, key: str, run_id: str, error: str | None) -> None:
         self._ended[key] = Ended(run_id=run_id, error=error)
         self._open.remove(key)
@@ -138,16 +149,13 @@ class _Submission:
         return WAITING if self._lives else WAITING | {dg.DagsterRunStatus.STARTING}
 
     def _withdraw_unless_it_moves(self, waiting: list[str]) -> None:
-        if time.monotonic() > self._looked + LOOK_SECONDS:
-            self._looked, self._lives = time.monotonic(), daemon_lives(self._instance)
-            fail_dead_runs(self._instance)  # they would hold their places in the queue
-            fail_orphaned_runs(self._instance)
-        if all(key in self._runs for key in waiting) and (ahead := self._ahead(waiting)):
+        queued = [key for key in waiting if key in self._runs and self._runs[key].status is dg.DagsterRunStatus.QUEUED]
+        if queued == waiting and (ahead := self._ahead(waiting)):
             self._moved = time.monotonic()
-            of = f"{len(waiting)} of {len(self._request.keys)} builds" if len(self._request.keys) > 1 else "the build"
-            self._shown.say(f"{of} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
+            which = f"{len(waiting)} of {len(self._request.keys)} builds wait" if len(self._request.keys) > 1 else "waits"
+            self._shown.say(f"{which} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
         if not self._lives or time.monotonic() > self._moved + ANSWER_SECONDS:
-            why = f"started nothing for {ANSWER_SECONDS} seconds" if self._lives else "does not live any more"
+            why = f"started nothing for {ANSWER_SECONDS} seconds" if self._lives else "has ended"
             click.echo(f"mimic: the daemon {why}; building in this process", err=True)
             self._withdraw(waiting)
             for run in [self._runs[key] for key in waiting if key in self._runs]:
@@ -166,10 +174,13 @@ class _Submission:
     def _withdraw(self, keys: Collection[str]) -> None:
         self._request = self._request.without(keys, time.time())
         store_request(self._artefacts, self._request)
-        for key in keys:
-            if key in self._runs:
+        self._cancel(keys)
+
+    def _cancel(self, keys: Collection[str]) -> None:
+        for run in [self._runs[key] for key in keys if key in self._runs]:
+            if run.status in CANCELABLE:
                 with suppress(dg.DagsterError):  # the process that would end it is gone
-                    self._instance.run_coordinator.cancel_run(self._runs[key].run_id)
+                    self._instance.run_coordinator.cancel_run(run.run_id)
 
 
 def _kill(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -1,6 +1,9 @@
 """What the tests of assets share: a home with its resources and a Dagster instance, in which partitions are built."""
 
+import json
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +109,71 @@ def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platfo
     platform = Platform(tmp_path_factory.mktemp("shared"))
     yield platform
     platform.instance.dispose()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What a sensor asked for and said."""
+
+    requests: list[dg.RunRequest]
+    skipped: str | None
+    events: list[dg.AssetObservation | dg.AssetCheckEvaluation]
+    log: list[str]
+
+    @property
+    def keys(self) -> list[str]:
+        """The partitions for which it asked for runs."""
+        return [request.partition_key for request in self.requests]
+
+
+class Sensors(logging.Handler):
+    """The sensor daemon over a platform: a tick goes on where the last one ended, and no run key is taken twice."""
+
+    def __init__(self, platform: Platform) -> None:
+        super().__init__()
+        self.platform, self.specs = platform, platform.home / "mimic/specs"
+        self.cursors: dict[str, str | None] = {}
+        self.taken: set[str] = set()
+        self.log: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log.append(record.getMessage())
+
+    def tick(self, name: str) -> Tick:
+        definitions, instance = self.platform.definitions(), self.platform.instance
+        context = dg.build_sensor_context(
+            instance,
+            self.cursors.get(name),
+            sensor_name=name,
+            definitions=definitions,
+            resources=local_resources(self.platform.home / "mimic"),
+        )
+        self.log = []
+        with context, dg.partition_loading_context(dynamic_partitions_store=instance):
+            context.log.addHandler(self)
+            data = definitions.resolve_sensor_def(name).evaluate_tick(context)
+        for event in data.asset_events:
+            instance.report_runless_asset_event(event)
+        self.cursors[name] = data.cursor
+        requests = [request for request in data.run_requests if request.run_key not in self.taken]
+        self.taken |= {request.run_key for request in requests}
+        return Tick(requests=requests, skipped=data.skip_message, events=list(data.asset_events), log=self.log)
+
+    def execute(self, request: dg.RunRequest) -> bool:
+        """Execute a run that a sensor asked for; tells whether it succeeded."""
+        job = self.platform.definitions().resolve_job_def(request.job_name)
+        return job.execute_in_process(instance=self.platform.instance, tags=request.tags, raise_on_error=False).success
+
+    def drop(self, name: str, content: object) -> Path:
+        """Put a file into the spec folder, as if some seconds ago."""
+        path = self.specs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+
+@pytest.fixture
+def sensors(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Sensors:
+    monkeypatch.setattr("resources.spec_folder.FRESH_SECONDS", 0.0)
+    monkeypatch.setenv("MIMIC_SETTLE_SECONDS", "0")
+    return Sensors(platform)

@@ -5,7 +5,7 @@ import pytest
 
 from mimic_assets.forms import example
 from mimic_assets.jobs import REGISTRATION
-from mimic_assets.sensors import build_registered
+from mimic_assets.sensors.registered import build_registered
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec
 
 NAMES = {ContrastSpec: "contrast_set", DatasetSpec: "dataset", ExperimentSpec: "experiment", InferenceSpec: "inference"}

@@ -175,6 +175,14 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def shared(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    """The commands over a home that the tests of a module share."""
+    mimic = enter(shared_home, monkeypatch)
+    yield mimic
+    mimic.end()
+
+
+@pytest.fixture
 def unchanged(
     shared_home: Path, monkeypatch: pytest.MonkeyPatch, decision_table: Callable[..., pa.Table]
 ) -> Iterator[CommandLine]:

@@ -128,6 +128,42 @@ def test_a_build_that_is_asked_to_stop_ends_cleanly(with_dataset, how):
     assert not set(runs().values()) & set(UNFINISHED)
 
 
+@pytest.fixture
+def slots(with_dataset):
+    """Set the number of slots of the pool that the shards of a dataset need."""
+    with dg.DagsterInstance.get() as instance:
+        yield lambda number: instance.event_log_storage.set_concurrency_slots("tfrecord_dataset", number)
+        assert instance.event_log_storage.get_concurrency_run_ids() == set()
+
+
+def test_a_build_that_is_killed_with_the_last_slot_of_a_pool_does_not_keep_it(with_dataset, slots):
+    slots(1)
+    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS - 1))
+    wait_for(process, f"2/{SHARDS}")
+    stop(process, signal.SIGKILL)
+    with dg.DagsterInstance.get() as instance:
+        assert instance.event_log_storage.get_concurrency_run_ids() == set(runs()) - ended_runs()
+    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset())
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+
+
+def ended_runs() -> set[str]:
+    return {run_id for run_id, status in runs().items() if status not in UNFINISHED}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_build_that_waits_for_a_slot_of_a_pool_ends_at_once(with_dataset, slots, how):
+    slots(0)
+    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset())
+    wait_for(process, "waits for a slot of the pool tfrecord_dataset")
+    errors = stop(process, how)
+    assert process.returncode == 130
+    assert "mimic: interrupted; what was published before is unchanged" in errors
+    assert "Traceback" not in errors
+    assert not set(runs().values()) & set(UNFINISHED)
+
+
 def test_a_run_of_another_machine_or_of_a_living_process_is_left_alone(with_dataset):
     import psutil
 

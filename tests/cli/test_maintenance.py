@@ -105,7 +105,7 @@ def test_a_retirement_that_is_interrupted_can_be_repeated(mimic, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(SpecStore, "remove", interrupted)
         mimic.refused("runs", "retire", *runs, exit_code=130)
-    assert status(mimic) == {f"s/e/{run}": "missing" for run in runs}
+    assert status(mimic) == {f"s/e/{run}": "waiting" for run in runs}
     mimic.done("runs", "retire", *runs)
     assert status(mimic) == {}
 

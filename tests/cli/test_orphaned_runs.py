@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.events import EngineEventData  # what a run worker reports, which has no public name
 
-from mimic_assets.cli.execution import HOST, fail_orphaned_runs
+from mimic_assets.cli.execution import HOST, fail_orphaned_runs, living_workers
 
 
 @dg.op
@@ -55,3 +57,24 @@ def test_runs_that_live_tell_of_no_process_or_belong_to_a_command_line_are_left_
     started(instance)
     started(instance, ended_process(), **{HOST: "elsewhere"})
     assert fail_orphaned_runs(instance) == []
+
+
+def test_slots_of_pools_that_ended_or_deleted_runs_hold_or_wait_for_are_freed_and_no_others(instance):
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("model_run", 3)
+    alive, dead, deleted = started(instance, os.getpid()), started(instance, ended_process()), started(instance)
+    for run_id in (alive, dead, deleted):
+        assert storage.claim_concurrency_slot("model_run", run_id, "step").is_claimed
+    waiting = instance.create_run_for_job(once, status=dg.DagsterRunStatus.FAILURE).run_id
+    assert not storage.claim_concurrency_slot("model_run", waiting, "step").is_claimed
+    instance.run_storage.delete_run(deleted)  # `dagster run delete` frees the slots by itself
+    fail_orphaned_runs(instance)
+    assert storage.get_concurrency_run_ids() == {alive}
+    assert storage.get_concurrency_info("model_run").active_slot_count == 1
+
+
+def test_a_later_process_with_the_number_of_a_dead_one_is_not_taken_for_it(instance, monkeypatch):
+    run_id = started(instance, os.getpid())
+    assert [process.pid for process in living_workers(instance, run_id)] == [os.getpid()]
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 1000)
+    assert living_workers(instance, run_id) == []

@@ -1,4 +1,4 @@
-"""Sensors: what starts runs by itself. Here: the builds that a registration form asked for."""
+"""The sensor that starts the builds that a registration form asked for."""
 
 import json
 from collections.abc import Iterator

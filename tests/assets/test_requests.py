@@ -1,0 +1,76 @@
+"""Requests of commands: which runs the daemon would start and cancel for them, and when a request is done."""
+
+import time
+
+import dagster as dg
+import pytest
+
+from mimic_assets.live import BUILD, LAUNCH
+from mimic_assets.requests import EXPIRES, LATE, Answer, answer
+from resources.requests import BuildRequest, open_requests, remove_request, store_request
+
+REQUEST = BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d", "s/e"), time=1000.0)
+
+
+def run(key, status=dg.DagsterRunStatus.STARTED):
+    return dg.DagsterRun(job_name="build_dataset", run_id=f"run-of-{key}", status=status, tags={"dagster/partition": key})
+
+
+def test_partitions_without_a_run_are_asked_for_until_all_have_one():
+    assert answer(REQUEST, [], 1001) == Answer(missing=("s/d", "s/e"))
+    assert answer(REQUEST, [run("s/e")], 1001) == Answer(missing=("s/d",))
+    assert answer(REQUEST, [run("s/e"), run("s/d")], 1001) == Answer(done=True)
+
+
+def test_a_request_that_nobody_answered_for_long_is_dropped():
+    assert answer(REQUEST, [], 1000 + EXPIRES) == Answer(done=True)
+
+
+def test_a_run_that_appears_after_the_withdrawal_is_canceled_and_one_that_ended_is_left():
+    withdrawn = REQUEST.without(["s/d"], 2000.0)
+    assert withdrawn.keys == ("s/e",)
+    assert answer(withdrawn, [run("s/d"), run("s/e")], 2001) == Answer(unwanted=("run-of-s/d",))
+    for status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.CANCELING):
+        assert answer(withdrawn, [run("s/d", status), run("s/e")], 2000 + LATE) == Answer(done=True)
+
+
+def test_a_request_is_read_as_it_was_stored_and_can_be_removed_twice(platform):
+    for request in (REQUEST, REQUEST.without(["s/e"], 1.5)):
+        store_request(platform.artefacts, request)
+        assert open_requests(platform.artefacts) == [request]
+    for _ in range(2):
+        remove_request(platform.artefacts, "a1")
+        assert open_requests(platform.artefacts) == []
+
+
+@pytest.fixture
+def tick(platform):
+    """One evaluation of the sensor; returns its requests."""
+
+    def evaluate():
+        definitions, instance = platform.definitions(), platform.instance
+        resources = {"artefacts": platform.artefacts}
+        context = dg.build_sensor_context(
+            instance, sensor_name="build_requested", definitions=definitions, resources=resources
+        )
+        with dg.partition_loading_context(dynamic_partitions_store=instance):
+            return definitions.resolve_sensor_def("build_requested").evaluate_tick(context).run_requests
+
+    return evaluate
+
+
+def test_a_tick_requests_runs_that_are_tagged_with_their_partition_and_their_command(platform, tick):
+    platform.instance.add_dynamic_partitions("tfrecord_datasets", ["s/d"])
+    store_request(platform.artefacts, BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d",), time=time.time()))
+    for _ in range(2):  # until its run exists; the run key makes it one
+        (request,) = tick()
+        assert (request.job_name, request.partition_key, request.run_key) == ("build_dataset", "s/d", "a1:s/d")
+        assert request.tags.items() >= {BUILD: "tfrecord_dataset:s/d", LAUNCH: "a1"}.items()
+    assert len(open_requests(platform.artefacts)) == 1
+
+
+def test_a_partition_that_was_retired_before_the_tick_is_not_requested_and_holds_up_nothing(platform, tick):
+    platform.instance.add_dynamic_partitions("tfrecord_datasets", ["s/e"])
+    store_request(platform.artefacts, BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d",), time=time.time()))
+    store_request(platform.artefacts, BuildRequest(launch="a2", asset="tfrecord_dataset", keys=("s/e",), time=time.time()))
+    assert [request.partition_key for request in tick()] == ["s/e"]

@@ -1,0 +1,51 @@
+"""The settings of Dagster's instance in a home: copies of earlier versions are renewed, edited ones are left alone."""
+
+import hashlib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mimic_assets.cli.environment import SHIPPED_BEFORE, prepare
+
+CURRENT = (Path(__file__).parents[2] / "deploy/local/dagster.yaml").read_text()
+EARLIER = """\
+# The Dagster instance of one machine: SQLite and local files below DAGSTER_HOME, no server. `mimic` copies it there once.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+run_coordinator:
+  module: dagster
+  class: QueuedRunCoordinator
+  config:
+    max_concurrent_runs: 4 # a form may ask for many runs at once, and each is a process with TensorFlow in it
+    dequeue_interval_seconds: 1 # people wait
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, CURRENT), (EARLIER, CURRENT), (EARLIER + "# mine\n", EARLIER + "# mine\n"), (CURRENT, CURRENT)],
+    ids=["new home", "of an earlier version", "edited", "of this version"],
+)
+def test_a_home_has_the_settings_of_this_version_unless_they_were_edited(home, before, after):
+    settings = home / "dagster/dagster.yaml"
+    if before is not None:
+        settings.parent.mkdir()
+        settings.write_text(before)
+    prepare()
+    assert settings.read_text() == after
+    assert [path.name for path in settings.parent.iterdir()] == ["dagster.yaml"]
+
+
+def test_the_settings_of_this_version_are_no_earlier_ones():
+    assert hashlib.sha256(CURRENT.encode()).hexdigest() not in SHIPPED_BEFORE
+
+
+def test_the_queue_runs_one_build_of_a_partition_at_a_time(home):
+    prepare()
+    with dg.DagsterInstance.get() as instance:
+        limits = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+    assert {limit["key"]: limit["limit"] for limit in limits} == {"mimic/build": 1, "dagster/partition": 1}
+    assert all(limit["value"] == {"applyLimitPerUniqueValue": True} for limit in limits)
