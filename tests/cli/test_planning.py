@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from resources.artefacts import ArtefactStore
+from resources.spec_folder import Noted, Record, write_record
+
 DATA, OTHER = ("tfrecord_dataset", "s/d"), ("tfrecord_dataset", "s/o")
 LINEAR = {"models": [{"layers": []}]}
 
@@ -214,6 +217,17 @@ def test_an_empty_home_says_how_to_begin(mimic):
     for command in ("status", "plan", "rebuild"):
         assert mimic.done(command).stdout.startswith("nothing yet; import a table with ")
         assert json.loads(mimic.done(command, "--json").stdout)["partitions"] == []
+
+
+def test_a_file_of_the_spec_folder_that_is_not_registered_is_named(mimic):
+    noted = Noted(stamp="1", keys=(), problem="2 problems\n  table: this key is missing\n  space: this key is missing")
+    write_record(ArtefactStore(root=str(mimic.home / "mimic/objects")), Record(files={"a.json": noted}))
+    assert mimic.done("status").stdout.splitlines()[1:] == [
+        "spec file a.json is not registered: 2 problems",
+        "    table: this key is missing",
+        "    space: this key is missing",
+    ]
+    assert json.loads(mimic.done("status", "--json").stdout)["spec_files"] == {"a.json": noted.problem}
 
 
 def test_a_catalog_that_is_gone_is_an_error_and_never_an_empty_home(mimic, decision_table):
