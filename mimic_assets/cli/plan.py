@@ -1,11 +1,10 @@
 """`mimic plan`: what is to be rebuilt, in which order, why, and how long that may take."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mimic_assets.cli.output import EMPTY, about, print_line
+from mimic_assets.cli.output import EMPTY, about, print_json, print_line
 from mimic_assets.cli.planning import planned
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def print_plan(plan: "Plan", world: "World", scope: "Scope", as_json: bool) -> N
     seconds = expected_seconds([partition.node for partition in work.to_build], world.manifests)
     if as_json:
         rows = [row(partition) | {"seconds": seconds[partition.node]} for partition in work.to_build]
-        click.echo(json.dumps({"partitions": rows, "not_built": not_built(work, plan)}, indent=1))
+        print_json({"partitions": rows, "not_built": not_built(work, plan)})
         return
     if work.to_build:
         click.echo("to be built, in this order:")

@@ -43,4 +43,5 @@ def planned() -> Iterator[Planned]:
     with instance:
         fail_dead_runs(instance)
         plan, world = make_plan(instance, resources["inventory"])
+        gc.freeze()  # none of it is garbage before the command ends
         yield Planned(instance=instance, resources=resources, plan=plan, world=world)

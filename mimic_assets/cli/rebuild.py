@@ -1,6 +1,5 @@
 """`mimic rebuild` and `mimic build`: registered partitions are built, stage by stage, planned anew after each."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mimic_assets.cli.output import print_json
 from mimic_assets.cli.plan import (
     AS_JSON,
     FAILED,
@@ -149,7 +149,7 @@ def _finish(outcomes: "Sequence[Outcome]", work: "Work", plan: "Plan", as_json: 
     work = replace(work, left_out={node: why for node, why in work.left_out.items() if node not in failed})
     if as_json:
         partitions = [outcome.document() for outcome in outcomes]
-        click.echo(json.dumps({"partitions": partitions, "not_built": not_built(work, plan)}, indent=1))
+        print_json({"partitions": partitions, "not_built": not_built(work, plan)})
     elif outcomes:
         sum_up(outcomes)
         print_left_out(work, plan)

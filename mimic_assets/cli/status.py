@@ -1,6 +1,5 @@
 """`mimic status`: every partition of every stage, what it is, and why those are not current that are not."""
 
-import json
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import groupby
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mimic_assets.cli.output import EMPTY, print_columns, print_line, print_table
+from mimic_assets.cli.output import EMPTY, print_columns, print_json, print_line, print_table
 from mimic_assets.cli.plan import AS_JSON, KEYS, row
 from mimic_assets.cli.planning import planned
 
@@ -58,7 +57,7 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
     rows = [_row(partition, now.world, times) for partition in partitions]
     not_registered = {} if keys else problems(now.resources["artefacts"])
     if as_json:
-        click.echo(json.dumps({"partitions": rows, "spec_files": not_registered}, indent=1))
+        print_json({"partitions": rows, "spec_files": not_registered})
     elif rows:
         _print(rows)
         _print_reasons(partitions)
