@@ -15,9 +15,9 @@ def files_below(folder: Path) -> "Iterator[os.DirEntry[str]]":
             yield entry
 
 
-def entries_of(folder: Path) -> "Iterator[os.DirEntry[str]]":
+def entries_of(folder: "Path | str") -> "Iterator[os.DirEntry[str]]":
     """Stream what lies directly in a folder; nothing where there is none, or only a symbolic link to one."""
-    if folder.is_symlink():
+    if os.path.islink(folder):  # noqa: PTH114  of very many folders, each would become a Path for this
         return
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         yield from entries

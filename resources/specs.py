@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import dagster as dg
@@ -118,7 +117,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 def _newest_below(folder: str) -> Iterator[tuple[str, tuple[str, float]]]:
     """Find the newest version in every folder that holds versions, in one pass: there may be very many."""
     newest: os.DirEntry[str] | None = None
-    for entry in entries_of(Path(folder)):
+    for entry in entries_of(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from _newest_below(entry.path)
         elif VERSION.fullmatch(entry.name) and (newest is None or entry.name > newest.name):

@@ -113,6 +113,12 @@ def test_the_command_line_starts_without_anything_heavy(tmp_path):
     assert loaded_by("import mimic_assets.cli.main", heavy, tmp_path) == []
 
 
+def test_the_status_needs_nothing_heavy_where_nothing_changed(tmp_path):
+    code = "from click.testing import CliRunner\nfrom mimic_assets.cli.main import main\n"
+    code += "assert 'nothing yet' in CliRunner().invoke(main, ['status']).output"
+    assert loaded_by(code, (*HEAVY, "pyiceberg", "scipy", "mimic_assets.definitions"), tmp_path) == []
+
+
 def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
     monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
     graph = defs().get_repository_def().asset_graph

@@ -33,7 +33,7 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
     """Show what is current, and why the rest is not.
 
     Every partition of every stage, or those of some KEYs, with version, counts, and since when it is what it is. A narrow
-    terminal shows fewer columns. Files of the spec folder that could not be registered are named on standard error.
+    terminal shows fewer columns. Files of the spec folder that are not registered are named below.
 
     \b
       current      made from its spec, by this code, from its inputs as they are
@@ -49,27 +49,24 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
       mimic status 07c49bc0 --json
     """
     from mimic_core.selection import find_partitions
+    from resources.spec_folder import problems
 
     with planned() as now:
         nodes = find_partitions(keys, now.plan.partitions) if keys else list(now.plan.partitions)
         times = _times_of_runs(now.instance, now.world, nodes)
-        _print_problems_of_files(now.resources)
     partitions = [now.plan.partitions[node] for node in nodes]
     rows = [_row(partition, now.world, times) for partition in partitions]
+    not_registered = {} if keys else problems(now.resources["artefacts"])
     if as_json:
-        click.echo(json.dumps({"partitions": rows}, indent=1))
+        click.echo(json.dumps({"partitions": rows, "spec_files": not_registered}, indent=1))
     elif rows:
         _print(rows)
         _print_reasons(partitions)
     else:
         click.echo(EMPTY)
-
-
-def _print_problems_of_files(resources: dict[str, Any]) -> None:
-    from resources.spec_folder import problems
-
-    for name, problem in problems(resources["artefacts"]).items():
-        click.echo(f"spec folder: {name}: {problem}", err=True)
+    if not as_json:
+        for file, problem in not_registered.items():
+            print_line(f"spec file {file} is not registered: {problem}")
 
 
 def _row(partition: "Partition", world: "World", times: "dict[Node, float]") -> dict[str, Any]:

@@ -33,6 +33,7 @@ COMMANDS = dict(commands())
 
 def test_the_commands_are_those_that_are_documented():
     assert sorted(" ".join(path) for path in COMMANDS) == [
+        "build",
         "dev",
         "env",
         "gc",
@@ -41,6 +42,8 @@ def test_the_commands_are_those_that_are_documented():
         "log-odds build-dataset",
         "log-odds run-batch-infer",
         "log-odds run-experiment",
+        "plan",
+        "rebuild",
         "runs",
         "runs retire",
         "status",
@@ -213,12 +216,12 @@ def test_a_run_on_contrasts_is_applied_to_the_table_that_they_came_from(mimic, d
     (run,) = mimic.partitions("log-odds", "run-experiment", config)
     (scored,) = mimic.partitions("log-odds", "run-batch-infer", mimic.inference(run["run_id"]))
     assert scored["counts"]["rows"] == 42
-    assert {row["asset"]: row["status"] for row in mimic.partitions("status")} == {
-        "source_table": "built",
-        "contrast_set": "built",
-        "tfrecord_dataset": "built",
-        "model_run": "built",
-        "inference_table": "built",
+    assert {row["asset"]: row["state"] for row in mimic.partitions("status")} == {
+        "source_table": "current",
+        "contrast_set": "current",
+        "tfrecord_dataset": "current",
+        "model_run": "current",
+        "inference_table": "current",
     }
 
 
@@ -318,22 +321,22 @@ def test_an_inference_fills_its_table_and_reports_how_good_it_is(with_dataset):
 
 def states(mimic) -> dict[tuple[str, str], str]:
     rows = mimic.partitions("status")
-    return {(row["asset"], row["key"].split("/")[0]): row["status"] for row in rows}
+    return {(row["asset"], row["key"].split("/")[0]): row["state"] for row in rows}
 
 
 def test_the_status_of_an_empty_home_says_how_to_begin(mimic):
     assert "nothing yet; import a table" in mimic.done("status").stdout
 
 
-def test_the_status_tells_built_missing_and_failed_apart(with_dataset):
+def test_the_status_tells_current_missing_and_failed_apart(with_dataset):
     with_dataset.done("log-odds", "run-experiment", with_dataset.experiment(), "--register-only")
     broken = with_dataset.write(
         "broken.json", json.loads(with_dataset.dataset().read_text()) | {"space": "t", "missing_values_map": {}}
     )
     with_dataset.refused("log-odds", "build-dataset", broken, exit_code=1)
     assert states(with_dataset) == {
-        ("source_table", "haven.features"): "built",
-        ("tfrecord_dataset", "s"): "built",
+        ("source_table", "haven.features"): "current",
+        ("tfrecord_dataset", "s"): "current",
         ("tfrecord_dataset", "t"): "failed",
         ("model_run", "s"): "missing",
     }
@@ -345,7 +348,7 @@ def test_the_status_lists_a_contrast_set_with_its_version_and_counts(mimic, deci
     assert states(mimic)["contrast_set", "haven.contrasts"] == "missing"
     mimic.done("log-odds", "build-contrast", mimic.contrast())
     (_, row) = mimic.partitions("status")
-    assert (row["key"], row["status"], row["counts"]["rows"]) == ("haven.contrasts", "built", 48)
+    assert (row["key"], row["state"], row["counts"]["rows"]) == ("haven.contrasts", "current", 48)
     (line,) = [line for line in mimic.done("status").stdout.splitlines() if "contrast_set" in line]
     assert row["version"] in line
     assert "rows 48, decisions 24" in line
@@ -355,12 +358,12 @@ def test_a_failed_rebuild_is_shown_and_the_next_success_clears_it(with_dataset):
     with_dataset.refused("log-odds", "build-dataset", with_dataset.dataset(missing_values_map=...), exit_code=1)
     assert states(with_dataset)["tfrecord_dataset", "s"] == "failed"
     with_dataset.done("log-odds", "build-dataset", with_dataset.dataset())
-    assert states(with_dataset)["tfrecord_dataset", "s"] == "built"
+    assert states(with_dataset)["tfrecord_dataset", "s"] == "current"
 
 
 def test_the_status_shows_version_counts_and_since_when(with_dataset):
     (_, dataset) = with_dataset.partitions("status")
-    assert set(dataset) == {"asset", "key", "status", "version", "counts", "since", "error"}
+    assert set(dataset) == {"asset", "key", "state", "reasons", "version", "counts", "since", "error"}
     assert dataset["counts"]["decisions"] == 18
     line = next(line for line in with_dataset.done("status").stdout.splitlines() if "tfrecord_dataset" in line)
     assert dataset["version"] in line
@@ -372,7 +375,7 @@ def test_a_damaged_manifest_is_named_by_the_status(with_dataset):
     path = with_dataset.home / "mimic/objects/s-tfrecords/d/manifest.json"
     path.write_bytes(path.read_bytes()[:-9])
     assert "manifest.json: damaged" in with_dataset.done("status").stdout
-    assert states(with_dataset)["tfrecord_dataset", "s"] == "failed"
+    assert states(with_dataset)["tfrecord_dataset", "s"] == "out_of_date"
 
 
 def test_env_prints_what_a_shell_can_evaluate(mimic):

@@ -55,7 +55,7 @@ class Shell:
     def statuses(self) -> dict[str, str]:
         """What `mimic status` says of the datasets."""
         rows = json.loads(self.mimic("status", "--json"))["partitions"]
-        return {row["key"]: row["status"] for row in rows if row["asset"] == "tfrecord_dataset"}
+        return {row["key"]: row["state"] for row in rows if row["asset"] == "tfrecord_dataset"}
 
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(self.environment["DAGSTER_HOME"])
@@ -134,7 +134,7 @@ def test_without_a_daemon_two_commands_do_their_work_and_two_put_runs_into_the_q
     assert newest[-1] == (dg.DagsterRunStatus.SUCCESS, KEYS[1])  # asset materialize
     assert newest[-2] == (queued, KEYS[1])  # job launch
     assert sorted(newest[:-2]) == [(queued, key) for key in KEYS]
-    assert shell.statuses() == dict.fromkeys(KEYS, "running")
+    assert shell.statuses() == dict.fromkeys(KEYS, "queued")
 
 
 def test_the_daemon_builds_what_was_in_the_queue_before_it_started(shell, dev):
@@ -142,7 +142,7 @@ def test_the_daemon_builds_what_was_in_the_queue_before_it_started(shell, dev):
         lambda: {run.status for run in shell.runs()} == {dg.DagsterRunStatus.SUCCESS}, "the queue is not worked off"
     )
     assert len(shell.runs()) == 4
-    assert shell.statuses() == dict.fromkeys(KEYS, "built")
+    assert shell.statuses() == dict.fromkeys(KEYS, "current")
 
 
 def test_a_key_that_is_not_registered_is_refused_at_once_or_fails_its_run_and_is_told(shell, dev):

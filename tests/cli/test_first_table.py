@@ -31,7 +31,7 @@ def test_the_three_configs_run_as_printed_and_give_the_golden_run_ids(with_table
     (scored,) = with_table.partitions("log-odds", "run-batch-infer", EXAMPLE / "inference.json")
     assert scored["key"] == f"haven.example_log_odds_batch_infer/test-experiment/{SECOND}"
     assert scored["counts"]["rows"] == len(pq.read_table("first_table.parquet"))
-    assert {row["status"] for row in with_table.partitions("status")} == {"built"}
+    assert {row["state"] for row in with_table.partitions("status")} == {"current"}
 
 
 def test_without_the_layers_file_the_runs_have_the_same_ids(with_table):
@@ -70,8 +70,8 @@ def test_dagster_materializes_a_registered_run_with_the_variables_in_the_environ
     config = with_table.experiment(space="mimic-log-odds", dataset="example-dataset", models=models)
     (run,) = with_table.partitions("log-odds", "run-experiment", config, "--register-only")
     materialize("model_run", run["key"], dict(os.environ))
-    states = {row["key"]: row["status"] for row in with_table.partitions("status")}
-    assert states[run["key"]] == "built"
+    states = {row["key"]: row["state"] for row in with_table.partitions("status")}
+    assert states[run["key"]] == "current"
     with dg.DagsterInstance.get() as instance:
         assert instance.get_materialized_partitions(dg.AssetKey("model_run")) == {run["key"]}
 
@@ -81,6 +81,6 @@ def test_dagster_finds_the_variables_in_the_file_that_env_wrote(with_table):
     (dataset,) = with_table.partitions("log-odds", "build-dataset", EXAMPLE / "dataset.json", "--register-only")
     environment = {name: value for name, value in os.environ.items() if name not in {"MIMIC_HOME", "DAGSTER_HOME"}}
     materialize("tfrecord_dataset", dataset["key"], environment)
-    states = {row["key"]: row["status"] for row in with_table.partitions("status")}
-    assert states[dataset["key"]] == "built"
+    states = {row["key"]: row["state"] for row in with_table.partitions("status")}
+    assert states[dataset["key"]] == "current"
     assert not (with_table.home / ".mimic").exists()

@@ -55,7 +55,7 @@ def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_r
     assert statuses.pop(built["dagster_run_id"]) == dg.DagsterRunStatus.SUCCESS
     assert not set(statuses.values()) & set(UNFINISHED)
     assert len(manifest(with_dataset, "s-tfrecords/d")["files"]) == SHARDS
-    assert {row["status"] for row in with_dataset.partitions("status")} == {"built"}
+    assert [row["state"] for row in with_dataset.partitions("status")] == ["current", "current", "out_of_date"]
 
 
 def test_a_run_that_is_killed_while_it_trains_leaves_no_results_and_can_be_trained_again(with_dataset):
@@ -65,7 +65,7 @@ def test_a_run_that_is_killed_while_it_trains_leaves_no_results_and_can_be_train
     stop(process, signal.SIGKILL)
     assert dg.DagsterRunStatus.STARTED in runs().values()
     (row,) = [row for row in with_dataset.partitions("status") if row["asset"] == "model_run"]
-    assert row["status"] == "failed"
+    assert row["state"] == "failed"
     assert not set(runs().values()) & set(UNFINISHED)
     assert not list(with_dataset.home.glob("mimic/objects/s-models/**/manifest.json"))
     assert "haven.results" not in with_dataset.done("tables", "list").stdout

@@ -31,7 +31,7 @@ def registered(mimic, count: int = 2) -> list[str]:
 
 
 def status(mimic) -> dict[str, str]:
-    return {row["key"]: row["status"] for row in mimic.partitions("status") if row["asset"] == "model_run"}
+    return {row["key"]: row["state"] for row in mimic.partitions("status") if row["asset"] == "model_run"}
 
 
 def result_rows(mimic) -> set[str]:
@@ -68,7 +68,7 @@ def test_a_retired_run_is_gone_until_it_is_trained_again(with_dataset):
     before, folders = commits(with_dataset), with_dataset.home / "mimic/objects/s-models/e"
     said = with_dataset.done("runs", "retire", gone[0][:8], f"s/e/{gone[1]}", f"s/e/{gone[1][:8]}")
     assert said.stdout == f"retired: s/e/{gone[0]}\nretired: s/e/{gone[1]}\n"
-    assert status(with_dataset) == {f"s/e/{keep}": "built"}
+    assert status(with_dataset) == {f"s/e/{keep}": "current"}
     assert result_rows(with_dataset) == {keep}
     assert commits(with_dataset) == before + 1
     with dg.DagsterInstance.get() as instance:
@@ -77,7 +77,7 @@ def test_a_retired_run_is_gone_until_it_is_trained_again(with_dataset):
     with_dataset.done("gc", "--grace", "0")
     assert [path.name for path in folders.iterdir()] == [keep]
     with_dataset.done("log-odds", "run-experiment", with_dataset.experiment(models=MODELS[1:2]))
-    assert status(with_dataset) == {f"s/e/{keep}": "built", f"s/e/{gone[0]}": "built"}
+    assert status(with_dataset) == {f"s/e/{keep}": "current", f"s/e/{gone[0]}": "current"}
     assert result_rows(with_dataset) == {keep, gone[0]}
 
 
@@ -105,7 +105,7 @@ def test_a_retirement_that_is_interrupted_can_be_repeated(mimic, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(SpecStore, "remove", interrupted)
         mimic.refused("runs", "retire", *runs, exit_code=130)
-    assert status(mimic) == {f"s/e/{run}": "missing" for run in runs}
+    assert status(mimic) == {f"s/e/{run}": "waiting" for run in runs}
     mimic.done("runs", "retire", *runs)
     assert status(mimic) == {}
 
@@ -218,6 +218,6 @@ def test_a_table_whose_metadata_file_is_gone_is_named_and_the_others_are_maintai
     assert [name in shown.stdout for name in ("haven.a", "haven.b", "haven.c")] == [True, False, True]
     assert "mimic: table haven.b: cannot be read: " in shown.stderr
     rows = {row["key"]: row for row in mimic.partitions("status")}
-    assert [rows[name]["status"] for name in ("haven.a", "haven.b", "haven.c")] == ["built", "failed", "built"]
+    assert [rows[name]["state"] for name in ("haven.a", "haven.b", "haven.c")] == ["current", "failed", "current"]
     assert rows["haven.b"]["error"].startswith("table haven.b: cannot be read: ")
     assert "table haven.b: cannot be read: " in mimic.refused("tables", "show", "haven.b", exit_code=1)
