@@ -40,6 +40,12 @@ def unsaid(plan: Plan, said: Mapping[str, str], built: Set[Node], most: int) -> 
     return new
 
 
+def still_there(plan: Plan, said: Mapping[str, str]) -> dict[str, str]:
+    """Return what was said of the partitions that there still are."""
+    names = {_digest(str(node)) for node in plan.partitions}
+    return {name: digest for name, digest in said.items() if name in names}
+
+
 def digest_of(partition: Partition) -> str:
     """Return a text that is another one whenever the answer is."""
     return _digest(f"{partition.state} {partition.reasons}")

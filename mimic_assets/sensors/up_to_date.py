@@ -12,7 +12,7 @@ from mimic_assets.checks import evaluation
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import UNFINISHED
 from mimic_assets.planning import make_plan
-from mimic_core.answers import digest_of, unsaid
+from mimic_core.answers import digest_of, still_there, unsaid
 from mimic_core.planner import Partition, Plan
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
@@ -30,8 +30,9 @@ def answer(context: dg.OpExecutionContext, inventory: Inventory, artefacts: Arte
     context.log.info(f"{len(new)} answers changed")
     for partition in new.values():
         yield evaluation(partition, plan)
+    given = {name: digest_of(partition) for name, partition in new.items()}
     # after the events are stored: what is cut off is said once more
-    write_said(artefacts, context.run_id, said | {name: digest_of(partition) for name, partition in new.items()})
+    write_said(artefacts, context.run_id, still_there(plan, said) | given)
     yield dg.Output(None, metadata={"answers": len(new)})
 
 

@@ -159,6 +159,23 @@ def test_the_check_can_be_executed_by_hand(sensors, decision_table):
     assert evaluation.partition == "s/d"
 
 
+def test_a_build_that_has_the_check_executed_too_does_not_fail_over_it(sensors, decision_table, monkeypatch):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    add(sensors, dataset())
+
+    def unreadable(*_):
+        raise StorageError("the catalog cannot be read")
+
+    monkeypatch.setattr("resources.inventory.Inventory.world", unreadable)
+    job = platform.definitions().resolve_implicit_global_asset_job_def()
+    job = job.get_subset(asset_selection={dg.AssetKey("tfrecord_dataset")})
+    result = job.execute_in_process(instance=platform.instance, partition_key="s/d")
+    said = {each.check_name: (each.passed, each.description) for each in result.get_asset_check_evaluations()}
+    assert said["up_to_date"] == (False, "the catalog cannot be read")
+    assert platform.manifest(dataset())
+
+
 def test_a_build_links_what_it_read_with_the_versions_that_it_used(sensors, decision_table):
     token = sensors.platform.imported(decision_table()).token
     sensors.platform.built(dataset())

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from mimic_assets.cli.status import status
+from mimic_assets.cli.main import main
 from mimic_core.configs import parse_spec
 from mimic_core.errors import StorageError
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, RunSpec
@@ -81,7 +81,7 @@ def test_a_file_with_a_problem_is_named_once_and_holds_up_no_other(sensors):
     assert "4 files with problems: a.json, b.json, c.json, e.json" in tick.skipped
     assert list(problems(sensors.platform.artefacts)) == ["a.json", "b.json", "c.json", "e.json"]
     assert keys(sensors, "tfrecord_dataset") == ["s/d"]
-    assert "spec file b.json is not registered: " in CliRunner().invoke(status, []).stdout
+    assert "spec file b.json is not registered: " in CliRunner().invoke(main, ["status"], prog_name="mimic").stdout
     assert sensors.tick(NAME).log == []
     sensors.drop("a.json", DATASET | {"dataset": "a"})
     sensors.tick(NAME)
