@@ -47,6 +47,15 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(document))
 
+    def rolled_back(self, name, snapshot):
+        """As another engine would do it."""
+        table = self.tables._catalog.load_table(name)
+        table.manage_snapshots().rollback_to_snapshot(snapshot).commit()
+
+    def said_by_the_daemon(self, *texts):
+        log = (self.home / "daemon.log").read_text()
+        return {text for text in texts if text in log}
+
     def states(self):
         plan, _ = make_plan(self.instance, self.resources["inventory"])
         return {node: partition.state for node, partition in plan.partitions.items() if node.asset != "source_table"}
@@ -91,11 +100,12 @@ def beside_a_daemon(home, monkeypatch) -> Iterator[Home]:
 def test_a_daemon_builds_what_is_dropped_rebuilds_what_changed_and_nothing_else(beside_a_daemon, decision_table):
     home = beside_a_daemon
     # first builds, as soon as their inputs are there
-    home.imported(decision_table())
+    first = home.imported(decision_table())
     home.imported(decision_table(seed=7), "haven.others")
     home.drop("contrast.json", CONTRAST)
     home.drop("pairs.json", DATASET | {"table": "contrasts", "dataset": "pairs"})
-    home.drop("other.json", DATASET | {"table": "others", "dataset": "other"})
+    other = DATASET | {"table": "others", "dataset": "other"}
+    home.drop("other.json", other)
     home.wait_until_current()
     built = [node for node, _ in home.runs()]
     assert sorted(built) == sorted([*CHAIN, OTHER])
@@ -114,14 +124,44 @@ def test_a_daemon_builds_what_is_dropped_rebuilds_what_changed_and_nothing_else(
     assert home.manifest(PAIRS)["inputs"]["source_table"]["token"] == newest.token
     pairs = home.tables.pin("haven.contrasts", home.manifest(PAIRS)["snapshot"])
     assert home.manifest(SAMPLED)["inputs"]["contrast_set"]["token"] == pairs.token
+    time.sleep(11)  # another tick
+    assert [node for node, _ in home.runs()][3:] == again
 
-    # a manifest is lost: one run, and after that nothing more
+    # a manifest is lost, and the other table is rolled back: one run for each that hangs on them
     before, runs = home.manifest(OTHER), home.runs()
     home.artefacts.unpublish("s-tfrecords/other")
+    home.rolled_back("haven.features", first.snapshot)
     home.wait_until_current()
     assert home.manifest(OTHER)["fingerprint"] == before["fingerprint"]
-    time.sleep(11)  # another tick
-    assert [node for node, _ in home.runs()[len(runs) :]] == [OTHER]
+    assert home.manifest(PAIRS)["inputs"]["source_table"]["token"] == first.token
+    assert sorted(node for node, _ in home.runs()[len(runs) :]) == sorted([*CHAIN, OTHER])
+
+    # a spec goes from A to B and back to A
+    runs = home.runs()
+    home.drop("other.json", other | {"max_choices": 4})
+    wait_until(lambda: home.manifest(OTHER)["spec"]["max_choices"] == 4)
+    home.drop("other.json", other)
+    wait_until(lambda: home.manifest(OTHER)["spec"]["max_choices"] == 3)
+    home.wait_until_current()
+    assert [node for node, _ in home.runs()[len(runs) :]] == [OTHER, OTHER]
+    assert home.manifest(OTHER)["fingerprint"] == before["fingerprint"]
+
+    # a catalog and a folder that cannot be read are errors of the ticks, and nothing counts as deleted
+    runs, states = home.runs(), home.states()
+    catalog, specs = home.home / "mimic/catalog.db", home.home / "mimic/specs"
+    catalog.rename(home.home / "catalog.db")
+    specs.rename(home.home / "specs")
+    wait_until(lambda: {"put it back", "mount it again"} <= home.said_by_the_daemon("put it back", "mount it again"))
+    (home.home / "catalog.db").rename(catalog)
+    (home.home / "specs").rename(specs)
+    assert (home.states(), home.runs()) == (states, runs)
+
+    # deleted files: what others read stays, and goes when they do
+    (specs / "other.json").unlink()
+    (specs / "contrast.json").unlink()
+    wait_until(lambda: OTHER not in home.states())
+    assert set(home.states()) == set(CHAIN)
+    (specs / "pairs.json").unlink()
+    wait_until(lambda: not home.states())
     assert {status for _, status in home.runs()} == {"SUCCESS"}
-    plans = [make_plan(home.instance, home.resources["inventory"])[0].to_build for _ in range(20)]
-    assert plans == [()] * 20
+    assert home.runs() == runs
