@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from mimic_assets.cli.following import Follower, Report
+from mimic_assets.cli.following import Follower
 from mimic_assets.cli.interruptions import interruptible, terminable
+from mimic_assets.cli.progress import Report
 from mimic_assets.jobs import BUILDS
 from mimic_assets.live import ENDED, LAUNCH, build_tags
 from mimic_assets.reasons import failure, interrupted

@@ -1,17 +1,15 @@
 """Follow runs: their events as they come."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
-from mimic_assets.cli.progress import waits_for
+from mimic_assets.cli.progress import Report, waits_for
 from mimic_assets.requests import runs_of_launch
 
 POLL_SECONDS = 0.2
-
-Report = Callable[[dg.DagsterEvent], None]
 
 
 class RunEvents:

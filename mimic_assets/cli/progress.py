@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from rich.progress import Progress
 
-    from mimic_assets.cli.following import Report
-
+Report = Callable[["dg.DagsterEvent"], None]
 SHARD_STEPS = ("sample_shard[", "build_dataset_shard[", "score_shard[")
 SAY_SECONDS = 30  # between two lines that differ in a number only
 
