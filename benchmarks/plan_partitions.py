@@ -90,7 +90,7 @@ def publish(home: Path, instance: dg.DagsterInstance, count: int) -> None:
                 "built_at": "2026-11-21T00:00:00+00:00",
                 "seconds": 3.0,
                 "dagster_run_id": "00000000",
-                "files": [] if asset == "inference_table" else [{"path": name} for name in names],
+                "files": [] if asset == "inference_table" else [{"path": name, "bytes": 0} for name in names],
                 **({"table": "haven.scored"} if asset == "inference_table" else {}),
             }
             folder = home / "objects" / wants.folder

@@ -20,7 +20,7 @@ def differences(
         return ("nothing is built",)
     if "error" in manifest:
         return (str(manifest["error"]),)
-    said = [f"{gone} is gone" for gone in manifest.get("gone", ())]
+    said = list(manifest.get("gone", ()))
     if wants.node.asset == CONTRAST and (table := world.contrasts.get(wants.node.key)) is not None and table.error:
         said.append(table.error)
     if manifest["spec_digest"] != wants.digest:

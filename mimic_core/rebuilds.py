@@ -54,29 +54,37 @@ def choose(plan: Plan, policy: Policy, now: float, approved: Set[str] = frozense
     held = asking if len(asking) > policy.max_runs_per_change else []
     waits = {partition.node for partition in held}
     ready = [partition for partition in to_build if partition.ready and partition.node not in waits]
-    quiet = [partition for partition in ready if now - partition.changed_at >= policy.settle_seconds]
+    quiet = [partition for partition in ready if is_quiet(partition, policy, now)]
     room = max(0, policy.max_in_flight - in_flight)
     return Choice(
         request=tuple(quiet[:room]),
         held=tuple(held),
-        settling=tuple(partition for partition in ready if now - partition.changed_at < policy.settle_seconds),
+        settling=tuple(partition for partition in ready if not is_quiet(partition, policy, now)),
         queued=tuple(quiet[room:]),
     )
 
 
-def noticed(plan: Plan, seen: Mapping[str, float]) -> Plan:
+def is_quiet(partition: Partition, policy: Policy, now: float) -> bool:
+    """Tell whether nothing changed lately on which a partition hangs; a time in the future is a clock that is wrong."""
+    return not 0 <= now - partition.changed_at < policy.settle_seconds
+
+
+def noticed(plan: Plan, seen: Mapping[str, float], now: float) -> Plan:
     """Return a plan in which no source table changed before its present content was seen for the first time.
 
-    A table that was rolled back, or files that kept their times, say that they changed long ago.
+    A table that was rolled back, or files that kept their times, say that they changed long ago; and where a clock is wrong,
+    that they will.
 
     Args:
         seen: source table -> when its present content was first seen, in seconds since 1970.
+        now: in seconds since 1970.
     """
     found: dict[Node, Partition] = {}
     for node, partition in plan.partitions.items():
         above = [found[up].changed_at for up in partition.upstream if up in found]
         first = seen.get(node.key, 0.0) if node.asset == SOURCE else 0.0
-        found[node] = replace(partition, changed_at=max(partition.changed_at, first, *above))
+        own = partition.changed_at if partition.changed_at <= now else 0.0
+        found[node] = replace(partition, changed_at=max(own, first, *above))
     return Plan(partitions=found)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-FORMAT = 2  # bump when any facts that are kept here change
+FORMAT = 3  # bump when any facts that are kept here change
 BUSY_SECONDS = 5.0
 
 Facts = dict[str, Any]
@@ -45,14 +45,15 @@ class Index(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             with self._opened() as connection:
                 rows = connection.execute("SELECT name, stamp, facts FROM facts WHERE kind = ?", (kind,)).fetchall()
+            # one call parses all of them several times faster than one call each
+            facts = json.loads(f"[{','.join(text for _, _, text in rows)}]")
+            return {name: (stamp, said) for (name, stamp, _), said in zip(rows, facts, strict=True)}
         except (sqlite3.OperationalError, OSError):
             return {}  # locked for long, or it cannot be made
-        except sqlite3.DatabaseError:
-            Path(self.path).unlink(missing_ok=True)  # damaged: it is made anew
+        except (sqlite3.DatabaseError, ValueError, TypeError):
+            with suppress(OSError):
+                Path(self.path).unlink(missing_ok=True)  # damaged: it is made anew
             return {}
-        # one call parses all of them several times faster than one call each
-        facts = json.loads(f"[{','.join(text for _, _, text in rows)}]")
-        return {name: (stamp, said) for (name, stamp, _), said in zip(rows, facts, strict=True)}
 
     def _keep(self, kind: str, new: Mapping[str, tuple[str, Facts]], gone: set[str]) -> None:
         with suppress(sqlite3.Error, OSError), self._opened() as connection, connection:

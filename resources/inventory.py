@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from mimic_core.errors import CorruptFileError, MimicError, StorageError
+from mimic_core.errors import ConflictError, CorruptFileError, MimicError, StorageError
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec
 from mimic_core.world import CONTRAST, Node, Registered, TableState, World, registered
 from resources import external
@@ -103,7 +103,7 @@ def gather_registered(specs: SpecStore, index: Index) -> dict[Node, Registered]:
 def gather_manifests(
     artefacts: ArtefactStore, tables: Mapping[str, str], wanted: Mapping[Node, Registered], index: Index | None
 ) -> dict[Node, Facts]:
-    """Return what is published, with `gone` where files or tables that a manifest names are not there.
+    """Return what is published, with what is `gone` of the files and tables that a manifest names.
 
     Args:
         tables: the tables that there are, as `TableStore.locations` gives them.
@@ -121,9 +121,9 @@ def gather_manifests(
     found = {}
     for folder, manifest in facts.items():
         root = f"{artefacts.root}/{folder}/{manifest.get('version')}/"
-        gone = [root + path for path in manifest.get("paths", ()) if _stamp(root + path) is None]
+        gone = [lack for path, size in manifest.get("files", ()) if (lack := _lack(root + path, size))]
         if (table := manifest.get("table")) and table not in tables:
-            gone.append(f"table {table}")
+            gone.append(f"table {table} is gone")
         found[nodes[folder]] = {**manifest, "gone": gone} if gone else manifest
     return found
 
@@ -138,7 +138,7 @@ def gather_sources(tables: TableStore, locations: Mapping[str, str], index: Inde
     sources = {name: said for name, said in facts.items() if said.get("kind") in (SOURCE, None)}
     listings = {name: _or_error(_listing, said["location"], name) for name, said in sources.items() if "location" in said}
     stamps = {name: said["stamp"] for name, said in listings.items() if "error" not in said}
-    files = _facts(index, "external tables", stamps, partial(_or_error, _external, tables))
+    files = _facts(index, "external tables", stamps, partial(_or_error, _external, tables, stamps))
     return {name: _state(files.get(name) or listings.get(name) or said) for name, said in sources.items()}
 
 
@@ -198,7 +198,7 @@ def _manifest(artefacts: ArtefactStore, folder: str) -> Facts:
         raise CorruptFileError(f"{folder}: its manifest was removed at this moment")
     entries = [*manifest.get("files", ()), *manifest.get("id_tables", ())]
     kept = {name: manifest[name] for name in KEPT if name in manifest}
-    return kept | {"spec": json.dumps(kept["spec"]), "paths": [entry["path"] for entry in entries]}
+    return kept | {"spec": json.dumps(kept["spec"]), "files": [[entry["path"], entry["bytes"]] for entry in entries]}
 
 
 def _table(tables: TableStore, name: str) -> Facts:
@@ -209,8 +209,11 @@ def _table(tables: TableStore, name: str) -> Facts:
     return {"location": pin.location} if pin.location else _pinned(tables, pin)
 
 
-def _external(tables: TableStore, name: str) -> Facts:
-    return _pinned(tables, tables.pin(name))
+def _external(tables: TableStore, stamps: Mapping[str, str], name: str) -> Facts:
+    pin = tables.pin(name)
+    if not stamps[name].endswith(f" {pin.token}"):  # it would be kept for what the files were before
+        raise ConflictError(f"table {name}: its files are changed at this moment; look again")
+    return _pinned(tables, pin)
 
 
 def _pinned(tables: TableStore, pin: Pin) -> Facts:
@@ -229,12 +232,22 @@ def _state(said: Facts) -> TableState:
 
 def _stamp(path: str) -> str | None:
     """Return a text that changes when a file does; None when there is none."""
+    status = _status(path)
+    return None if status is None else f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+
+
+def _lack(path: str, size: int) -> str | None:
+    """Say what is wrong with a file that had so many bytes, without reading it; None when nothing is."""
+    status = _status(path)
+    if status is None:
+        return f"{path} is gone"
+    return None if status.st_size == size else f"{path} has {status.st_size:,} bytes instead of {size:,}"
+
+
+def _status(path: str) -> os.stat_result | None:
     try:
-        status = os.stat(path)  # noqa: PTH116  ten times the speed of a Path
+        return os.stat(path)  # noqa: PTH116  ten times the speed of a Path
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be read: {error.strerror}; check rights and mounts, then run this again"
-        ) from error
-    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+        raise StorageError(f"{path}: cannot be read: {error.strerror}; check rights and mounts") from error

@@ -66,7 +66,7 @@ def rebuild_sensor(*, running: bool) -> dg.SensorDefinition:
         plan, world = make_plan(context.instance, inventory)
         policy, now = rebuild_policy.policy(), time.time()
         seen = Seen(since=json.loads(context.cursor or "{}")).updated(world.sources, now, policy.settle_seconds)
-        plan = noticed(plan, seen.by_table(world.sources))
+        plan = noticed(plan, seen.by_table(world.sources), now)
         choice, repeated = choose_new(context.instance, plan, world, policy, now, approved(artefacts))
         for partition in repeated:
             context.log.error(

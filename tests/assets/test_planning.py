@@ -1,5 +1,7 @@
 """Planning over a real home: what the builds record is what the planner expects, for every stage and kind of table."""
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ from mimic_core.configs import parse_spec
 from mimic_core.errors import StorageError
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, RunSpec
 from mimic_core.world import Node
+from resources import external
 
 RUN = {"experiment_name": "e", "space": "s", "max_choices": 3, "features": ["size", "age"], "database": "haven"}
 RUN |= {"table": "results", "model": {"layers": []}}
@@ -92,6 +95,9 @@ def test_what_was_just_built_is_current_and_each_thing_that_changes_says_so(buil
     (built.folder(dataset_spec()) / built.manifest(dataset_spec())["files"][0]["path"]).unlink()
     assert not_current(built)["tfrecord_dataset s/d"][0].endswith(" is gone")
     built.built(dataset_spec())
+    (built.folder(dataset_spec()) / built.manifest(dataset_spec())["files"][0]["path"]).write_bytes(b"")
+    assert not_current(built)["tfrecord_dataset s/d"][0].split(" has ")[1].startswith("0 bytes instead of ")
+    built.built(dataset_spec())
     (built.artefacts.path(run_spec().folder) / "manifest.json").unlink()
     assert states(built)[f"model_run {run_spec().key}"] == ("missing", ("nothing is built",))
     built.built(run_spec())
@@ -167,3 +173,28 @@ def test_the_partitions_of_the_plan_are_upstream_first(built):
     order = list(plan.partitions)
     assert order.index(Node("contrast_set", CONTRAST.key)) < order.index(Node("tfrecord_dataset", "s/pairs"))
     assert order[-1].asset == "inference_table"
+
+
+def test_files_that_change_between_listing_and_reading_are_not_kept_for_what_was_listed(
+    platform, decision_table, monkeypatch
+):
+    path = platform.home / "t.parquet"
+    pq.write_table(decision_table(), path)
+    platform.tables.register("haven.t", path)
+    platform.inventory.sources()
+    os.utime(path, (1e9, 1e9))
+    first = platform.tables.pin("haven.t")
+    before, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    listed = external.list_files
+
+    def changed_after_the_listing(*arguments):
+        monkeypatch.undo()
+        listing = listed(*arguments)
+        pq.write_table(decision_table(seed=1), path)
+        return listing
+
+    monkeypatch.setattr(external, "list_files", changed_after_the_listing)
+    assert "changed at this moment" in platform.inventory.sources()["haven.t"].error
+    path.write_bytes(before)
+    os.utime(path, ns=times)
+    assert platform.inventory.sources()["haven.t"].token == first.token

@@ -262,7 +262,9 @@ def test_a_dataset_that_reads_a_table_instead_of_a_contrast_set_says_so():
     assert "no longer reads contrast_set haven.contrasts" in found.partitions[DATASET].reasons
 
 
-@pytest.mark.parametrize("facts", [{"error": "manifest is damaged"}, {"gone": ["model.keras"]}], ids=["damaged", "gone"])
+@pytest.mark.parametrize(
+    "facts", [{"error": "manifest is damaged"}, {"gone": ["model.keras is gone"]}], ids=["damaged", "gone"]
+)
 def test_an_artefact_that_is_damaged_or_gone_is_out_of_date(facts):
     before = built(world(), *CHAIN)
     manifest = facts if "error" in facts else {**before.manifests[DATASET], **facts}

@@ -1,7 +1,7 @@
 """Rebuilds: what may be requested at a moment, from hand-made plans."""
 
 from mimic_core.planner import Partition, Plan
-from mimic_core.rebuilds import Policy, choose
+from mimic_core.rebuilds import Policy, choose, noticed
 from mimic_core.world import Node, State
 
 NOW = 1000.0
@@ -62,3 +62,17 @@ def test_what_is_approved_goes_on_and_a_newer_change_is_held_anew():
     newer = [partition(number, goal=f"newer{number}") for number in range(3, 6)]
     choice = choose(plan_of(*many, *newer), policy, NOW, {"goal0", "goal1", "goal2"})
     assert (choice.request, choice.held) == (tuple(many), tuple(newer))
+
+
+def test_a_time_in_the_future_is_a_wrong_clock_and_keeps_nothing_waiting():
+    ahead = partition(1, changed_at=NOW + 3600)
+    assert choose(plan_of(ahead), Policy(settle_seconds=30), NOW).request == (ahead,)
+
+
+def test_a_table_is_quiet_since_its_content_was_first_seen_whatever_its_files_say():
+    source = Partition(node=Node("source_table", "haven.t"), state=State.CURRENT, changed_at=NOW + 3600)
+    reads = partition(1, changed_at=NOW + 3600, upstream=(source.node,))
+    found = noticed(plan_of(source, reads), {"haven.t": NOW - 10}, NOW)
+    assert [each.changed_at for each in found.partitions.values()] == [NOW - 10, NOW - 10]
+    assert choose(found, Policy(settle_seconds=30), NOW).settling == (found.partitions[reads.node],)
+    assert choose(found, Policy(settle_seconds=30), NOW + 20).request == (found.partitions[reads.node],)

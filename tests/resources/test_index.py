@@ -1,5 +1,6 @@
 """The index: nothing is read twice, and nothing depends on it."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -72,5 +73,14 @@ def test_an_index_that_cannot_be_written_costs_time_only(tmp_path):
 def test_the_facts_of_an_older_mimic_are_read_again(index, monkeypatch):
     asked(index, a="1")
     monkeypatch.setattr("resources.index.FORMAT", 99)
+    assert asked(index, a="1")[1] == ["a"]
+    assert asked(index, a="1")[1] == []
+
+
+def test_an_index_with_a_cut_text_in_it_is_made_anew(index):
+    asked(index, a="1")
+    with sqlite3.connect(index.path) as connection:
+        connection.execute("UPDATE facts SET facts = substr(facts, 1, 5)")
+    connection.close()
     assert asked(index, a="1")[1] == ["a"]
     assert asked(index, a="1")[1] == []
