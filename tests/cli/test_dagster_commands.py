@@ -17,6 +17,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+PARTITION = "dagster/partition"  # tag
+
 ROOT = Path(__file__).parents[2]
 FIRST_TABLE = ROOT / "examples/first_table"
 KEYS = ["mimic-log-odds/another", "mimic-log-odds/example-dataset"]
@@ -61,8 +63,9 @@ class Shell:
         return dg.DagsterInstance.from_config(self.environment["DAGSTER_HOME"])
 
     def runs(self, **tags: str) -> list[dg.DagsterRun]:
+        """The runs of partitions, newest first."""
         with self.instance() as instance:
-            return list(instance.get_runs(dg.RunsFilter(tags=tags)))
+            return [run for run in instance.get_runs(dg.RunsFilter(tags=tags)) if PARTITION in run.tags]
 
     def wait_for(self, what: Callable[[], Any], why: str) -> None:
         deadline = time.monotonic() + SECONDS

@@ -25,6 +25,8 @@ from resources.artefacts import ArtefactStore
 from resources.environments import local_resources
 from resources.requests import open_requests
 
+PARTITION = "dagster/partition"  # tag
+
 SHARDS = 100  # some 10 seconds
 DATASET = {"database": "haven", "table": "features", "train_partitions": 2, "test_partitions": 1, "max_choices": 3}
 DATASET |= {"features": ["size", "age"], "missing_values_map": {"size": 0}, "space": "s"}
@@ -64,9 +66,9 @@ def wait_until(true, seconds=60):
 
 
 def runs(**tags) -> list[dg.DagsterRun]:
-    """The runs with some tags, oldest first."""
+    """The runs of partitions with some tags, oldest first."""
     with dg.DagsterInstance.get() as instance:
-        return list(instance.get_runs(dg.RunsFilter(tags=tags), ascending=True))
+        return [run for run in instance.get_runs(dg.RunsFilter(tags=tags), ascending=True) if PARTITION in run.tags]
 
 
 def said(process: subprocess.Popen[str], words: str) -> None:
