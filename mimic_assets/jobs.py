@@ -13,6 +13,7 @@ from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, Inferenc
 from resources.specs import SpecStore
 
 REGISTERS = "mimic/registers"  # tag of the runs that the sensor looks at
+ANSWERS = "answer_up_to_date"  # the job that answers the check of that name
 
 
 def _build(name: str, asset: str) -> Any:

@@ -1,5 +1,6 @@
 """`mimic plan`: what is to be rebuilt, in which order, why, and how long that may take."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ KEYS = click.argument("keys", metavar="[KEY]...", nargs=-1)
 FAILED = click.option("--failed", is_flag=True, help="Also what failed at the version that it should have.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 ADVICE = {
-    "failed at this version": "`mimic rebuild KEY` or `mimic rebuild --failed` tries again",
+    "failed at this version": "`mimic rebuild KEY` tries again, --failed all but those refreshed by hand",
     "refreshed by hand": "`mimic rebuild KEY` builds it",
 }
 
@@ -41,6 +42,8 @@ def plan(keys: tuple[str, ...], failed: bool, as_json: bool) -> None:
     with planned() as now:
         scope = scope_of(keys, failed, now.plan)
     print_plan(now.plan, now.world, scope(now.plan), as_json)
+    if not as_json and not keys:
+        _print_held(now.plan, now.resources)
 
 
 def scope_of(keys: "Sequence[str]", failed: bool, plan: "Plan") -> "Callable[[Plan], Scope]":
@@ -127,6 +130,19 @@ def print_left_out(work: "Work", plan: "Plan") -> None:
         print_line(f"not built, {why}: {len(partitions):,}{f'; {ADVICE[why]}' if why in ADVICE else ''}")
         for partition in partitions:
             print_line(f"{partition.node}: {'; '.join(partition.reasons)}", indent="  ")
+
+
+def _print_held(plan: "Plan", resources: "Mapping[str, Any]") -> None:
+    """Print how many builds the sensor would not ask for by itself."""
+    from mimic_core.rebuilds import choose
+    from resources.rebuilding import approved
+
+    policy = resources["rebuild_policy"].policy()
+    if held := choose(plan, policy, time.time(), approved(resources["artefacts"])).held:
+        print_line(
+            f"more than MIMIC_MAX_RUNS_PER_CHANGE ({policy.max_runs_per_change}): where rebuild_sensor is on, {len(held):,} "
+            "of these wait until somebody launches the job approve_rebuild; `mimic rebuild` does not wait"
+        )
 
 
 def _print_build(partition: "Partition", seconds: float | None) -> None:

@@ -10,6 +10,7 @@ import dagster as dg
 
 from mimic_assets.checks import evaluation
 from mimic_assets.failures import fails_clearly
+from mimic_assets.jobs import ANSWERS
 from mimic_assets.live import UNFINISHED
 from mimic_assets.planning import make_plan
 from mimic_core.answers import digest_of, still_there, unsaid
@@ -19,7 +20,6 @@ from resources.inventory import Inventory
 from resources.said import read_said, write_said
 
 MOST = 2_000  # answers of a run, each of which is an event
-JOB = "answer_up_to_date"
 
 
 @dg.op(name="answer_checks", out=dg.Out(dg.Nothing))
@@ -37,7 +37,7 @@ def answer(context: dg.OpExecutionContext, inventory: Inventory, artefacts: Arte
 
 
 @dg.job(
-    name=JOB,
+    name=ANSWERS,
     description="Answer the check up_to_date where the answer changed; the sensor up_to_date_sensor starts it.",
     executor_def=dg.in_process_executor,
 )
@@ -47,7 +47,7 @@ def answer_up_to_date() -> None:
 
 
 @dg.sensor(
-    job_name=JOB,
+    job_name=ANSWERS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
     description="Has the check up_to_date answered for the partitions whose answer changed; it builds nothing.",
@@ -56,12 +56,12 @@ def up_to_date_sensor(
     context: dg.SensorEvaluationContext, inventory: Inventory, artefacts: ArtefactStore
 ) -> dg.SensorResult:
     """Request a run of the job when there is something to say."""
-    if context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1):
+    if context.instance.get_runs(dg.RunsFilter(job_name=ANSWERS, statuses=UNFINISHED), limit=1):
         return dg.SensorResult(skip_reason=dg.SkipReason("a run that answers is unfinished"))
     _, _, new = _changed(context.instance, inventory, artefacts)
     if not new:
         return dg.SensorResult(skip_reason=dg.SkipReason("no answer changed"))
-    return dg.SensorResult(run_requests=[dg.RunRequest(job_name=JOB)])
+    return dg.SensorResult(run_requests=[dg.RunRequest(job_name=ANSWERS)])
 
 
 def _changed(

@@ -74,6 +74,15 @@ def scored(folder):
     return f"haven.scored/e/{(folder / 'run').read_text()}"
 
 
+def test_a_plan_says_what_the_sensor_would_hold_for_approval(home, decision_table, monkeypatch):
+    home.imported(decision_table(seed=9))
+    assert "approve_rebuild" not in home.done("plan").stdout
+    monkeypatch.setenv("MIMIC_MAX_RUNS_PER_CHANGE", "1")
+    said = "more than MIMIC_MAX_RUNS_PER_CHANGE (1): where rebuild_sensor is on, 3 of these wait until somebody launches"
+    assert said in home.done("plan").stdout
+    home.imported(decision_table())
+
+
 def test_a_changed_table_leads_to_what_hangs_on_it_in_order_and_then_to_nothing(home, scored, run, decision_table):
     chain = [DATA, ("model_run", run), ("inference_table", scored)]
     home.imported(decision_table(seed=1))
@@ -135,7 +144,7 @@ def test_a_failure_stops_only_what_hangs_on_it_and_is_tried_again_when_asked_for
     said = home.done("rebuild").stdout
     assert said.splitlines()[:2] == [
         "nothing is to be built",
-        "not built, failed at this version: 1; `mimic rebuild KEY` or `mimic rebuild --failed` tries again",
+        "not built, failed at this version: 1; `mimic rebuild KEY` tries again, --failed all but those refreshed by hand",
     ]
     assert "not built, waiting for an input: 2\n  model_run " in said
     assert home.partitions("plan") == []
