@@ -7,6 +7,7 @@ import dagster as dg
 
 from mimic_assets.live import unfinished_of
 from mimic_assets.partitions import BY_ASSET
+from mimic_assets.registration import add_partitions
 from mimic_core.configs import collect
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.selection import matching
@@ -65,12 +66,20 @@ def retire(
 
 def retire_nodes(
     instance: dg.DagsterInstance, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, nodes: Sequence[Node]
-) -> None:
-    """Retire partitions, the first of them first; those that are not registered any more are left out."""
+) -> list[Node]:
+    """Retire partitions, the first of them first, up to one that a run builds; returns those that are not registered now."""
     kinds = {kind.asset: kind for kind in PARTITION_SPECS}
+    retired = []
     for node in nodes:
         if specs.has(*node):
+            # first, so that no run begins any more; one that began since the caller looked is seen now
+            instance.delete_dynamic_partition(str(BY_ASSET[node.asset].name), node.key)
+            if unfinished_of(instance, node.key):
+                add_partitions(instance, node.asset, [node.key])
+                break
             retire(instance, specs, tables, artefacts, [specs.get(kinds[node.asset], node.key).spec])
+        retired.append(node)
+    return retired
 
 
 def _rows_of(retired: Sequence[PartitionSpec]) -> Mapping[tuple[str, str], list[str]]:

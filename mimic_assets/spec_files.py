@@ -10,50 +10,106 @@ from mimic_assets.failures import attempt
 from mimic_assets.registration import New, pair_runs, register
 from mimic_core.configs import parse_spec, read_document, read_text
 from mimic_core.spec_files import claimed_twice, kind_of
-from mimic_core.specs import ExperimentSpec
-from mimic_core.world import Node
-from resources.spec_folder import Found, Noted, Record
+from mimic_core.specs import ExperimentSpec, spec_digest
+from mimic_core.world import Node, Registered
+from resources.spec_folder import FirstBuild, Found, Noted, Origin, Record
 from resources.specs import SpecStore
 
 
-def register_files(instance: dg.DagsterInstance, specs: SpecStore, found: Mapping[str, Found], record: Record) -> Record:
-    """Register the files that are new or changed; one that cannot be is noted with its problem, and the others go on.
+def read_files(found: Mapping[str, Found], record: Record, now: float) -> tuple[Record, dict[str, list[New]]]:
+    """Read the files that are new or changed; returns also what is to be registered, by file.
 
     Args:
         found: the files that there are; one that was changed a moment ago stays as it was noted.
         record: what was made of the folder before.
+        now: in seconds since 1970.
     """
-    files = {name: record.files[name] for name in found if name in record.files}
+    files = dict(record.files)
+    for name in files.keys() - found.keys():
+        files[name] = replace(files[name], gone_since=files[name].gone_since or now)
     new: dict[str, list[New]] = {}
     for name, file in found.items():
-        if not file.fresh and (name not in files or files[name].stamp != file.stamp):
+        if name in files and files[name].gone_since:
+            files[name] = replace(files[name], gone_since=0.0)
+        if file.problem or (not file.fresh and (name not in files or files[name].stamp != file.stamp)):
             files[name], new[name] = _read(file, files.get(name, Noted(stamp="")))
-    for name, problem in claimed_twice({name: noted.keys for name, noted in files.items()}).items():
+    read = replace(record, files=files)
+    for name, problem in claimed_twice({name: noted.keys for name, noted in read.present.items()}).items():
         files[name] = _refused(files[name], files[name].problem or problem)
-    partitions = dict(record.partitions)
+    before = {name: noted.digest for name, noted in record.files.items()}
+    changed = {
+        name: items for name, items in new.items() if not files[name].problem and files[name].digest != before.get(name)
+    }
+    return read, changed
+
+
+def claim(specs: SpecStore, record: Record, new: Mapping[str, list[New]]) -> dict[Node, Origin]:
+    """Say of what is to be registered whether it was registered before by somebody else, and whether it is to be built.
+
+    To be kept before it is registered: after a kill nobody could tell any more.
+    """
+    found = {}
+    for spec, layers in (item for items in new.values() for item in items):
+        node = Node(spec.asset, spec.key)
+        there, before = specs.has(*node), record.partitions.get(node)
+        built = there and before is not None and before.first_build == FirstBuild.DONE
+        found[node] = Origin(
+            digest=spec_digest(spec.document, layers),
+            ours=not there or (before is not None and before.ours),
+            first_build=FirstBuild.DONE if built else FirstBuild.MANUAL if spec.refresh == "manual" else FirstBuild.WAITS,
+        )
+    return found
+
+
+def register_files(
+    instance: dg.DagsterInstance,
+    specs: SpecStore,
+    record: Record,
+    new: Mapping[str, list[New]],
+    claimed: Mapping[Node, Origin],
+) -> Record:
+    """Register what files define; a file that cannot be is noted with its problem, and the others go on."""
+    files, partitions = dict(record.files), dict(record.partitions)
     for name, items in new.items():
-        if files[name].problem:
-            continue
-        before = record.files.get(name)
-        if before is None or before.digest != files[name].digest:
-            _, problem = attempt(register, instance, specs, items)
-            if problem:
-                files[name] = _refused(files[name], f"{found[name].path}: {problem}")
-                continue
-        partitions |= {node: partitions.get(node, False) for node in files[name].keys}
+        _, problem = attempt(register, instance, specs, items)
+        if problem:
+            files[name] = _refused(files[name], f"{name}: {problem}")
+        else:
+            partitions |= {node: claimed[node] for node in files[name].keys}
     return Record(files=files, partitions=partitions)
 
 
-def gone_from(record: Record) -> set[Node]:
-    """Return the partitions that were registered from files, and that no file defines any more.
-
-    A file that cannot be read now counts with what it defined when it could be.
-    """
+def dropped_by(before: Record, record: Record) -> dict[Node, str]:
+    """Return the partitions that a file, which is still there, does not define any more, nor does any other."""
     defined = {node for noted in record.files.values() for node in noted.keys}
-    return set(record.partitions) - defined
+    return {
+        node: name for name, noted in before.files.items() if name in record.present for node in set(noted.keys) - defined
+    }
+
+
+def given_up(record: Record, found: Mapping[str, Found], now: float, settle_seconds: float) -> list[str]:
+    """Return the files that are gone for good: not found for some time, at two ticks at least.
+
+    None while another was changed a moment ago or has a problem: it could define what those did.
+    """
+    if any(file.fresh for file in found.values()) or any(noted.problem for noted in record.present.values()):
+        return []
+    gone = {name: noted.gone_since for name, noted in record.files.items() if noted.gone_since}
+    return [name for name, since in gone.items() if since < now and now - since >= settle_seconds]
+
+
+def may_not_retire(node: Node, origin: Origin, wants: Registered) -> str:
+    """Say why a partition stays registered though its file is gone: it is not, or not only, from there; else empty."""
+    if not origin.ours:
+        return f"{node} stays registered, because it was before a file of the spec folder defined it"
+    if origin.digest != wants.digest:
+        return f"{node} stays registered, because it was registered with another spec since its file was"
+    return ""
 
 
 def _read(file: Found, before: Noted) -> tuple[Noted, list[New]]:
+    if file.problem:
+        return _refused(before, file.problem), []
     found, problem = attempt(_parse, file)
     if found is None:
         return _refused(before, problem), []

@@ -88,12 +88,15 @@ def noticed(plan: Plan, seen: Mapping[str, float], now: float) -> Plan:
     return Plan(partitions=found)
 
 
-def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy) -> list[Partition]:
+def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy, now: float) -> list[Partition]:
     """Choose which partitions that were never built, nor failed to be, are built for the first time now.
 
     Args:
         unbuilt: those that wait for it.
+        now: in seconds since 1970.
     """
     in_flight = sum(partition.state in UNFINISHED for partition in plan.partitions.values())
     ready = [each for each in plan.to_build if each.node in unbuilt and each.state == State.MISSING and each.ready]
-    return ready[: max(0, policy.max_in_flight - in_flight)]
+    # a time far in the future says nothing
+    quiet = [each for each in ready if abs(now - each.changed_at) >= policy.settle_seconds]
+    return quiet[: max(0, policy.max_in_flight - in_flight)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mimic_core.planner import Partition
     from mimic_core.world import Node, World
+    from resources.artefacts import ArtefactStore
 
 COLOURS = {"current": "green", "failed": "red", "missing": "yellow", "out_of_date": "yellow", "waiting": "yellow"}
 COLUMNS = {"asset": 0, "key": 0, "state": 0, "version": 170, "counts": 140, "since": 110}  # from which width on, if shown
@@ -48,16 +49,15 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
       mimic status 07c49bc0 --json
     """
     from mimic_core.selection import find_partitions
-    from resources.spec_folder import problems
 
     with planned() as now:
         nodes = find_partitions(keys, now.plan.partitions) if keys else list(now.plan.partitions)
         times = _times_of_runs(now.instance, now.world, nodes)
     partitions = [now.plan.partitions[node] for node in nodes]
     rows = [_row(partition, now.world, times) for partition in partitions]
-    not_registered = {} if keys else problems(now.resources["artefacts"])
+    not_registered, unknown = ({}, "") if keys else _not_registered(now.resources["artefacts"], now.world)
     if as_json:
-        print_json({"partitions": rows, "spec_files": not_registered})
+        print_json({"partitions": rows, "spec_files": not_registered, "spec_folder": unknown or None})
     elif rows:
         _print(rows)
         _print_reasons(partitions)
@@ -66,6 +66,19 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
     if not as_json:
         for file, problem in not_registered.items():
             print_line(f"spec file {file} is not registered: {problem}")
+        if unknown:
+            print_line(f"spec folder: {unknown}")
+
+
+def _not_registered(artefacts: "ArtefactStore", world: "World") -> tuple[dict[str, str], str]:
+    """Return why files of the spec folder are not registered as they are, and why that is not known."""
+    from mimic_core.errors import CorruptFileError
+    from resources.spec_folder import overruled, problems
+
+    try:
+        return problems(artefacts) | overruled(artefacts, {node: said.digest for node, said in world.registered.items()}), ""
+    except CorruptFileError as error:
+        return {}, str(error)
 
 
 def _row(partition: "Partition", world: "World", times: "dict[Node, float]") -> dict[str, Any]:

@@ -27,7 +27,7 @@ PAIRS, SAMPLED, OTHER = (
     Node("tfrecord_dataset", "s/other"),
 )
 CHAIN = [PAIRS, SAMPLED]
-SETTINGS = {"MIMIC_REBUILD": "1", "MIMIC_SETTLE_SECONDS": "1"}
+SETTINGS = {"MIMIC_REBUILD": "1", "MIMIC_SETTLE_SECONDS": "0"}
 
 
 class Home:
