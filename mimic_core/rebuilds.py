@@ -97,6 +97,5 @@ def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy, now: float) -> 
     """
     in_flight = sum(partition.state in UNFINISHED for partition in plan.partitions.values())
     ready = [each for each in plan.to_build if each.node in unbuilt and each.state == State.MISSING and each.ready]
-    # a time far in the future says nothing
-    quiet = [each for each in ready if abs(now - each.changed_at) >= policy.settle_seconds]
+    quiet = [each for each in ready if is_quiet(each, policy, now)]
     return quiet[: max(0, policy.max_in_flight - in_flight)]

@@ -156,6 +156,18 @@ def _below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
+def require_readable(folder: SpecFolder, artefacts: ArtefactStore) -> None:
+    """Check that the spec folder, if it was ever used, is there.
+
+    Raises:
+        StorageError: it is not, or what was made of it is gone.
+        CorruptFileError: what was made of it is damaged.
+    """
+    record = read_record(artefacts)
+    if record.files or record.partitions:
+        _require_there(Path(folder.path), artefacts, record)
+
+
 def read_record(artefacts: ArtefactStore) -> Record:
     """Return what was made of the spec folder so far.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from mimic_core.planner import Partition
     from mimic_core.world import Node, World
-    from resources.artefacts import ArtefactStore
 
 COLOURS = {"current": "green", "failed": "red", "missing": "yellow", "out_of_date": "yellow", "waiting": "yellow"}
 COLUMNS = {"asset": 0, "key": 0, "state": 0, "version": 170, "counts": 140, "since": 110}  # from which width on, if shown
@@ -55,7 +54,7 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
         times = _times_of_runs(now.instance, now.world, nodes)
     partitions = [now.plan.partitions[node] for node in nodes]
     rows = [_row(partition, now.world, times) for partition in partitions]
-    not_registered, unknown = ({}, "") if keys else _not_registered(now.resources["artefacts"], now.world)
+    not_registered, unknown = ({}, "") if keys else _not_registered(now.resources, now.world)
     if as_json:
         print_json({"partitions": rows, "spec_files": not_registered, "spec_folder": unknown or None})
     elif rows:
@@ -70,14 +69,16 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
             print_line(f"spec folder: {unknown}")
 
 
-def _not_registered(artefacts: "ArtefactStore", world: "World") -> tuple[dict[str, str], str]:
+def _not_registered(resources: dict[str, Any], world: "World") -> tuple[dict[str, str], str]:
     """Return why files of the spec folder are not registered as they are, and why that is not known."""
-    from mimic_core.errors import CorruptFileError
-    from resources.spec_folder import overruled, problems
+    from mimic_core.errors import CorruptFileError, StorageError
+    from resources.spec_folder import overruled, problems, require_readable
 
+    artefacts = resources["artefacts"]
     try:
+        require_readable(resources["spec_folder"], artefacts)
         return problems(artefacts) | overruled(artefacts, {node: said.digest for node, said in world.registered.items()}), ""
-    except CorruptFileError as error:
+    except (CorruptFileError, StorageError) as error:
         return {}, str(error)
 
 

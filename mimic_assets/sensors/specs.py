@@ -74,7 +74,7 @@ def spec_sensor(
     pending = {node: cannot.get(node, "") for node in gone - set(retired)}
     built = unbuilt & set(world.manifests)
     seen = Seen(since=json.loads(context.cursor or "{}")).updated(world.sources, now, policy.settle_seconds)
-    chosen = first_builds(noticed(plan, seen.by_table(world.sources)), unbuilt - built, policy, now)
+    chosen = first_builds(noticed(plan, seen.by_table(world.sources), now), unbuilt - built, policy, now)
     # what was built since it was registered and is gone is no first build, and could come again and again
     built |= {
         each.node for each in chosen if succeeded_since(context.instance, each.node, world.registered[each.node].changed_at)

@@ -206,6 +206,8 @@ def test_a_folder_that_is_gone_or_has_no_marker_fails_the_tick_and_retires_nothi
     sensors.specs.mkdir()  # as the mount point of a disk that is not there
     with pytest.raises(StorageError, match="mount it again"):
         sensors.tick(NAME)
+    status = CliRunner().invoke(main, ["status"], prog_name="mimic")
+    assert (status.exit_code, "spec folder: " in status.stdout, "mount it again" in status.stdout) == (0, True, True)
     sensors.specs.rmdir()
     sensors.specs.write_text("no folder")
     with pytest.raises(StorageError, match="the spec folder cannot be read"):
