@@ -199,6 +199,7 @@ def test_sensors_and_schedules_start_builds_tell_of_failures_or_wait_to_be_turne
         "source_table_sensor": "RUNNING",
         "spec_sensor": "RUNNING",
         "up_to_date_sensor": "RUNNING",
+        "dead_runs_sensor": "RUNNING",
         "rebuild_sensor": "STOPPED",
         "alert_on_failure": "RUNNING",
     }

@@ -124,7 +124,7 @@ def dev(port: int, host: str, rebuild: bool) -> None:
     if rebuild:
         os.environ["MIMIC_REBUILD"] = "1"
     _require_free(host, port)
-    from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs
+    from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs
 
     with open_instance() as instance:  # they would hold their places in the queue of runs
         fail_dead_runs(instance)

@@ -10,10 +10,10 @@ import click
 import dagster as dg
 import psutil
 
-from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs, living_workers
 from mimic_assets.cli.following import POLL_SECONDS, RunEvents
 from mimic_assets.cli.interruptions import terminable
 from mimic_assets.cli.progress import Shown
+from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
 from mimic_assets.live import ENDED
 from mimic_assets.reasons import failure
 from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch

@@ -5,10 +5,15 @@ import time
 import dagster as dg
 import pytest
 
+from mimic_assets.dead_runs import PID, process_tags
 from mimic_assets.live import BUILD, LAUNCH
+from mimic_assets.registration import register
 from mimic_assets.requests import EXPIRES, LATE, Answer, answer
+from mimic_core.configs import parse_spec
+from mimic_core.specs import DatasetSpec
 from resources.requests import BuildRequest, open_requests, remove_request, store_request
 
+DATASET = {"database": "haven", "table": "features", "max_choices": 3, "features": ["age"], "space": "s"}
 REQUEST = BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d", "s/e"), time=1000.0)
 
 
@@ -74,3 +79,18 @@ def test_a_partition_that_was_retired_before_the_tick_is_not_requested_and_holds
     store_request(platform.artefacts, BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d",), time=time.time()))
     store_request(platform.artefacts, BuildRequest(launch="a2", asset="tfrecord_dataset", keys=("s/e",), time=time.time()))
     assert [request.partition_key for request in tick()] == ["s/e"]
+
+
+def test_builds_go_on_after_commands_died_in_the_middle_of_as_many_as_may_be_in_flight(sensors, decision_table):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    specs = [parse_spec(DatasetSpec, DATASET | {"dataset": f"d{number}"}) for number in range(5)]
+    register(platform.instance, platform.specs, [(spec, "") for spec in specs])
+    job = platform.definitions().resolve_job_def("build_dataset")
+    for spec in specs[:4]:
+        tags = process_tags() | {"dagster/partition": spec.key, PID: "4194000"}
+        platform.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    assert sensors.tick("rebuild_sensor").keys == []
+    assert sensors.tick("dead_runs_sensor").skipped == "4 runs are marked as failed"
+    assert sensors.tick("rebuild_sensor").keys != []
+    assert sensors.tick("dead_runs_sensor").skipped == "no run is dead"
