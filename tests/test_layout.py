@@ -88,8 +88,9 @@ def test_every_module_begins_with_a_docstring():
 def test_outside_the_command_line_assets_catch_errors_in_one_module_only():
     catching = [
         path.name
-        for path in (ROOT / "mimic_assets").glob("*.py")
-        if any(isinstance(node, ast.Try) and node.handlers for node in ast.walk(ast.parse(path.read_text())))
+        for path in (ROOT / "mimic_assets").rglob("*.py")
+        if "cli" not in path.parts
+        and any(isinstance(node, ast.Try) and node.handlers for node in ast.walk(ast.parse(path.read_text())))
     ]
     assert catching == ["failures.py"]
 

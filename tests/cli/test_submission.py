@@ -9,6 +9,7 @@ from dagster._core.definitions.run_request import (
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData, TickStatus
 from dagster._daemon.types import DaemonHeartbeat
+from dagster_shared.error import SerializableErrorInfo
 
 from mimic_assets.cli.submission import QUEUE, daemon_lives
 from mimic_assets.requests import SENSOR
@@ -25,8 +26,15 @@ def test_a_daemon_lives_only_where_the_sensor_that_answers_had_a_tick_that_did_n
         instance.add_instigator_state(state)
         lives = []
         for status in (TickStatus.STARTED, TickStatus.FAILURE, TickStatus.SKIPPED):
+            error = SerializableErrorInfo("it fails", [], None) if status is TickStatus.FAILURE else None
+            names = {"instigator_origin_id": state.instigator_origin_id, "selector_id": state.selector_id}
             tick = TickData(
-                state.instigator_origin_id, SENSOR, InstigatorType.SENSOR, status, now, selector_id=state.selector_id
+                **names,
+                instigator_name=SENSOR,
+                instigator_type=InstigatorType.SENSOR,
+                status=status,
+                timestamp=now,
+                error=error,
             )
             instance.create_tick(tick)
             lives.append(daemon_lives(instance))
