@@ -3,16 +3,17 @@
 import dagster as dg
 
 from mimic_assets import jobs
-from mimic_assets.alerts import alert_on_failure
 from mimic_assets.checks import CHECKS
 from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.maintenance import maintenance, weekly_maintenance
-from mimic_assets.requests import build_requested
 from mimic_assets.runs import model_run
+from mimic_assets.sensors.alerts import alert_on_failure
+from mimic_assets.sensors.dead_runs import dead_runs_sensor
 from mimic_assets.sensors.rebuilds import approve_rebuild, rebuild_sensor
 from mimic_assets.sensors.registered import build_registered
+from mimic_assets.sensors.requested import build_requested
 from mimic_assets.sensors.source_tables import source_table_sensor
 from mimic_assets.sensors.specs import spec_sensor
 from mimic_assets.sensors.up_to_date import answer_up_to_date, up_to_date_sensor
@@ -34,6 +35,7 @@ def defs() -> dg.Definitions:
             source_table_sensor,
             spec_sensor,
             up_to_date_sensor,
+            dead_runs_sensor,
             rebuild_sensor(running=rebuilds_by_itself()),
             alert_on_failure,
         ],

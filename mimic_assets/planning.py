@@ -1,6 +1,7 @@
 """Planning: the planner over what there is in this moment, with the runs of a Dagster instance."""
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,10 +9,12 @@ from dataclasses import replace
 import dagster as dg
 
 from mimic_assets import attempts
+from mimic_assets.requests import awaited
 from mimic_core import planner
 from mimic_core.planner import Plan
 from mimic_core.world import World
 from resources.inventory import Inventory
+from resources.requests import open_requests
 
 
 def make_plan(instance: dg.DagsterInstance, inventory: Inventory, apart_from: str | None = None) -> tuple[Plan, World]:
@@ -24,8 +27,10 @@ def make_plan(instance: dg.DagsterInstance, inventory: Inventory, apart_from: st
         StorageError: the catalog, or a folder of the object storage, cannot be read.
     """
     with _without_collecting():
-        # before the manifests: a run that ends in between is seen in one of the two
+        # before the runs, and these before the manifests: what goes on in between is seen in one of the two
+        requests = open_requests(inventory.artefacts)
         flights = attempts.in_flight(instance, apart_from)
+        flights = awaited(instance, requests, time.time()) | flights
         world = replace(inventory.world(), in_flight=flights)
         plan = planner.plan(world)
         wanted = {node: partition.version for node, partition in plan.partitions.items() if partition.ready}

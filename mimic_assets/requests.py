@@ -1,21 +1,20 @@
-"""Requests: the builds that commands ask a daemon for, and the sensor that answers them."""
+"""Requests: the builds that commands ask a daemon for, and what is to be done about them."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
-from mimic_assets.jobs import BUILDS, build_request
 from mimic_assets.live import LAUNCH
-from mimic_assets.partitions import BY_ASSET
-from resources.artefacts import ArtefactStore
-from resources.requests import BuildRequest, open_requests, remove_request
+from mimic_core.world import Attempt, Node, State
+from resources.requests import BuildRequest
 
 SENSOR = "build_requested"
 EXPIRES = 600  # seconds; a command that lives takes an unanswered request back within a minute
 # a run between these states would stay in CANCELING: it is not in the queue yet, or tells of no process to end
 CANCELABLE = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED}
+AWAITS = 60  # seconds in which a command waits for an answer; one that was killed does not for longer
+AWAITED = "a command asked for it, and waits for its run"
 LATE = 60  # seconds in which a run may still appear that a tick before the withdrawal asked for
 
 
@@ -50,29 +49,20 @@ def answer(request: BuildRequest, runs: Sequence[dg.DagsterRun], now: float) -> 
     )
 
 
-@dg.sensor(
-    name=SENSOR,
-    jobs=list(BUILDS.values()),
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=3,
-    description="Starts the runs that `mimic` commands ask for while a daemon is alive, and cancels those they take back.",
-)
-def build_requested(context: dg.SensorEvaluationContext, artefacts: ArtefactStore) -> dg.SensorResult:
-    """Request a run for each partition that a command waits for."""
-    return dg.SensorResult(run_requests=list(_answers(context.instance, artefacts)))
+def awaited(instance: dg.DagsterInstance, requests: Iterable[BuildRequest], now: float) -> dict[Node, Attempt]:
+    """Return the partitions that commands have just asked for and that have no run yet.
 
-
-def _answers(instance: dg.DagsterInstance, artefacts: ArtefactStore) -> Iterator[dg.RunRequest]:
-    for request in open_requests(artefacts):
-        decided = answer(request, runs_of_launch(instance, request.launch), time.time())
-        for run_id in decided.unwanted:
-            instance.run_coordinator.cancel_run(run_id)
-        if decided.done:
-            remove_request(artefacts, request.launch)
-        known = set(instance.get_dynamic_partitions(str(BY_ASSET[request.asset].name))) if decided.missing else set()
-        for key in decided.missing:
-            if key in known:  # it may have been retired since
-                yield build_request(f"{request.launch}:{key}", request.asset, key, request.launch)
+    Args:
+        requests: those that were open before the unfinished runs were read, so that none falls between the two.
+    """
+    found = {}
+    for request in requests:
+        if now - request.time < AWAITS:
+            begun = {run.tags["dagster/partition"] for run in runs_of_launch(instance, request.launch)}
+            for key in request.keys:
+                if key not in begun:
+                    found[Node(request.asset, key)] = Attempt(run_id="", state=State.QUEUED, reason=AWAITED)
+    return found
 
 
 def runs_of_launch(instance: dg.DagsterInstance, launch: str) -> list[dg.DagsterRun]:

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Mapping, Set
 
 from mimic_core.planner import Partition, Plan
-from mimic_core.rebuilds import UNFINISHED
+from mimic_core.rebuilds import IN_FLIGHT
 from mimic_core.world import SOURCE, Node, State
 
-COMING = (*UNFINISHED, State.WAITING)  # there is nothing to do for these at this moment
+COMING = (*IN_FLIGHT, State.WAITING)  # there is nothing to do for these at this moment
 
 
 def is_alarming(partition: Partition) -> bool:

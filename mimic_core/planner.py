@@ -152,7 +152,7 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
     state, will_build = State.CURRENT, False
     flight, failed = world.in_flight.get(node), world.failed.get(node)
     if flight:
-        state, reasons = flight.state, (*reasons, f"run {flight.run_id[:8]} is {flight.state}")
+        state, reasons = flight.state, (*reasons, flight.reason or f"run {flight.run_id[:8]} is {flight.state}")
         will_build = True
     elif blocked:
         state, reasons = State.WAITING, (*reasons, *blocked)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from mimic_core.planner import Partition, Plan
 from mimic_core.world import SOURCE, Node, State
 
-UNFINISHED = (State.QUEUED, State.RUNNING)
+IN_FLIGHT = (State.QUEUED, State.RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ def choose(plan: Plan, policy: Policy, now: float, approved: Set[str] = frozense
         now: in seconds since 1970.
         approved: goals of the partitions that a person approved.
     """
-    to_build = [partition for partition in plan.to_build if partition.state not in UNFINISHED]
-    in_flight = sum(partition.state in UNFINISHED for partition in plan.partitions.values())
+    to_build = [partition for partition in plan.to_build if partition.state not in IN_FLIGHT]
+    in_flight = sum(partition.state in IN_FLIGHT for partition in plan.partitions.values())
     asking = [partition for partition in to_build if partition.goal not in approved]
     held = asking if len(asking) > policy.max_runs_per_change else []
     waits = {partition.node for partition in held}
@@ -95,7 +95,7 @@ def first_builds(plan: Plan, unbuilt: Set[Node], policy: Policy, now: float) -> 
         unbuilt: those that wait for it.
         now: in seconds since 1970.
     """
-    in_flight = sum(partition.state in UNFINISHED for partition in plan.partitions.values())
+    in_flight = sum(partition.state in IN_FLIGHT for partition in plan.partitions.values())
     ready = [each for each in plan.to_build if each.node in unbuilt and each.state == State.MISSING and each.ready]
     quiet = [each for each in ready if is_quiet(each, policy, now)]
     return quiet[: max(0, policy.max_in_flight - in_flight)]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from mimic_core.configs import collect
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.planner import Partition, Plan
-from mimic_core.rebuilds import UNFINISHED
+from mimic_core.rebuilds import IN_FLIGHT
 from mimic_core.world import RUN, SOURCE, STAGES, Node, State
 
 PREFIX = re.compile(r"[0-9a-f]{8,64}")
@@ -101,7 +101,7 @@ def _left_out(
     partition: Partition, plan: Plan, scope: Scope, tried: Set[tuple[Node, str]], to_build: Mapping[Node, Partition]
 ) -> LeftOut | None:
     node, named = partition.node, partition.node in scope.named
-    if partition.state in UNFINISHED:
+    if partition.state in IN_FLIGHT:
         return LeftOut.IN_FLIGHT
     if node.asset == SOURCE or (partition.state == State.FAILED and not partition.version):
         return LeftOut.UNREADABLE

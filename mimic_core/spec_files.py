@@ -6,7 +6,7 @@ from typing import Any
 
 from mimic_core.errors import SpecError
 from mimic_core.planner import Plan
-from mimic_core.rebuilds import UNFINISHED
+from mimic_core.rebuilds import IN_FLIGHT
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from mimic_core.world import Node
 
@@ -75,7 +75,7 @@ def may_retire(gone: Collection[Node], plan: Plan) -> tuple[list[Node], dict[Nod
     for node in reversed(_in_order(gone, plan)):
         if needed := [str(other) for other in below[node] if other not in can]:
             cannot[node] = f"{node} stays registered: {', '.join(needed[:5])} {'need' if len(needed) > 1 else 'needs'} it"
-        elif node in plan.partitions and plan.partitions[node].state in UNFINISHED:
+        elif node in plan.partitions and plan.partitions[node].state in IN_FLIGHT:
             cannot[node] = f"{node} stays registered until its run has ended"
         else:
             can.append(node)

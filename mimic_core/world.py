@@ -105,7 +105,7 @@ class Attempt:
     Attributes:
         state: QUEUED, RUNNING or FAILED.
         version: what it was to make; empty where it was never told.
-        reason: why it failed.
+        reason: why it failed, or what it waits for where it is not there yet.
     """
 
     run_id: str
@@ -123,7 +123,7 @@ class World:
         registered: what the registered specs say, by partition.
         manifests: what is published, by partition, its `spec` as JSON; one that is damaged is `{"error": why}`.
         contrasts: the tables of the published contrast sets, by name.
-        in_flight: the unfinished run of a partition.
+        in_flight: the unfinished run of a partition, or one that was asked for.
         failed: the newest failed run of a partition.
     """
 

@@ -25,6 +25,7 @@ POLICY = {  # variable -> field of the policy, and the least that it may be
     "MIMIC_MAX_RUNS_PER_CHANGE": ("max_runs_per_change", 0),
 }
 ALERT_WEBHOOK = "MIMIC_ALERT_WEBHOOK"  # URL that gets an alert of every failed run
+OPTIONAL = (CATALOG, SPECS, ALERT_WEBHOOK, REBUILD, *POLICY)  # variables beside those of the homes
 
 
 def mimic_home() -> Path:

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_core.errors import NotFoundError
+from mimic_core.errors import CorruptFileError, NotFoundError
 from mimic_core.manifests import seal, unseal
+from mimic_core.world import CODE_VERSIONS
 from resources.artefacts import ArtefactStore
 
 FOLDER = "requests"
@@ -47,8 +48,16 @@ def store_request(artefacts: ArtefactStore, request: BuildRequest) -> None:
 
 
 def open_requests(artefacts: ArtefactStore) -> list[BuildRequest]:
-    """Return the requests that nobody has removed, by their ids."""
-    return list(_requests(artefacts))
+    """Return the requests that nobody has removed, by their ids; those that are damaged are left out."""
+    return [found for _, found in _requests(artefacts) if isinstance(found, BuildRequest)]
+
+
+def remove_damaged(artefacts: ArtefactStore) -> list[str]:
+    """Remove the requests that cannot be read, and say what was wrong with them."""
+    damaged = [(name, found) for name, found in _requests(artefacts) if isinstance(found, str)]
+    for name, _ in damaged:
+        artefacts.remove(name)
+    return [problem for _, problem in damaged]
 
 
 def remove_request(artefacts: ArtefactStore, launch: str) -> None:
@@ -56,16 +65,24 @@ def remove_request(artefacts: ArtefactStore, launch: str) -> None:
     artefacts.remove(_name(launch))
 
 
-def _requests(artefacts: ArtefactStore) -> Iterator[BuildRequest]:
+def _requests(artefacts: ArtefactStore) -> Iterator[tuple[str, BuildRequest | str]]:
+    """Give the name of every request, and what it says or why it cannot be read."""
     for name in artefacts.names(FOLDER):
+        path = f"{FOLDER}/{name}"
         with suppress(NotFoundError):  # it was removed meanwhile
-            path = f"{FOLDER}/{name}"
-            yield _request(unseal(artefacts.read(path), str(artefacts.path(path))))
+            try:
+                yield path, _request(unseal(artefacts.read(path), str(artefacts.path(path))))
+            except CorruptFileError as error:
+                yield path, str(error)
+            except (KeyError, TypeError, ValueError) as error:  # of another version
+                yield path, f"{artefacts.path(path)}: this is no request that this version knows: {error!r}"
 
 
 def _request(document: dict[str, Any]) -> BuildRequest:
+    if document["asset"] not in CODE_VERSIONS:
+        raise KeyError(document["asset"])
     lists = {name: tuple(document[name]) for name in ("keys", "withdrawn")}
-    return BuildRequest(launch=document["launch"], asset=document["asset"], time=document["time"], **lists)
+    return BuildRequest(launch=document["launch"], asset=document["asset"], time=float(document["time"]), **lists)
 
 
 def _name(launch: str) -> str:

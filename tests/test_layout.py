@@ -88,8 +88,9 @@ def test_every_module_begins_with_a_docstring():
 def test_outside_the_command_line_assets_catch_errors_in_one_module_only():
     catching = [
         path.name
-        for path in (ROOT / "mimic_assets").glob("*.py")
-        if any(isinstance(node, ast.Try) and node.handlers for node in ast.walk(ast.parse(path.read_text())))
+        for path in (ROOT / "mimic_assets").rglob("*.py")
+        if "cli" not in path.parts
+        and any(isinstance(node, ast.Try) and node.handlers for node in ast.walk(ast.parse(path.read_text())))
     ]
     assert catching == ["failures.py"]
 
@@ -199,6 +200,7 @@ def test_sensors_and_schedules_start_builds_tell_of_failures_or_wait_to_be_turne
         "source_table_sensor": "RUNNING",
         "spec_sensor": "RUNNING",
         "up_to_date_sensor": "RUNNING",
+        "dead_runs_sensor": "RUNNING",
         "rebuild_sensor": "STOPPED",
         "alert_on_failure": "RUNNING",
     }

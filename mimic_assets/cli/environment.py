@@ -19,24 +19,22 @@ SHIPPED_BEFORE = {
     "9abd6883aa6d2fb6528a82536401b56e9de52efc83be0703985520dcb20eded2",
     "8cc5a200066d8c38e5e8e63fdb1b3db872384de7abc5128485b1b355d1a1f536",
     "0b8e066c8af5ae64996cf1b715f5588895cc930109269abdc68397e7e0935fda",
+    "daf5aa809479a266f7d671d759bcd31c84aef7b2b0501aafe7afe7dea3c551d3",
 }
-SETTINGS = ("MIMIC_REBUILD", "MIMIC_SETTLE_SECONDS", "MIMIC_MAX_IN_FLIGHT", "MIMIC_MAX_RUNS_PER_CHANGE")
-OPTIONAL = ("MIMIC_CATALOG", "MIMIC_SPECS", "MIMIC_ALERT_WEBHOOK", *SETTINGS)
-VARIABLES = ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL)
 
 
 def prepare() -> dict[str, str]:
     """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them.
 
-    Those of OPTIONAL are taken from the environment or `.env` too, and left out where neither has them.
+    The other settings are taken from the environment or `.env` too, and left out where neither has them.
     """
     from dotenv import dotenv_values
 
     from mimic_core.errors import SpecError
-    from resources.environments import alert_sink, mimic_home, rebuild_policy, rebuilds_by_itself, spec_folder
+    from resources.environments import OPTIONAL, alert_sink, mimic_home, rebuild_policy, rebuilds_by_itself, spec_folder
 
     for name, value in dotenv_values(".env").items():
-        if name in VARIABLES and value:
+        if name in ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL) and value:
             os.environ.setdefault(name, value)
     # a mistake in a setting is told now, not by the first alert or when Dagster loads the code location
     for check in (alert_sink, rebuild_policy, rebuilds_by_itself):
@@ -124,7 +122,7 @@ def dev(port: int, host: str, rebuild: bool) -> None:
     if rebuild:
         os.environ["MIMIC_REBUILD"] = "1"
     _require_free(host, port)
-    from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs
+    from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs
 
     with open_instance() as instance:  # they would hold their places in the queue of runs
         fail_dead_runs(instance)

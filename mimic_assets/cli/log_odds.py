@@ -143,7 +143,8 @@ def _build(
 ) -> "list[Outcome]":
     from mimic_assets.cli.building import build
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import Outcome, fail_dead_runs
+    from mimic_assets.cli.execution import Outcome
+    from mimic_assets.dead_runs import fail_dead_runs
     from mimic_assets.registration import register
 
     resources = local_resources()

@@ -111,7 +111,7 @@ def _usage() -> "Iterator[Callable[[], InUse]]":
     from math import isfinite
 
     from mimic_assets.cli.environment import open_instance
-    from mimic_assets.cli.execution import fail_dead_runs
+    from mimic_assets.dead_runs import fail_dead_runs
     from mimic_assets.live import in_use
 
     with open_instance() as instance:

@@ -33,7 +33,7 @@ def planned() -> Iterator[Planned]:
     gc.disable()  # what is imported is no garbage, and looking for some takes a seventh of the time of `mimic status`
     try:
         from mimic_assets.cli.environment import local_resources, open_instance
-        from mimic_assets.cli.execution import fail_dead_runs
+        from mimic_assets.dead_runs import fail_dead_runs
         from mimic_assets.planning import make_plan
 
         resources = local_resources()

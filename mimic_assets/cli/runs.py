@@ -30,7 +30,7 @@ def retire(keys: tuple[str, ...], dry_run: bool) -> None:
     """
     from mimic_assets import retirement
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import fail_dead_runs
+    from mimic_assets.dead_runs import fail_dead_runs
 
     resources = local_resources()
     specs = resources["specs"]

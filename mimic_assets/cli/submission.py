@@ -10,10 +10,10 @@ import click
 import dagster as dg
 import psutil
 
-from mimic_assets.cli.execution import fail_dead_runs, fail_orphaned_runs, living_workers
 from mimic_assets.cli.following import POLL_SECONDS, RunEvents
 from mimic_assets.cli.interruptions import terminable
 from mimic_assets.cli.progress import Shown
+from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
 from mimic_assets.live import ENDED
 from mimic_assets.reasons import failure
 from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
@@ -40,13 +40,17 @@ class Ended:
 
 
 def daemon_lives(instance: dg.DagsterInstance) -> bool:
-    """Tell whether a daemon answers requests, by the last tick of its sensor, and starts queued runs, by its heartbeat."""
-    sensors = [state.instigator_data for state in instance.all_instigator_state() if state.instigator_name == SENSOR]
-    ticked = max((getattr(data, "last_tick_timestamp", None) or 0.0 for data in sensors), default=0.0)
+    """Tell whether a daemon answers requests, by the last ticks of its sensor, and starts queued runs, by its heartbeat."""
+    sensors = [state for state in instance.all_instigator_state() if state.instigator_name == SENSOR]
+    since = time.time() - TICK_SECONDS
+    ticks = [
+        tick for each in sensors for tick in instance.get_ticks(each.instigator_origin_id, each.selector_id, after=since)
+    ]
+    answers = any(tick.status.value in ("SUCCESS", "SKIPPED") for tick in ticks)  # one that failed answered nothing
     heartbeat = instance.get_daemon_heartbeats().get(QUEUE)
     beat = heartbeat.timestamp if heartbeat else 0.0
     queues = QUEUE in instance.get_required_daemon_types()
-    return time.time() - ticked < TICK_SECONDS and (not queues or time.time() - beat < BEAT_SECONDS)
+    return answers and (not queues or time.time() - beat < BEAT_SECONDS)
 
 
 def submit(
@@ -125,7 +129,8 @@ class _Submission:
                 self._finish(key, self._runs[key].run_id, "its run was deleted before it had ended")
                 continue
             events = self._events.setdefault(key, RunEvents(self._instance, run.run_id))
-            events.pass_on(self._shown.reports[key])
+            if run.status not in WAITING:  # nothing happens in the queue, which may be long
+                events.pass_on(self._shown.reports[key])
             if run.status in ENDED:
                 self._finish(key, run.run_id, _error(self._instance, run))
         self._runs |= found

@@ -22,9 +22,9 @@ from resources.said import read_said, write_said
 MOST = 2_000  # answers of a run, each of which is an event
 
 
-@dg.op(name="answer_checks", out=dg.Out(dg.Nothing))
+@dg.op(out=dg.Out(dg.Nothing))
 @fails_clearly
-def answer(context: dg.OpExecutionContext, inventory: Inventory, artefacts: ArtefactStore) -> Iterator[object]:
+def answer_checks(context: dg.OpExecutionContext, inventory: Inventory, artefacts: ArtefactStore) -> Iterator[object]:
     """Answer for the partitions whose answer changed."""
     plan, said, new = _changed(context.instance, inventory, artefacts)
     context.log.info(f"{len(new)} answers changed")
@@ -43,7 +43,7 @@ def answer(context: dg.OpExecutionContext, inventory: Inventory, artefacts: Arte
 )
 def answer_up_to_date() -> None:
     """Answer what changed."""
-    answer()
+    answer_checks()
 
 
 @dg.sensor(

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from mimic_assets.alerts import alert_on_failure
 from mimic_assets.jobs import LAUNCH
 from mimic_assets.registration import register
+from mimic_assets.sensors.alerts import alert_on_failure
 from mimic_core.configs import parse_spec
 from mimic_core.specs import DatasetSpec
 from resources.sinks import LogSink

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
+from mimic_assets.attempts import RUNS_AT_ONCE, newest_of
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
 from mimic_core.errors import StorageError
 from mimic_core.networks import default_layers
 from mimic_core.specs import DatasetSpec, ExperimentSpec, RunSpec
+from mimic_core.world import Node
 
 DATASET = {"database": "haven", "table": "features", "max_choices": 3, "features": ["age"], "space": "s", "dataset": "d"}
 EXPERIMENT = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices": 3, "features": ["age"]}
@@ -84,6 +86,16 @@ def test_an_unreadable_catalog_fails_the_tick(sensors, decision_table, name):
     with pytest.raises(StorageError):
         sensors.tick(name)
     assert sensors.cursors[name] == cursor
+
+
+def test_the_newest_run_of_a_partition_is_found_behind_many_that_do_not_build_it(platform):
+    definitions = platform.definitions()
+    created = []
+    for name in ["build_dataset", *["maintenance"] * RUNS_AT_ONCE]:
+        job = definitions.resolve_job_def(name)
+        created.append(platform.instance.create_run_for_job(job, tags={"dagster/partition": "s/d"}).run_id)
+    assert newest_of(platform.instance, Node("tfrecord_dataset", "s/d")) == created[0]
+    assert newest_of(platform.instance, Node("model_run", "s/d")) == ""
 
 
 # ---- answering

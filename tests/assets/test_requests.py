@@ -1,14 +1,23 @@
 """Requests of commands: which runs the daemon would start and cancel for them, and when a request is done."""
 
+import dataclasses
 import time
 
 import dagster as dg
 import pytest
 
+from mimic_assets.dead_runs import PID, process_tags
 from mimic_assets.live import BUILD, LAUNCH
-from mimic_assets.requests import EXPIRES, LATE, Answer, answer
+from mimic_assets.planning import make_plan
+from mimic_assets.registration import register
+from mimic_assets.requests import AWAITS, EXPIRES, LATE, Answer, answer
+from mimic_core.configs import parse_spec
+from mimic_core.manifests import seal
+from mimic_core.specs import DatasetSpec
+from mimic_core.world import Node, State
 from resources.requests import BuildRequest, open_requests, remove_request, store_request
 
+DATASET = {"database": "haven", "table": "features", "max_choices": 3, "features": ["age"], "space": "s"}
 REQUEST = BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d", "s/e"), time=1000.0)
 
 
@@ -74,3 +83,63 @@ def test_a_partition_that_was_retired_before_the_tick_is_not_requested_and_holds
     store_request(platform.artefacts, BuildRequest(launch="a1", asset="tfrecord_dataset", keys=("s/d",), time=time.time()))
     store_request(platform.artefacts, BuildRequest(launch="a2", asset="tfrecord_dataset", keys=("s/e",), time=time.time()))
     assert [request.partition_key for request in tick()] == ["s/e"]
+
+
+def test_builds_go_on_after_commands_died_in_the_middle_of_as_many_as_may_be_in_flight(sensors, decision_table):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    specs = [parse_spec(DatasetSpec, DATASET | {"dataset": f"d{number}"}) for number in range(5)]
+    register(platform.instance, platform.specs, [(spec, "") for spec in specs])
+    job = platform.definitions().resolve_job_def("build_dataset")
+    for spec in specs[:4]:
+        tags = process_tags() | {"dagster/partition": spec.key, PID: "4194000"}
+        platform.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    assert sensors.tick("rebuild_sensor").keys == []
+    assert sensors.tick("dead_runs_sensor").skipped == "4 runs are marked as failed"
+    assert sensors.tick("rebuild_sensor").keys != []
+    assert sensors.tick("dead_runs_sensor").skipped == "no run is dead"
+
+
+def test_damaged_requests_are_removed_with_a_message_and_the_others_are_answered(sensors):
+    platform = sensors.platform
+    platform.instance.add_dynamic_partitions("tfrecord_datasets", ["s/d"])
+    store_request(platform.artefacts, REQUEST)
+    empty, unknown = (platform.artefacts.path(f"requests/{name}.json") for name in ("a0", "a2"))
+    empty.write_text("")
+    unknown.write_bytes(seal({"launch": "a2", "asset": "no_such_asset", "keys": [], "withdrawn": [], "time": 1.0}))
+    store_request(platform.artefacts, BuildRequest(launch="a3", asset="tfrecord_dataset", keys=("s/d",), time=time.time()))
+    tick = sensors.tick("build_requested")
+    assert tick.keys == ["s/d"]
+    removed, other = tick.log
+    assert removed.startswith(f"a request is removed, and its command builds by itself: {empty}: damaged")
+    assert other.endswith(f"{unknown}: this is no request that this version knows: KeyError('no_such_asset')")
+    assert platform.artefacts.names("requests") == ["a3.json"]
+
+
+def test_what_a_command_just_asked_for_is_queued_for_everybody_until_it_has_a_run_or_the_command_must_be_dead(
+    sensors, decision_table
+):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    spec = parse_spec(DatasetSpec, DATASET | {"dataset": "d"})
+    register(platform.instance, platform.specs, [(spec, "")])
+
+    def state():
+        return make_plan(platform.instance, platform.inventory)[0].partitions[Node(spec.asset, spec.key)].state
+
+    ask = BuildRequest(launch="a1", asset=spec.asset, keys=(spec.key,), time=time.time())
+    store_request(platform.artefacts, ask)
+    (platform.artefacts.path("requests") / "a0.json").write_text("")
+    assert sensors.tick("rebuild_sensor").keys == []
+    assert state() == State.QUEUED
+    for changed in (ask.without([spec.key], time.time()), dataclasses.replace(ask, time=time.time() - AWAITS)):
+        store_request(platform.artefacts, changed)
+        assert state() == State.MISSING
+    store_request(platform.artefacts, ask)
+    assert sensors.tick("build_requested").keys == [spec.key]
+    job = platform.definitions().resolve_job_def("build_dataset")
+    ended = platform.instance.create_run_for_job(job, tags={LAUNCH: "a1", "dagster/partition": spec.key})
+    assert state() == State.QUEUED  # its run is
+    platform.instance.report_run_canceled(ended)
+    assert len(open_requests(platform.artefacts)) == 1
+    assert state() == State.MISSING  # its own command goes on

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from mimic_assets.cli.environment import SHIPPED_BEFORE, prepare
+from mimic_core.rebuilds import Policy
 
 CURRENT = (Path(__file__).parents[2] / "deploy/local/dagster.yaml").read_text()
 EARLIER = """\
@@ -47,5 +48,17 @@ def test_the_queue_runs_one_build_of_a_partition_at_a_time(home):
     prepare()
     with dg.DagsterInstance.get() as instance:
         limits = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
-    assert {limit["key"]: limit["limit"] for limit in limits} == {"mimic/build": 1, "dagster/partition": 1}
-    assert all(limit["value"] == {"applyLimitPerUniqueValue": True} for limit in limits)
+    each = {"applyLimitPerUniqueValue": True}
+    assert {limit["key"]: limit["limit"] for limit in limits if limit.get("value") == each} == {
+        "mimic/build": 1,
+        "dagster/partition": 1,
+    }
+
+
+def test_four_builds_leave_room_in_the_queue_for_forms_answers_and_approvals(home):
+    prepare()
+    with dg.DagsterInstance.get() as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+    (builds,) = [limit for limit in queue.tag_concurrency_limits if not limit.get("value")]
+    assert (builds["key"], builds["limit"]) == ("dagster/partition", Policy.max_in_flight)
+    assert queue.max_concurrent_runs > Policy.max_in_flight

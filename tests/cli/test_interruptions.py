@@ -165,7 +165,7 @@ def test_a_build_that_waits_for_a_slot_of_a_pool_ends_at_once(with_dataset, slot
 def test_a_run_of_another_machine_or_of_a_living_process_is_left_alone(with_dataset):
     import psutil
 
-    from mimic_assets.cli.execution import HOST, PID, STARTED, fail_dead_runs
+    from mimic_assets.dead_runs import HOST, PID, STARTED, fail_dead_runs  # as an earlier version tagged them
 
     alive = {PID: str(psutil.Process().pid), STARTED: str(psutil.Process().create_time()), HOST: socket.gethostname()}
     reused = alive | {STARTED: "1.0"}

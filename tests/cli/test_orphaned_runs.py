@@ -1,16 +1,29 @@
-"""Runs that died with the UI that started them: they are marked as failed, and those that live are left alone."""
+"""Runs whose process is gone: they are marked as failed, and those that live, or cannot be judged here, are left alone."""
 
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
 from dagster._core.events import EngineEventData  # what a run worker reports, which has no public name
 
-from mimic_assets.cli.execution import HOST, fail_orphaned_runs, living_workers
+from mimic_assets.dead_runs import (
+    BOOT,
+    HOST,
+    MACHINE,
+    NAMESPACE,
+    PID,
+    STARTED,
+    TICKS,
+    fail_dead_runs,
+    fail_orphaned_runs,
+    living_workers,
+    process_tags,
+)
 
 
 @dg.op
@@ -78,3 +91,44 @@ def test_a_later_process_with_the_number_of_a_dead_one_is_not_taken_for_it(insta
     assert [process.pid for process in living_workers(instance, run_id)] == [os.getpid()]
     monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 1000)
     assert living_workers(instance, run_id) == []
+
+
+def test_a_run_that_ends_while_its_process_is_looked_for_stays_what_it_is(instance, monkeypatch):
+    ids = {started(instance, ended_process()), started(instance, **process_tags() | {PID: str(ended_process())})}
+    get_runs = instance.get_runs
+
+    def read_too_early(*arguments, **options):
+        found = get_runs(*arguments, **options)
+        for run in found:
+            instance.report_run_canceled(run)
+        return found
+
+    monkeypatch.setattr(instance, "get_runs", read_too_early)
+    assert fail_orphaned_runs(instance) + fail_dead_runs(instance) == []
+    assert {instance.get_run_by_id(run_id).status for run_id in ids} == {dg.DagsterRunStatus.CANCELED}
+
+
+def test_runs_of_another_code_location_are_left_alone_where_one_is_named(instance):
+    started(instance, ended_process())
+    assert fail_orphaned_runs(instance, "ours") == []
+
+
+@pytest.mark.skipif(not process_tags().get(TICKS), reason="this system tells neither boots nor namespaces")
+@pytest.mark.parametrize(
+    ("changes", "dead"),
+    [
+        ({}, False),
+        ({STARTED: "1.0"}, False),  # the clock was put right meanwhile
+        ({TICKS: "1"}, True),  # a later process with the same number
+        ({PID: "ended"}, True),
+        ({PID: "ended", NAMESPACE: "pid:[1]"}, False),  # another container with the same host name
+        ({PID: "ended", BOOT: "other", MACHINE: "other"}, False),  # another machine with the same host name
+        ({BOOT: "other", MACHINE: "this"}, True),  # this one was started anew
+    ],
+)
+def test_a_command_s_run_is_judged_only_where_its_process_can_be_known(instance, monkeypatch, changes, dead):
+    monkeypatch.setattr("mimic_assets.dead_runs.MACHINE_ID", instance.root_directory + "/machine-id")
+    Path(instance.root_directory, "machine-id").write_text("this\n")
+    changes = changes | ({PID: str(ended_process())} if changes.get(PID) else {})
+    run_id = started(instance, **process_tags() | changes)
+    assert fail_dead_runs(instance) == ([run_id] if dead else [])

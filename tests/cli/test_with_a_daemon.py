@@ -15,8 +15,8 @@ import dagster as dg
 import pytest
 
 from mimic_assets.cli.building import build
-from mimic_assets.cli.execution import HOST
 from mimic_assets.cli.submission import daemon_lives
+from mimic_assets.dead_runs import HOST
 from mimic_assets.live import BUILD, LAUNCH
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec

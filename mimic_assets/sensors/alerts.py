@@ -1,4 +1,4 @@
-"""Alerts: a sensor that tells people of failed runs, through the sink of this environment."""
+"""The sensor that tells people of failed runs, through the sink of this environment."""
 
 from datetime import UTC, datetime
 
