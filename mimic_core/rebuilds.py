@@ -65,8 +65,8 @@ def choose(plan: Plan, policy: Policy, now: float, approved: Set[str] = frozense
 
 
 def is_quiet(partition: Partition, policy: Policy, now: float) -> bool:
-    """Tell whether nothing changed lately on which a partition hangs; a time in the future is a clock that is wrong."""
-    return not 0 <= now - partition.changed_at < policy.settle_seconds
+    """Tell whether nothing changed lately on which a partition hangs; a time far in the future says nothing."""
+    return abs(now - partition.changed_at) >= policy.settle_seconds
 
 
 def noticed(plan: Plan, seen: Mapping[str, float], now: float) -> Plan:
