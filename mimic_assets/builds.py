@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import dagster as dg
 import pyarrow as pa
 
+from mimic_assets.live import VERSION
 from mimic_assets.partitions import BY_ASSET
 from mimic_core import contract
 from mimic_core.identifiers import surrogates
@@ -80,6 +81,13 @@ def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build
     return Build(stored=stored, version=version, replaces=artefacts.published(stored.spec.folder), began_at=now.timestamp())
 
 
+def note_pinned(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, build: Build[Any], inputs: dict[str, Any], code_version: str
+) -> None:
+    """Note on this run which version it makes of the inputs that it pinned."""
+    context.instance.add_run_tags(context.run.run_id, {VERSION: _fingerprint(build, inputs, code_version)})
+
+
 def plan_shards(
     context: dg.OpExecutionContext,
     build: Build[R],
@@ -117,7 +125,7 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
         "asset": spec.asset,
         "key": spec.key,
         "version": build.version,
-        "fingerprint": fingerprint({"spec": build.stored.digest, "inputs": inputs, "code_version": code_version}),
+        "fingerprint": _fingerprint(build, inputs, code_version),
         "built_at": now.isoformat(timespec="milliseconds"),
         "seconds": round(now.timestamp() - build.began_at, 3),
         "dagster_run_id": run_id,
@@ -127,6 +135,10 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
         "inputs": inputs,
         **facts,
     }
+
+
+def _fingerprint(build: Build[Any], inputs: dict[str, Any], code_version: str) -> str:
+    return fingerprint({"spec": build.stored.digest, "inputs": inputs, "code_version": code_version})
 
 
 def table_input(pin: Pin, columns: pa.Schema, tables: TableStore) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from mimic_assets.builds import (
     individuals_of,
     manifest,
     metadata,
+    note_pinned,
     plan_shards,
     table_input,
     whole_outcome,
@@ -94,6 +95,7 @@ def plan_contrasts(
     columns = contrasts.contrast_schema(tables.schema_of(pin), pin.name)
     tables.ensure(stored.spec.key, columns, kind=CONTRAST)
     build = begin(stored, artefacts, context.run_id)
+    note_pinned(context, build, _inputs(pin, tables), contrasts.CODE_VERSION)
     return plan_shards(context, build, pin, contrasts.rules(stored.spec), tables)
 
 
@@ -175,7 +177,7 @@ def _publish(
 ) -> dict[str, Any]:
     build, pin, spec = task.build, task.pin, task.build.stored.spec
     schema = tables.schema_of(pin)
-    inputs = {"source_table": table_input(pin, schema, tables)}
+    inputs = _inputs(pin, tables)
     # the number of shards does not change the rows, so it must not make anything below out of date
     token = fingerprint({"sampling": spec.sampling, "inputs": inputs, "code_version": contrasts.CODE_VERSION})[:24]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
@@ -197,6 +199,10 @@ def _publish(
         document["snapshot"] = tables.replace(spec.key, staged, None, columns=columns, token=token).snapshot
         publication.publish(document)
     return document
+
+
+def _inputs(pin: Pin, tables: TableStore) -> dict[str, Any]:
+    return {"source_table": table_input(pin, tables.schema_of(pin), tables)}
 
 
 def _counts(sampled: list[SampledShard], outcome: contract.Outcome) -> dict[str, int]:

@@ -19,6 +19,7 @@ from mimic_assets.builds import (
     individuals_of,
     manifest,
     metadata,
+    note_pinned,
     plan_shards,
     table_input,
     whole_outcome,
@@ -80,6 +81,7 @@ def plan_dataset(
     pin = pin_source(stored.spec, tables, artefacts)
     hold(context, pin)
     build = begin(stored, artefacts, context.run_id)
+    note_pinned(context, build, _inputs(stored.spec, pin, tables), datasets.CODE_VERSION)
     return plan_shards(context, build, pin, datasets.rules(stored.spec), tables)
 
 
@@ -165,7 +167,7 @@ def _publish(
 ) -> dict[str, Any]:
     build, pin, spec = task.build, task.pin, task.build.stored.spec
     files, id_tables = [part.file for part in built if part.file], [part.ids for part in built if part.ids]
-    source = table_input(pin, columns_to_read(tables.schema_of(pin), spec.features, spec.conditions), tables)
+    inputs = _inputs(spec, pin, tables)
     with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
         if publication.done:
             return publication.done
@@ -174,7 +176,7 @@ def _publish(
             build,
             context.run_id,
             datasets.CODE_VERSION,
-            {"contrast_set" if pin.kind == CONTRAST else "source_table": source},
+            inputs,
             counts=counts,
             contract=report,
             schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
@@ -184,6 +186,11 @@ def _publish(
         )
         publication.publish(document)
     return document
+
+
+def _inputs(spec: DatasetSpec, pin: Pin, tables: TableStore) -> dict[str, Any]:
+    columns = columns_to_read(tables.schema_of(pin), spec.features, spec.conditions)
+    return {"contrast_set" if pin.kind == CONTRAST else "source_table": table_input(pin, columns, tables)}
 
 
 def _counts(built: list[BuiltShard], individuals: dict[str, pa.Array], outcome: contract.Outcome) -> dict[str, int]:

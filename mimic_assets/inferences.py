@@ -20,6 +20,7 @@ from mimic_assets.builds import (
     dropped_notes,
     manifest,
     metadata,
+    note_pinned,
     plan_shards,
     rows_of_run,
     table_input,
@@ -96,6 +97,7 @@ def plan_inference(
     columns = inferences.inference_schema(tables.schema_of(pin))
     tables.ensure(stored.spec.destination, columns, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
+    note_pinned(context, build, _inputs(stored.spec, run, pin, tables), inferences.CODE_VERSION)
     context.log.info(f"run {run['version']}")
     return plan_shards(context, build, pin, _rules(stored.spec, run), tables, run)
 
@@ -184,7 +186,6 @@ def _publish(
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     build, spec = task.build, task.build.stored.spec
-    columns = columns_to_read(tables.schema_of(task.pin), list(task.run["features"]), spec.conditions)
     by_split = {split: [part for part in scored if part.shard.split == split] for split in SPLITS}
     evaluated = {
         split: evaluation.combine(part.evaluated for part in parts if part.evaluated) for split, parts in by_split.items()
@@ -193,10 +194,7 @@ def _publish(
         f"{split}_rows": sum(part.outcome.rows for part in parts) for split, parts in by_split.items()
     }
     counts |= {"single_choice_decisions": outcome.single_choice_decisions} | dropped_count(task)
-    inputs = {
-        "model_run": {"key": spec.run_key, "fingerprint": task.run["fingerprint"]},
-        "source_table": table_input(task.pin, columns, tables),
-    }
+    inputs = _inputs(spec, task.run, task.pin, tables)
     staged = [part.staged for part in scored if part.staged]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
     with tables.discarding(spec.destination, staged), publishing as publication:
@@ -218,6 +216,14 @@ def _publish(
         document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
         publication.publish(document)
     return document
+
+
+def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableStore) -> dict[str, Any]:
+    columns = columns_to_read(tables.schema_of(pin), list(run["features"]), spec.conditions)
+    return {
+        "model_run": {"key": spec.run_key, "fingerprint": run["fingerprint"]},
+        "source_table": table_input(pin, columns, tables),
+    }
 
 
 def _decisions(scored: list[ScoredShard], split: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Live: what unfinished runs build and which versions of tables they read, noted as tags; a run that ended holds nothing."""
+"""Live: what runs build, and which versions of tables the unfinished ones read, noted as tags."""
 
 import json
 import time
@@ -12,7 +12,9 @@ from resources.inventory import Inventory
 from resources.tables import Pin
 from resources.usage import InUse
 
-VERSION = "mimic/version"  # tag: the version that a run is to make of its partition
+WANTED = "mimic/wanted"  # tag: the version of its partition for which a sensor asked for a run
+VERSION = "mimic/version"  # tag: the version that a run makes, of what it found when it began
+WITHDRAWN = "mimic/withdrawn"  # tag: the id of the run, if the command that asked for it took it back
 PINS = "mimic/pins"  # tag: a JSON object of table -> versions
 BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
 LAUNCH = "mimic/launch"  # tag: the command that a run belongs to
@@ -38,10 +40,18 @@ def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
 def note_version(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, spec: PartitionSpec, inventory: Inventory
 ) -> None:
-    """Note on this run which version it is to make, so that one that fails is not tried again before something changes."""
+    """Note on this run which version it is to make, so that one that fails is not tried again before something changes.
+
+    It is what is there when the run begins; `mimic_assets.builds.note_pinned` notes it anew.
+    """
     node = Node(spec.asset, spec.key)
     if version := wanted_version(node, inventory.near(node)):
         context.instance.add_run_tags(context.run.run_id, {VERSION: version})
+
+
+def note_withdrawn(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Note on a run that the command that asked for it took it back, which is no person's wish that it stay unbuilt."""
+    instance.add_run_tags(run_id, {WITHDRAWN: run_id})  # a run that is executed again gets the tags of the one before
 
 
 def in_use(instance: dg.DagsterInstance, apart_from: str | None = None) -> InUse:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 
-from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, rows_of_run
+from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, note_pinned, rows_of_run
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
@@ -57,6 +57,7 @@ def model_run(
     dataset = dataset_manifest(spec, artefacts)
     tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run.run_id)
+    note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
     train, test = (records.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
@@ -130,7 +131,7 @@ def _publish(
             build,
             context.run.run_id,
             runs.CODE_VERSION,
-            {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}},
+            _inputs(spec, dataset),
             counts={"epochs": len(history)},
             metrics=runs.metrics(trained),
             notes=trained.notes,
@@ -146,6 +147,10 @@ def _publish(
             tables.replace(spec.results, staged, key)
         publication.publish(document)
     return document
+
+
+def _inputs(spec: RunSpec, dataset: dict[str, Any]) -> dict[str, Any]:
+    return {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}}
 
 
 def _picture(png: bytes) -> dg.MarkdownMetadataValue:

@@ -17,6 +17,7 @@ from mimic_core.world import (
     CODE_VERSIONS,
     SOURCE,
     STAGES,
+    Attempt,
     Node,
     Registered,
     State,
@@ -162,7 +163,7 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
         will_build = not wants.manual
         if failed and failed.version == version:
             state, will_build = State.FAILED, False
-            reasons = (*reasons, f"run {failed.run_id[:8]} failed at this version: {failed.reason}")
+            reasons = (*reasons, _what_failed(failed))
     return Partition(
         node=node,
         state=state,
@@ -174,6 +175,11 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
         manual=wants.manual,
         will_build=will_build,
     )
+
+
+def _what_failed(run: Attempt) -> str:
+    said = f"run {run.run_id[:8]} {'was canceled' if run.canceled else 'failed'} at this version"
+    return f"{said}: {run.reason}" if run.reason else said
 
 
 def _version(node: Node, world: World, *, changed: bool) -> str:

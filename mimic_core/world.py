@@ -105,13 +105,15 @@ class Attempt:
     Attributes:
         state: QUEUED, RUNNING or FAILED.
         version: what it was to make; empty where it was never told.
-        reason: why it failed, or what it waits for where it is not there yet.
+        reason: why it failed, or what it waits for where it is not there yet; empty where that is not known.
+        canceled: whether somebody ended it.
     """
 
     run_id: str
     state: State
     version: str = ""
     reason: str = ""
+    canceled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ class World:
         manifests: what is published, by partition, its `spec` as JSON; one that is damaged is `{"error": why}`.
         contrasts: the tables of the published contrast sets, by name.
         in_flight: the unfinished run of a partition, or one that was asked for.
-        failed: the newest failed run of a partition.
+        failed: the run that made the version of a partition fail.
     """
 
     sources: Mapping[str, TableState]

@@ -14,6 +14,7 @@ import dagster as dg
 
 FORMAT = 3  # bump when any facts that are kept here change
 BUSY_SECONDS = 5.0
+PASSING = "passing"
 
 Facts = dict[str, Any]
 
@@ -29,14 +30,16 @@ class Index(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             kind: what the names are of.
             stamps: name -> a text that is another one whenever the facts may be.
-            read: gives the facts of a name as plain values; it is called where the stamp is new. Facts with an `error` are
-                not kept.
+            read: gives the facts of a name as plain values; it is called where the stamp is new. Facts with an `error`, and
+                those that are `passing` because they belong to another stamp, are not kept.
         """
         kept = self._kept(kind)
         found = {name: kept[name][1] for name, stamp in stamps.items() if name in kept and kept[name][0] == stamp}
         new = {name: read(name) for name in stamps if name not in found}
         gone = kept.keys() - stamps.keys()
-        lasting = {name: (stamps[name], facts) for name, facts in new.items() if not facts.get("error")}
+        lasting = {
+            name: (stamps[name], facts) for name, facts in new.items() if not (facts.get("error") or facts.get(PASSING))
+        }
         if lasting or gone:
             self._keep(kind, lasting, gone)
         return {name: found[name] if name in found else new[name] for name in stamps}

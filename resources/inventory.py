@@ -12,12 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from mimic_core.errors import ConflictError, CorruptFileError, MimicError, StorageError
+from mimic_core.errors import CorruptFileError, MimicError, StorageError
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec
 from mimic_core.world import CONTRAST, Node, Registered, TableState, World, registered
 from resources import external
 from resources.artefacts import MANIFEST, ArtefactStore
-from resources.index import Facts, Index
+from resources.index import PASSING, Facts, Index
 from resources.specs import SpecStore
 from resources.tables import SOURCE, Pin, TableStore
 
@@ -138,7 +138,7 @@ def gather_sources(tables: TableStore, locations: Mapping[str, str], index: Inde
     sources = {name: said for name, said in facts.items() if said.get("kind") in (SOURCE, None)}
     listings = {name: _or_error(_listing, said["location"], name) for name, said in sources.items() if "location" in said}
     stamps = {name: said["stamp"] for name, said in listings.items() if "error" not in said}
-    files = _facts(index, "external tables", stamps, partial(_or_error, _external, tables, stamps))
+    files = _facts(index, "external tables", stamps, lambda name: _or_error(_external, tables, name, stamps[name]))
     return {name: _state(files.get(name) or listings.get(name) or said) for name, said in sources.items()}
 
 
@@ -209,11 +209,10 @@ def _table(tables: TableStore, name: str) -> Facts:
     return {"location": pin.location} if pin.location else _pinned(tables, pin)
 
 
-def _external(tables: TableStore, stamps: Mapping[str, str], name: str) -> Facts:
+def _external(tables: TableStore, name: str, stamp: str) -> Facts:
     pin = tables.pin(name)
-    if not stamps[name].endswith(f" {pin.token}"):  # it would be kept for what the files were before
-        raise ConflictError(f"table {name}: its files are changed at this moment; look again")
-    return _pinned(tables, pin)
+    # files that changed since they were listed must not be known by the stamp of those before, which may come back
+    return _pinned(tables, pin) | ({} if _stamp_of(pin.location, pin.token) == stamp else {PASSING: True})
 
 
 def _pinned(tables: TableStore, pin: Pin) -> Facts:
@@ -223,7 +222,11 @@ def _pinned(tables: TableStore, pin: Pin) -> Facts:
 
 
 def _listing(location: str, name: str) -> Facts:
-    return {"stamp": f"{location} {external.list_files(location, name).token}"}
+    return {"stamp": _stamp_of(location, external.list_files(location, name).token)}
+
+
+def _stamp_of(location: str, token: str) -> str:
+    return f"{location} {token}"
 
 
 def _state(said: Facts) -> TableState:

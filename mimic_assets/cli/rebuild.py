@@ -40,8 +40,11 @@ def rebuild(keys: tuple[str, ...], failed: bool, dry_run: bool, as_json: bool) -
     """Build all that is not current, upstream first.
 
     With KEYs only these and what they hang on. KEY is as in `mimic status`, or ASSET:KEY, or at least 8 digits that begin a
-    run id. What is refreshed by hand, or failed at the version that it should have, is built if its KEY is given. A failure
-    ends nothing but what hangs on it.
+    run id. What is refreshed by hand, or failed at the version that it should have, is built if its KEY is given. A build
+    that was interrupted did not fail; one that was canceled in the UI did. A failure ends nothing but what hangs on it.
+
+    The exit status is 1 when a build failed, or something was left out because it failed before or cannot be read. What is
+    refreshed by hand, is being built already, or waits for something else, does not count.
 
     \b
     Examples:
@@ -120,12 +123,14 @@ def _plan_anew(now: Planned) -> "Plan":
 def _build_stage(now: Planned, nodes: "Sequence[Node]") -> "list[Outcome]":
     """Build partitions of one asset; what they print goes to standard error."""
     from mimic_assets.cli.building import build as build_partitions
+    from mimic_assets.registration import add_partitions
     from mimic_core.networks import import_keras
     from mimic_core.specs import PARTITION_SPECS
     from mimic_core.world import INFERENCE, RUN
 
     (kind,) = [kind for kind in PARTITION_SPECS if kind.asset == nodes[0].asset]
     specs = [now.resources["specs"].get(kind, node.key).spec for node in nodes]
+    add_partitions(now.instance, kind.asset, [spec.key for spec in specs])  # somebody may have deleted some in the UI
     # seconds in which no progress could be shown
     before = import_keras if kind.asset in (RUN, INFERENCE) else lambda: None
     with redirect_stdout(sys.stderr):
@@ -145,6 +150,8 @@ def _say_what_is_old(named: "Sequence[Node]", plan: "Plan") -> None:
 
 
 def _finish(outcomes: "Sequence[Outcome]", work: "Work", plan: "Plan", as_json: bool) -> None:
+    from mimic_core.selection import LeftOut
+
     failed = {(outcome.asset, outcome.key) for outcome in outcomes if outcome.status == "failed"}
     work = replace(work, left_out={node: why for node, why in work.left_out.items() if node not in failed})
     if as_json:
@@ -158,5 +165,5 @@ def _finish(outcomes: "Sequence[Outcome]", work: "Work", plan: "Plan", as_json: 
     else:
         print_nothing(work, plan)
         print_left_out(work, plan)
-    if failed:
+    if failed or {LeftOut.FAILED, LeftOut.UNREADABLE} & set(work.left_out.values()):
         raise click.exceptions.Exit(1)

@@ -115,7 +115,7 @@ def _since(partition: "Partition", world: "World") -> float | None:
 
 def _error(partition: "Partition", world: "World") -> str:
     failed = world.failed.get(partition.node)
-    return failed.reason if failed else "; ".join(partition.reasons)
+    return (failed.reason if failed else "") or "; ".join(partition.reasons)
 
 
 def _times_of_runs(instance: "dg.DagsterInstance", world: "World", nodes: "Iterable[Node]") -> "dict[Node, float]":

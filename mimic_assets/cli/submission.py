@@ -14,7 +14,7 @@ from mimic_assets.cli.following import POLL_SECONDS, RunEvents
 from mimic_assets.cli.interruptions import terminable
 from mimic_assets.cli.progress import Shown
 from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
-from mimic_assets.live import ENDED
+from mimic_assets.live import ENDED, note_withdrawn
 from mimic_assets.reasons import failure
 from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
 from mimic_core.specs import PartitionSpec
@@ -185,6 +185,7 @@ class _Submission:
         for run in [self._runs[key] for key in keys if key in self._runs]:
             if run.status in CANCELABLE:
                 with suppress(dg.DagsterError):  # the process that would end it is gone
+                    note_withdrawn(self._instance, run.run_id)
                     self._instance.run_coordinator.cancel_run(run.run_id)
 
 
@@ -193,6 +194,7 @@ def _kill(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     for worker in living_workers(instance, run.run_id):
         with suppress(psutil.NoSuchProcess):
             worker.kill()
+    note_withdrawn(instance, run.run_id)
     instance.report_run_canceled(run)
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 

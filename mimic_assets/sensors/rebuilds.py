@@ -11,13 +11,13 @@ import dagster as dg
 from mimic_assets.failures import fails_clearly
 from mimic_assets.jobs import BUILDS
 from mimic_assets.planning import make_plan
-from mimic_assets.rebuilding import approve_held, choose_new, request_build
+from mimic_assets.rebuilding import approve_held, choose_new, forget_built, request_build
 from mimic_core.planner import Partition
 from mimic_core.rebuilds import Choice, Policy, noticed
 from mimic_core.world import State, TableState
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
-from resources.rebuilding import RebuildPolicy, approved
+from resources.rebuilding import RebuildPolicy
 
 NAME = "rebuild_sensor"
 NAMED = 5  # partitions in a skip reason
@@ -67,11 +67,11 @@ def rebuild_sensor(*, running: bool) -> dg.SensorDefinition:
         policy, now = rebuild_policy.policy(), time.time()
         seen = Seen(since=json.loads(context.cursor or "{}")).updated(world.sources, now, policy.settle_seconds)
         plan = noticed(plan, seen.by_table(world.sources), now)
-        choice, repeated = choose_new(context.instance, plan, world, policy, now, approved(artefacts))
+        choice, repeated = choose_new(context.instance, plan, world, policy, now, forget_built(artefacts, plan))
         for partition in repeated:
             context.log.error(
-                f"{partition.node} is out of date although its last run was to make just this version; it is not built "
-                f"again by itself: {'; '.join(partition.reasons)}"
+                f"{partition.node} is out of date although its last two builds were to make just this version; it is not "
+                f"built again by itself: {'; '.join(partition.reasons)}"
             )
         requests = [request_build(context.instance, each) for each in choice.request]
         unfinished = [each for each in plan.partitions.values() if each.state in (State.QUEUED, State.RUNNING)]

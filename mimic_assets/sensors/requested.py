@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from mimic_assets.jobs import BUILDS, build_request
+from mimic_assets.live import note_withdrawn
 from mimic_assets.partitions import BY_ASSET
 from mimic_assets.requests import SENSOR, answer, runs_of_launch
 from resources.artefacts import ArtefactStore
@@ -30,6 +31,7 @@ def _answers(instance: dg.DagsterInstance, artefacts: ArtefactStore) -> Iterator
     for request in open_requests(artefacts):
         decided = answer(request, runs_of_launch(instance, request.launch), time.time())
         for run_id in decided.unwanted:
+            note_withdrawn(instance, run_id)
             instance.run_coordinator.cancel_run(run_id)
         if decided.done:
             remove_request(artefacts, request.launch)

@@ -1,10 +1,12 @@
 """External tables through Dagster: what is built from registered files is what is built from imported ones."""
 
 import os
+import shutil
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -131,3 +133,29 @@ def test_what_cannot_be_registered_ends_with_exit_code_2(platform, location, pro
     result = mimic("tables", "register", "haven.again", location)
     assert (result.exit_code, result.stdout) == (2, "")
     assert problem in result.stderr
+
+
+def test_files_that_change_while_they_are_read_and_come_back_are_known_for_what_they_are(
+    platform, decision_table, monkeypatch
+):
+    files, kept = platform.home / "files", platform.home / "kept"
+    platform.imported(decision_table(), "haven.imported")
+    files.mkdir()
+    (platform.home / "table.parquet").rename(files / "part.parquet")
+    shutil.copytree(files, kept)
+    platform.tables.register("haven.registered", files)
+    token = platform.tables.pin("haven.registered").token
+    pin = type(platform.tables).pin
+
+    def changing(tables, name, *version):
+        if name == "haven.registered":
+            pq.write_table(decision_table(seed=1), files / "part.parquet")
+        return pin(tables, name, *version)
+
+    with monkeypatch.context() as patch:
+        platform.inventory.sources()
+        platform.inventory.index.facts("external tables", {}, dict)  # forgets them
+        patch.setattr(type(platform.tables), "pin", changing)
+        platform.inventory.sources()
+    shutil.copytree(kept, files, dirs_exist_ok=True)  # with their times
+    assert platform.inventory.sources()["haven.registered"].token == token

@@ -6,9 +6,12 @@ import dagster as dg
 import pytest
 
 from mimic_assets.attempts import RUNS_AT_ONCE, newest_of
+from mimic_assets.live import VERSION, WANTED, note_version, note_withdrawn
+from mimic_assets.planning import make_plan
+from mimic_assets.reasons import Endings
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
-from mimic_core.errors import StorageError
+from mimic_core.errors import ConflictError, StorageError
 from mimic_core.networks import default_layers
 from mimic_core.specs import DatasetSpec, ExperimentSpec, RunSpec
 from mimic_core.world import Node
@@ -310,13 +313,143 @@ def test_too_many_builds_are_held_until_a_person_approves_exactly_these(sensors,
     assert "5 builds wait for approval" in sensors.tick(REBUILD).skipped
 
 
-def test_a_build_that_would_be_repeated_for_ever_is_asked_for_once(sensors, decision_table, monkeypatch):
+def test_a_build_that_would_be_repeated_for_ever_is_asked_for_twice(sensors, decision_table, monkeypatch):
     sensors.platform.imported(decision_table())
     add(sensors, dataset())
     monkeypatch.setattr("mimic_core.datasets.CODE_VERSION", "another")  # the manifest does not say what was planned
-    (request,) = sensors.tick(REBUILD).requests
-    assert sensors.execute(request)
+    assert [sensors.execute(request) for _ in range(2) for request in sensors.tick(REBUILD).requests] == [True, True]
     tick = sensors.tick(REBUILD)
     assert tick.requests == []
-    assert "although its last run was to make just this version" in tick.log[0]
+    assert "although its last two builds were to make just this version" in tick.log[0]
     assert "1 builds would be repeated for ever" in tick.skipped
+    sensors.platform.imported(decision_table(seed=1))
+    assert sensors.tick(REBUILD).keys == ["s/d"]
+
+
+def test_a_build_that_always_finds_another_version_than_was_wanted_fails_in_the_end(sensors, decision_table, monkeypatch):
+    sensors.platform.imported(decision_table())
+    add(sensors, dataset(max_choices=2))
+    monkeypatch.setattr("mimic_core.datasets.CODE_VERSION", "another")
+    monkeypatch.setattr("mimic_assets.datasets.note_version", lambda *_: None)
+    assert [sensors.execute(request) for _ in range(6) for request in sensors.tick(REBUILD).requests] == [False] * 3
+
+
+def test_data_that_change_while_a_build_begins_and_go_back_are_built_again(sensors, decision_table, monkeypatch):
+    platform = sensors.platform
+    before = platform.imported(decision_table()).snapshot
+    add(sensors, dataset())
+    note = "mimic_assets.datasets.note_version"
+
+    def changing(*arguments):
+        note_version(*arguments)
+        platform.imported(decision_table(seed=1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(note, changing)
+        (request,) = sensors.tick(REBUILD).requests
+        assert sensors.execute(request)
+    run = platform.instance.get_run_by_id(platform.manifest(dataset())["dagster_run_id"])
+    assert run.tags[VERSION] == platform.manifest(dataset())["fingerprint"] != run.tags[WANTED]
+    table = platform.tables._catalog.load_table("haven.features")
+    table.manage_snapshots().set_current_snapshot(snapshot_id=before).commit()
+    assert rebuilt(sensors) == ["s/d"]
+    assert platform.manifest(dataset())["fingerprint"] == run.tags[WANTED]
+
+
+def test_what_is_approved_and_built_is_held_anew_when_it_is_lost(sensors, decision_table, monkeypatch):
+    monkeypatch.setenv("MIMIC_MAX_RUNS_PER_CHANGE", "1")
+    platform = sensors.platform
+    platform.imported(decision_table())
+    specs = [dataset(), dataset(dataset="d2")]
+    add(sensors, *specs)
+    assert platform.definitions().resolve_job_def("approve_rebuild").execute_in_process(instance=platform.instance).success
+    assert rebuilt(sensors) == ["s/d", "s/d2"]
+    for spec in specs:
+        platform.artefacts.unpublish(spec.folder)
+    assert "2 builds wait for approval" in sensors.tick(REBUILD).skipped
+
+
+def test_what_is_registered_is_built_also_where_dagster_does_not_know_its_partition(sensors, decision_table):
+    sensors.platform.imported(decision_table())
+    add(sensors, dataset())
+    sensors.platform.instance.delete_dynamic_partition("tfrecord_datasets", "s/d")
+    assert rebuilt(sensors) == ["s/d"]
+
+
+# ---- runs that ended without an error of their own
+
+
+def end(sensors, request, how):
+    """Have the run of a request end in some way, as far as Dagster's storage tells."""
+    platform, instance = sensors.platform, sensors.platform.instance
+    if how == "lost":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(platform.artefacts), "publishing", lambda *_: raise_(ConflictError("s/d: another was first")))
+            assert not sensors.execute(request)
+    elif how == "interrupted":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mimic_assets.datasets.pin_source", lambda *_: raise_(dg.DagsterExecutionInterruptedError()))
+            assert not sensors.execute(request)
+    else:
+        job = platform.definitions().resolve_job_def(request.job_name)
+        run = instance.create_run_for_job(job, tags=request.tags)
+        if how == "dead":
+            instance.report_run_failed(run, "process 4194000 ended without finishing this run")
+            return
+        if how == "withdrawn":
+            note_withdrawn(instance, run.run_id)
+        instance.report_run_canceled(run)
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize("how", ["lost", "interrupted", "dead", "withdrawn"])
+def test_a_run_that_ended_without_an_error_of_its_own_is_tried_again_a_few_times(sensors, decision_table, how):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    add(sensors, dataset())
+    for _ in range(3):
+        (request,) = sensors.tick(REBUILD).requests
+        end(sensors, request, how)
+    assert sensors.tick(REBUILD).requests == []
+    plan, _ = make_plan(platform.instance, platform.inventory)
+    (*_, partition) = plan.partitions.values()
+    assert partition.state == "failed"
+    assert partition.reasons[-1].endswith("; so did the 2 runs before it")
+    platform.built(dataset())
+    platform.artefacts.unpublish(dataset().folder)
+    assert rebuilt(sensors) == ["s/d"]  # they are forgotten
+
+
+def test_a_run_that_a_person_cancels_is_not_tried_again_and_says_so(sensors, decision_table):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    add(sensors, dataset())
+    (request,) = sensors.tick(REBUILD).requests
+    end(sensors, request, "canceled")
+    assert sensors.tick(REBUILD).requests == []
+    plan, _ = make_plan(platform.instance, platform.inventory)
+    assert plan.partitions[Node("tfrecord_dataset", "s/d")].reasons[-1].endswith(" was canceled at this version")
+
+
+def test_of_many_failed_runs_each_is_read_once_and_some_at_a_time(sensors, decision_table, monkeypatch):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    add(sensors, *(dataset(dataset=f"d{number}", max_choices=2) for number in range(3)))
+    assert [sensors.execute(request) for request in sensors.tick(REBUILD).requests] == [False] * 3
+    asked = []
+    look = type(platform.instance).get_records_for_run
+    monkeypatch.setattr(
+        type(platform.instance), "get_records_for_run", lambda *args, **named: asked.append(1) or look(*args, **named)
+    )
+    monkeypatch.setattr("mimic_assets.attempts.ENDINGS", Endings())
+    monkeypatch.setattr("mimic_assets.attempts.MOST_READ", 2)
+    for known, more in ((2, 2), (3, 1), (3, 0)):
+        plan, _ = make_plan(platform.instance, platform.inventory)
+        reasons = [partition.reasons[-1] for partition in plan.partitions.values() if partition.state == "failed"]
+        assert ["max_choices" in reason for reason in reasons] == [True] * known + [False] * (3 - known)
+        assert all(reason.endswith("failed at this version") for reason in reasons[known:])
+        assert len(asked) == more
+        asked.clear()

@@ -159,7 +159,7 @@ def test_what_came_from_the_folder_is_built_once_as_soon_as_what_it_reads_is_the
     (request,) = sensors.tick(NAME).requests
     assert (request.job_name, request.partition_key) == ("build_dataset", "s/d")
     assert request.tags["mimic/build"] == "tfrecord_dataset:s/d"
-    assert request.tags["mimic/version"]
+    assert request.tags["mimic/wanted"]
     assert sensors.tick(NAME).requests == []
     assert sensors.execute(request)
     (following,) = sensors.tick(NAME).requests

@@ -5,6 +5,7 @@ import re
 import signal
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from resources.artefacts import ArtefactStore
@@ -141,7 +142,9 @@ def test_a_failure_stops_only_what_hangs_on_it_and_is_tried_again_when_asked_for
     assert row["state"] == "failed"
     assert "without an entry in missing_values_map: 1" in row["error"]
     assert row["reasons"][-1].endswith(row["error"])
-    said = home.done("rebuild").stdout
+    result = home("rebuild")  # what failed stays unbuilt, which a script must notice
+    assert result.exit_code == 1
+    said = result.stdout
     assert said.splitlines()[:2] == [
         "nothing is to be built",
         "not built, failed at this version: 1; `mimic rebuild KEY` tries again, --failed all but those refreshed by hand",
@@ -198,13 +201,15 @@ def test_keys_that_mean_nothing_or_a_table_are_refused_before_anything_is_built(
 def test_what_is_removed_or_cannot_be_read_is_a_row_and_no_crash(home, scored):
     manifest = home.home / "mimic/objects/s-tfrecords/o/manifest.json"
     manifest.unlink()
+    with dg.DagsterInstance.get() as instance:
+        instance.delete_dynamic_partition("tfrecord_datasets", "s/o")
     (spec,) = home.home.glob("mimic/objects/specs/inference_table/**/000001.json")
     text = spec.read_text()
     spec.write_text(text[:-9])
     found = states(home)
     assert (found[OTHER], found["inference_table", scored]) == ("missing", "failed")
     assert f"{spec}: damaged" in status(home, scored)["error"]
-    outcomes, left_out = rebuilt(home, "rebuild")
+    outcomes, left_out = rebuilt(home, "rebuild", exit_code=1)
     assert (outcomes, left_out) == ([(*OTHER, "built")], [(scored, "cannot be read")])
     spec.write_text(text)
 
@@ -258,4 +263,4 @@ def test_an_interrupted_rebuild_keeps_what_it_published(mimic, decision_table):
     _, errors = rebuild.communicate(timeout=60)
     assert rebuild.returncode == 130
     assert errors.endswith("mimic: interrupted; what was published before is unchanged\n")
-    assert [row["state"] for row in mimic.partitions("status")] == ["current", "current", "failed"]
+    assert [row["state"] for row in mimic.partitions("status")] == ["current", "current", "missing"]
