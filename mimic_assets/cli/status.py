@@ -70,16 +70,17 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
 
 
 def _not_registered(resources: dict[str, Any], world: "World") -> tuple[dict[str, str], str]:
-    """Return why files of the spec folder are not registered as they are, and why that is not known."""
+    """Return why files of the spec folder are not registered as they are, and what is wrong with the folder as a whole."""
     from mimic_core.errors import CorruptFileError, StorageError
     from resources.spec_folder import overruled, problems, require_readable
 
-    artefacts = resources["artefacts"]
+    artefacts, found = resources["artefacts"], {}
     try:
+        found = problems(artefacts) | overruled(artefacts, {node: said.digest for node, said in world.registered.items()})
         require_readable(resources["spec_folder"], artefacts)
-        return problems(artefacts) | overruled(artefacts, {node: said.digest for node, said in world.registered.items()}), ""
     except (CorruptFileError, StorageError) as error:
-        return {}, str(error)
+        return found, str(error)
+    return found, ""
 
 
 def _row(partition: "Partition", world: "World", times: "dict[Node, float]") -> dict[str, Any]:
