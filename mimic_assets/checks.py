@@ -8,11 +8,13 @@ from mimic_assets.failures import attempt, fails_clearly
 from mimic_assets.jobs import BUILDS
 from mimic_assets.partitions import BY_ASSET, UP_TO_DATE
 from mimic_assets.planning import make_plan
-from mimic_core.answers import builds_for, is_alarming
+from mimic_core.answers import builds_for, is_alarming, name_of
 from mimic_core.errors import NotFoundError
 from mimic_core.planner import Partition, Plan
 from mimic_core.world import Node, State
+from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
+from resources.said import forget
 
 NO_REASON = "made from its present spec and the present versions of its inputs"
 
@@ -28,7 +30,7 @@ def up_to_date_check(asset: str) -> dg.AssetChecksDefinition:
         "to be built. Yellow: it is being built, or waits for another partition. The sensor up_to_date_sensor keeps it.",
     )
     @fails_clearly
-    def check(context: dg.AssetCheckExecutionContext, inventory: Inventory) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, inventory: Inventory, artefacts: ArtefactStore) -> dg.AssetCheckResult:
         planned, problem = attempt(make_plan, context.instance, inventory, context.run.run_id)
         if planned is None:  # whoever materializes in the UI has this executed too, and that build is done
             return dg.AssetCheckResult(
@@ -38,6 +40,7 @@ def up_to_date_check(asset: str) -> dg.AssetChecksDefinition:
         node = Node(asset, context.partition_key)
         if node not in plan.partitions:
             raise NotFoundError(f"{node} is not registered; register it, or remove the partition in Dagster")
+        forget(artefacts, name_of(node))  # the sensor knows nothing of this answer, which may be another one than its last
         return dg.AssetCheckResult(check_name=UP_TO_DATE, **_shown(plan.partitions[node], plan))
 
     return check

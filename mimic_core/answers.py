@@ -34,7 +34,7 @@ def unsaid(plan: Plan, said: Mapping[str, str], built: Set[Node], most: int) -> 
     for node, partition in plan.partitions.items():
         if node.asset == SOURCE or len(new) == most:
             continue
-        name = _digest(str(node))
+        name = name_of(node)
         if (node in built or name in said) and said.get(name) != digest_of(partition):
             new[name] = partition
     return new
@@ -42,8 +42,13 @@ def unsaid(plan: Plan, said: Mapping[str, str], built: Set[Node], most: int) -> 
 
 def still_there(plan: Plan, said: Mapping[str, str]) -> dict[str, str]:
     """Return what was said of the partitions that there still are."""
-    names = {_digest(str(node)) for node in plan.partitions}
+    names = {name_of(node) for node in plan.partitions}
     return {name: digest for name, digest in said.items() if name in names}
+
+
+def name_of(node: Node) -> str:
+    """Return the short name of a partition."""
+    return _digest(str(node))
 
 
 def digest_of(partition: Partition) -> str:

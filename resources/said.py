@@ -23,3 +23,10 @@ def read_said(artefacts: ArtefactStore) -> tuple[str, dict[str, str]]:
 def write_said(artefacts: ArtefactStore, run_id: str, said: Mapping[str, str]) -> None:
     """Keep what was said, the last of it by a run."""
     artefacts.write(NAME, [seal({"run": run_id, "said": dict(said)})])
+
+
+def forget(artefacts: ArtefactStore, name: str) -> None:
+    """Have the answer about a partition given again, because somebody else gave another one."""
+    run_id, said = read_said(artefacts)
+    if name in said:
+        write_said(artefacts, run_id, {other: digest for other, digest in said.items() if other != name})
