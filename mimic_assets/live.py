@@ -37,9 +37,7 @@ def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
     context.instance.add_run_tags(context.run_id, {PINS: json.dumps(held)})
 
 
-def note_version(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext, spec: PartitionSpec, inventory: Inventory
-) -> None:
+def note_version(context: Step, spec: PartitionSpec, inventory: Inventory) -> None:
     """Note on this run which version it is to make, so that one that fails is not tried again before something changes.
 
     It is what is there when the run begins; `mimic_assets.builds.note_pinned` notes it anew.
