@@ -34,7 +34,7 @@ if Path("fail").exists():
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rounds", type=int, default=3, help="how often each test of interrupted or colliding writers tries")
+    parser.addoption("--rounds", type=int, default=2, help="how often each test of interrupted or colliding writers tries")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,9 +16,14 @@ SECONDS = 0.5
 def terminable() -> Iterator[None]:
     """End on SIGTERM as on Ctrl-C what runs within the context that this gives."""
     before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # a shell has what it starts in the background ignore Ctrl-C, and with it the signal that stands for both here
+    interrupts = signal.getsignal(signal.SIGINT)
+    if interrupts is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, interrupts)
         signal.signal(signal.SIGTERM, before)
 
 
