@@ -1,5 +1,6 @@
 """Interruptions: SIGTERM ends what a command does as Ctrl-C does, also where Dagster would note the signal and go on."""
 
+import logging
 import os
 import signal
 import socket
@@ -20,9 +21,14 @@ def terminable() -> Iterator[None]:
     interrupts = signal.getsignal(signal.SIGINT)
     if interrupts is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a signal may come while a connection is closed, of which this logger would print a traceback
+    pools = logging.getLogger("sqlalchemy.pool")
+    level = pools.level
+    pools.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
+        pools.setLevel(level)
         signal.signal(signal.SIGINT, interrupts)
         signal.signal(signal.SIGTERM, before)
 
