@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from mimic_assets.jobs import BUILDS
-from mimic_assets.live import UNFINISHED, VERSION, WANTED, WITHDRAWN
+from mimic_assets.live import PARTITION, UNFINISHED, VERSION, WANTED, WITHDRAWN
 from mimic_assets.reasons import Ending, Endings
 from mimic_core.world import STAGES, Attempt, Node, State
 
-PARTITION = "dagster/partition"
 FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 WAITING = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED}
 KEYS_AT_ONCE = 500  # in one query

@@ -13,7 +13,7 @@ from mimic_assets.live import VERSION
 from mimic_assets.partitions import BY_ASSET
 from mimic_core import contract
 from mimic_core.identifiers import surrogates
-from mimic_core.manifests import fingerprint
+from mimic_core.manifests import build_version
 from mimic_core.sources import INDIVIDUAL, Shard, columns_to_read, select_shard, shard_index, shards
 from mimic_core.specs import InferenceSpec, RunSpec, TableReader
 from mimic_core.world import SOURCE
@@ -85,7 +85,7 @@ def note_pinned(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, build: Build[Any], inputs: dict[str, Any], code_version: str
 ) -> None:
     """Note on this run which version it makes of the inputs that it pinned."""
-    context.instance.add_run_tags(context.run.run_id, {VERSION: _fingerprint(build, inputs, code_version)})
+    context.instance.add_run_tags(context.run.run_id, {VERSION: build_version(build.stored.digest, inputs, code_version)})
 
 
 def plan_shards(
@@ -125,7 +125,7 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
         "asset": spec.asset,
         "key": spec.key,
         "version": build.version,
-        "fingerprint": _fingerprint(build, inputs, code_version),
+        "fingerprint": build_version(build.stored.digest, inputs, code_version),
         "built_at": now.isoformat(timespec="milliseconds"),
         "seconds": round(now.timestamp() - build.began_at, 3),
         "dagster_run_id": run_id,
@@ -135,10 +135,6 @@ def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str
         "inputs": inputs,
         **facts,
     }
-
-
-def _fingerprint(build: Build[Any], inputs: dict[str, Any], code_version: str) -> str:
-    return fingerprint({"spec": build.stored.digest, "inputs": inputs, "code_version": code_version})
 
 
 def table_input(pin: Pin, columns: pa.Schema, tables: TableStore) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from resources.inventory import Inventory
 from resources.tables import Pin
 from resources.usage import InUse
 
+PARTITION = "dagster/partition"  # tag: the key of the partition that a run builds, which Dagster sets too
 WANTED = "mimic/wanted"  # tag: the version of its partition for which a sensor asked for a run
 VERSION = "mimic/version"  # tag: the version that a run makes, of what it found when it began
 WITHDRAWN = "mimic/withdrawn"  # tag: the id of the run, if the command that asked for it took it back
@@ -26,7 +27,7 @@ Step = dg.OpExecutionContext | dg.AssetExecutionContext
 
 def build_tags(asset: str, key: str) -> dict[str, str]:
     """Make the tags of a run that builds a partition."""
-    return {"dagster/partition": key, BUILD: f"{asset}:{key}"}
+    return {PARTITION: key, BUILD: f"{asset}:{key}"}
 
 
 def hold(context: dg.OpExecutionContext, pin: Pin) -> None:
@@ -81,4 +82,4 @@ def in_use(instance: dg.DagsterInstance, apart_from: str | None = None) -> InUse
 
 def unfinished_of(instance: dg.DagsterInstance, key: str) -> list[str]:
     """Return the ids of the unfinished runs of a partition."""
-    return [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"dagster/partition": key}))]
+    return [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={PARTITION: key}))]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mimic_assets.live import LAUNCH
+from mimic_assets.live import LAUNCH, PARTITION
 from mimic_core.world import Attempt, Node, State
 from resources.requests import BuildRequest
 
@@ -38,7 +38,7 @@ def answer(request: BuildRequest, runs: Sequence[dg.DagsterRun], now: float) -> 
 
     A request is answered again until its runs exist; that makes no second one, since no run key is taken twice.
     """
-    by_key = {run.tags["dagster/partition"]: run for run in runs}
+    by_key = {run.tags[PARTITION]: run for run in runs}
     missing = tuple(key for key in request.keys if key not in by_key)
     withdrawn = [by_key[key] for key in request.withdrawn if key in by_key]
     age = now - request.time
@@ -58,7 +58,7 @@ def awaited(instance: dg.DagsterInstance, requests: Iterable[BuildRequest], now:
     found = {}
     for request in requests:
         if now - request.time < AWAITS:
-            begun = {run.tags["dagster/partition"] for run in runs_of_launch(instance, request.launch)}
+            begun = {run.tags[PARTITION] for run in runs_of_launch(instance, request.launch)}
             for key in request.keys:
                 if key not in begun:
                     found[Node(request.asset, key)] = Attempt(run_id="", state=State.QUEUED, reason=AWAITED)

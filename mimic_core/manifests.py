@@ -50,6 +50,11 @@ def fingerprint(document: dict[str, Any] | list[str]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
+def build_version(spec_digest: str, inputs: dict[str, Any], code_version: str) -> str:
+    """Return the fingerprint of a build, which the planner tells beforehand: of spec, inputs and the code of its stage."""
+    return fingerprint({"spec": spec_digest, "inputs": inputs, "code_version": code_version})
+
+
 def file_entry(data: bytes, **facts: Any) -> dict[str, Any]:
     """Describe a file's content for a manifest: bytes, checksum and what else is known."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **facts}

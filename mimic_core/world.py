@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mimic_core import contrasts, datasets, inferences, runs
-from mimic_core.manifests import fingerprint
+from mimic_core.manifests import build_version
 from mimic_core.sources import FLAGS, KEYS
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
 
@@ -187,7 +187,7 @@ def wanted_version(node: Node, world: World) -> str:
     if inputs is None:
         return ""
     digest = world.registered[node].digest
-    return fingerprint({"spec": digest, "inputs": inputs, "code_version": CODE_VERSIONS[node.asset]})
+    return build_version(digest, inputs, CODE_VERSIONS[node.asset])
 
 
 def input_of(above: Node, wants: Registered, world: World) -> dict[str, Any] | None:

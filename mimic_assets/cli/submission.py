@@ -14,7 +14,7 @@ from mimic_assets.cli.following import POLL_SECONDS, RunEvents
 from mimic_assets.cli.interruptions import terminable
 from mimic_assets.cli.progress import Shown
 from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
-from mimic_assets.live import ENDED, note_withdrawn
+from mimic_assets.live import ENDED, PARTITION, note_withdrawn
 from mimic_assets.reasons import failure
 from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
 from mimic_core.specs import PartitionSpec
@@ -120,7 +120,7 @@ class _Submission:
             click.echo(f"mimic: {self._request.asset} {key}: {what}", err=True)
 
     def _look_at_runs(self) -> None:
-        found = {run.tags["dagster/partition"]: run for run in runs_of_launch(self._instance, self._request.launch)}
+        found = {run.tags[PARTITION]: run for run in runs_of_launch(self._instance, self._request.launch)}
         if {key: run.status for key, run in found.items()} != {key: run.status for key, run in self._runs.items()}:
             self._moved = time.monotonic()
         for key in [key for key in self._open if key in found or key in self._runs]:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from mimic_assets.attempts import asset_of
 from mimic_assets.jobs import ANSWERS
-from mimic_assets.live import LAUNCH
+from mimic_assets.live import LAUNCH, PARTITION
 from mimic_assets.reasons import failure, interrupted
 from resources.sinks import Alert, AlertSink
 
@@ -34,7 +34,7 @@ def alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert:
     return Alert(
         job=run.job_name,
         asset=_asset(run),
-        partition=run.tags.get("dagster/partition"),
+        partition=run.tags.get(PARTITION),
         dagster_run_id=run.run_id,
         error=failure(instance, run.run_id),
         failed_at=(datetime.fromtimestamp(ended, UTC) if ended else datetime.now(UTC)).isoformat(timespec="seconds"),

@@ -17,15 +17,13 @@ import pytest
 from mimic_assets.cli.building import build
 from mimic_assets.cli.submission import daemon_lives
 from mimic_assets.dead_runs import HOST
-from mimic_assets.live import BUILD, LAUNCH
+from mimic_assets.live import BUILD, LAUNCH, PARTITION
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
 from mimic_core.specs import DatasetSpec
 from resources.artefacts import ArtefactStore
 from resources.environments import local_resources
 from resources.requests import open_requests
-
-PARTITION = "dagster/partition"  # tag
 
 SHARDS = 100  # some 10 seconds
 DATASET = {"database": "haven", "table": "features", "train_partitions": 2, "test_partitions": 1, "max_choices": 3}
