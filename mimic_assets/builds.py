@@ -1,12 +1,14 @@
 """What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 
 from mimic_assets.live import VERSION
@@ -14,8 +16,10 @@ from mimic_assets.partitions import BY_ASSET
 from mimic_core import contract
 from mimic_core.identifiers import surrogates
 from mimic_core.manifests import build_version
-from mimic_core.sources import INDIVIDUAL, Shard, columns_to_read, select_shard, shard_index, shards
+from mimic_core.shards import Part, plan_parts
+from mimic_core.sources import INDIVIDUAL, columns_to_read
 from mimic_core.specs import InferenceSpec, RunSpec, TableReader
+from mimic_core.tallies import Tally, in_both_splits
 from mimic_core.world import SOURCE
 from resources.artefacts import ArtefactStore
 from resources.specs import P, StoredSpec
@@ -25,6 +29,7 @@ R = TypeVar("R", bound=TableReader)
 
 RUN_COLUMNS = ("experiment_name", "run_id")
 CONTRACT = "decision_table_contract"
+SECONDS_BETWEEN_SIGNS = 10  # of a long step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +55,20 @@ class Build(Generic[P]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardTask(Generic[P]):
-    """One shard of a build over a pinned table.
+class PartTask(Generic[P]):
+    """What one step builds over a pinned table.
 
     Attributes:
+        part: the shards, and where their rows are.
         run: what an inference needs of its run's manifest; empty for the other stages.
         found: what is wrong with the whole table, where the plan looked at it and nothing is left out; else None.
-        dropped: (decisions, 2) ids of the shard's decisions to leave out; None where the spec drops none.
+        dropped: (decisions, 2) ids of the part's decisions to leave out; None where the spec drops none.
         left_out: the same for the whole table, in numbers.
     """
 
     build: Build[P]
     pin: Pin
-    shard: Shard
+    part: Part
     run: dict[str, Any]
     found: tuple[contract.Violation, ...] | None = None
     dropped: pa.Table | None = None
@@ -88,34 +94,49 @@ def note_pinned(
     context.instance.add_run_tags(context.run.run_id, {VERSION: build_version(build.stored.digest, inputs, code_version)})
 
 
-def plan_shards(
+def plan_steps(
     context: dg.OpExecutionContext,
     build: Build[R],
     pin: Pin,
     rules: contract.Rules,
     tables: TableStore,
     run: dict[str, Any] | None = None,
-) -> list[dg.DynamicOutput[ShardTask[R]]]:
-    """List the shards of a build over a pinned table, one step each; `run` is as in `ShardTask`."""
+) -> list[dg.DynamicOutput[PartTask[R]]]:
+    """Divide a build over a pinned table into steps; `run` is as in `PartTask`."""
     spec = build.stored.spec
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
-    tasks = [ShardTask(build=build, pin=pin, shard=shard, run=run or {}) for shard in shards(spec.partitions)]
+    parts = plan_parts(spec.partitions, tables.row_groups(pin), spec.shards_per_step)
+    tasks = [PartTask(build=build, pin=pin, part=part, run=run or {}) for part in parts]
     # a filter, and what is wrong with a decision, may separate rows of it that are in different shards
     if spec.drops or rules.where:
         checked = _check_whole(pin, rules, tables)
         tasks = _after(checked, tasks, spec.drops)
         for violation in checked.outcome.violations:
             context.log.warning(f"table {pin.name}: {'left out: ' if spec.drops else ''}{violation}")
-    return [dg.DynamicOutput(task, mapping_key=task.shard.name) for task in tasks]
+    return [dg.DynamicOutput(task, mapping_key=task.part.name) for task in tasks]
 
 
-def checked_shard(
-    task: ShardTask[R], rules: contract.Rules, tables: TableStore, columns: pa.Schema | None = None
-) -> contract.CheckedShard:
-    """Read and check the rows of a shard; `columns` are those that the rules need, unless told."""
+def checked_blocks(
+    context: dg.OpExecutionContext,
+    task: PartTask[R],
+    rules: contract.Rules,
+    tables: TableStore,
+    columns: pa.Schema | None = None,
+) -> Iterator[contract.Block]:
+    """Stream and check the rows of a part; `columns` are those that the rules need, unless told."""
     columns = columns or columns_to_read(tables.schema_of(task.pin), rules.features, rules.where)
-    rows = select_shard(tables.batches(task.pin, columns.names), columns, task.shard)
-    return contract.check_shard(rows, rules, task.dropped)
+    name = task.part.name
+
+    def say(size: float) -> None:
+        context.log.info(f"{name}: rows are in no order; about {size / 1e6:,.0f} MB are written to temporary files first")
+
+    rows, said_at = 0, time.monotonic()
+    for table in tables.blocks(task.pin, columns, task.part, say):
+        yield contract.check_block(table, rules, task.dropped)
+        rows += len(table)
+        if time.monotonic() > said_at + SECONDS_BETWEEN_SIGNS:
+            context.log.info(f"{name}: {rows:,} rows so far")
+            said_at = time.monotonic()
 
 
 def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:
@@ -163,25 +184,19 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -
 
 
 def whole_outcome(
-    task: ShardTask[R],
-    parts: Iterable[contract.Outcome],
-    across: Sequence[contract.Violation],
+    task: PartTask[R],
+    found: Tally,
     rules: contract.Rules,
     tables: TableStore,
 ) -> contract.Outcome:
-    """Return what the contract found in the whole table.
-
-    Args:
-        parts: what it found in the shards.
-        across: broken rules that no shard can see.
-    """
-    outcome = contract.add_up(parts)
-    of_shards = (*across, *outcome.violations)
-    if not of_shards and not task.found:
+    """Return what the contract found in the whole table; `found` are the tallies of all parts."""
+    outcome = found.outcome
+    of_parts = (*in_both_splits(found), *outcome.violations)
+    if not of_parts and not task.found:
         return outcome
-    # a shard takes what another one holds for missing, so the table is described as a whole
+    # a part takes what another one holds for missing, so the table is described as a whole
     whole = _check_whole(task.pin, rules, tables).outcome.violations if task.found is None else task.found
-    return replace(outcome, violations=whole or of_shards)
+    return replace(outcome, violations=whole or of_parts)
 
 
 def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:
@@ -205,29 +220,14 @@ def contract_result(asset: str, report: dict[str, Any]) -> dg.AssetCheckResult:
     )
 
 
-def dropped_count(task: ShardTask[Any]) -> dict[str, int]:
+def dropped_count(task: PartTask[Any]) -> dict[str, int]:
     """Return the count of decisions that were left out; empty where the spec drops none."""
     return {"dropped_decisions": task.left_out.decisions} if task.left_out else {}
 
 
-def dropped_notes(task: ShardTask[Any]) -> list[str]:
+def dropped_notes(task: PartTask[Any]) -> list[str]:
     """Say what is wrong with the decisions that were left out."""
     return [f"left out: {violation}" for violation in task.left_out.violations] if task.left_out else []
-
-
-class PartOfSplit(Protocol):
-    """What a step made of its shard."""
-
-    @property
-    def shard(self) -> Shard: ...
-
-    @property
-    def individuals(self) -> pa.Array: ...
-
-
-def individuals_of(parts: Sequence[PartOfSplit], split: str) -> pa.Array:
-    """Return (individuals,) the ids that the shards of a split hold."""
-    return pa.concat_arrays([part.individuals for part in parts if part.shard.split == split])
 
 
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
@@ -240,22 +240,24 @@ def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> contrac
     return contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
 
 
-def _after(checked: contract.Checked, tasks: list[ShardTask[R]], drops: bool) -> list[ShardTask[R]]:
+def _after(checked: contract.Checked, tasks: list[PartTask[R]], drops: bool) -> list[PartTask[R]]:
     """Tell the shards what the plan found in the whole table."""
     violations = checked.outcome.violations
     if not drops:
         return [replace(task, found=violations) for task in tasks]
     left_out = contract.LeftOut(decisions=len(checked.offending), violations=violations)
-    return [replace(task, dropped=_of_shard(checked.offending, task.shard), left_out=left_out) for task in tasks]
+    return [replace(task, dropped=_of_part(checked.offending, task.part), left_out=left_out) for task in tasks]
 
 
 def _listed(violations: Sequence[dict[str, Any]]) -> str:
     return "; ".join(str(contract.Violation(**violation)) for violation in violations) or "none"
 
 
-def _of_shard(decisions: pa.Table, shard: Shard) -> pa.Table:
-    mine = shard_index(surrogates(decisions[INDIVIDUAL]), shard.count) == shard.index if len(decisions) else []
-    return decisions.filter(pa.array(mine, pa.bool_()))
+def _of_part(decisions: pa.Table, part: Part) -> pa.Table:
+    if not len(decisions):
+        return decisions
+    individual, train = surrogates(decisions[INDIVIDUAL]), np.ones(len(decisions), np.bool_)
+    return decisions.filter(pa.array(part.holds(individual, train) | part.holds(individual, ~train)))
 
 
 def _upstream(inputs: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Contrast sets: one step plans the shards, one step samples each, one replaces the whole table with all of them."""
+"""Contrast sets: one step plans, one or more sample, one replaces the whole table with all of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,19 +8,18 @@ import dagster as dg
 import pyarrow as pa
 
 from mimic_assets.builds import (
-    ShardTask,
+    PartTask,
     begin,
-    checked_shard,
+    checked_blocks,
     contract_check,
     contract_result,
     data_version_tag,
     dropped_count,
     dropped_notes,
-    individuals_of,
     manifest,
     metadata,
     note_pinned,
-    plan_shards,
+    plan_steps,
     table_input,
     whole_outcome,
 )
@@ -31,8 +30,9 @@ from mimic_core import contract, contrasts
 from mimic_core.errors import NotFoundError
 from mimic_core.filters import check_filter
 from mimic_core.manifests import fingerprint, seal
-from mimic_core.sources import SPLITS, Shard, check_schema
+from mimic_core.sources import SPLITS, TRAIN, check_schema
 from mimic_core.specs import ContrastSpec, contrast_folder
+from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.specs import SpecStore
@@ -45,14 +45,20 @@ CHECK = contract_check(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampledShard:
-    """What one step made of its shard; without staged files where the contract is broken."""
+class SampledPart:
+    """What one step made of its shards.
 
-    shard: Shard
-    outcome: contract.Outcome
-    individuals: pa.Array
+    Attributes:
+        tally: what it found in them.
+        usable_individuals: how many have a decision with a rejected choice.
+        pairs: split -> how many were sampled.
+        staged: the pairs, which are not all there where the contract is broken.
+    """
+
+    tally: Tally
     usable_individuals: int
-    staged: Staged | None
+    pairs: dict[str, int]
+    staged: Staged
 
 
 def pin_source(spec: ContrastSpec, tables: TableStore) -> Pin:
@@ -82,11 +88,11 @@ def pin_published(key: str, tables: TableStore, artefacts: ArtefactStore) -> Pin
     return tables.pin(key, document["snapshot"])
 
 
-@dg.op(ins={"source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
+@dg.op(ins={"source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(PartTask))
 @fails_clearly
 def plan_contrasts(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
-) -> list[dg.DynamicOutput[ShardTask[ContrastSpec]]]:
+) -> list[dg.DynamicOutput[PartTask[ContrastSpec]]]:
     """Pin the source table and list the shards."""
     stored = specs.get(ContrastSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
@@ -96,28 +102,34 @@ def plan_contrasts(
     tables.ensure(stored.spec.key, columns, kind=CONTRAST)
     build = begin(stored, artefacts, context.run_id)
     note_pinned(context, build, _inputs(pin, tables), contrasts.CODE_VERSION)
-    return plan_shards(context, build, pin, contrasts.rules(stored.spec), tables)
+    return plan_steps(context, build, pin, contrasts.rules(stored.spec), tables)
 
 
-@dg.op(ins={"task": dg.In(ShardTask)}, pool="contrast_set")
+@dg.op(ins={"task": dg.In(PartTask)}, pool="contrast_set")
 @fails_clearly
-def sample_shard(context: dg.OpExecutionContext, task: ShardTask[ContrastSpec], tables: TableStore) -> SampledShard:
-    """Read, check and sample the decisions of one shard."""
-    spec, shard = task.build.stored.spec, task.shard
+def sample_part(context: dg.OpExecutionContext, task: PartTask[ContrastSpec], tables: TableStore) -> SampledPart:
+    """Read, check and sample the decisions of some shards."""
+    spec, rules = task.build.stored.spec, contrasts.rules(task.build.stored.spec)
     schema = tables.schema_of(task.pin)
-    checked = checked_shard(task, contrasts.rules(spec), tables, schema)
-    staged = None
-    if not checked.outcome.violations:
-        columns = contrasts.contrast_schema(schema, task.pin.name)
-        staged = tables.stage(spec.key, contrasts.sample(checked, spec), shard.name, columns)
-        context.log.info(f"{shard.name}: {staged.rows:,} rows from {checked.outcome.decisions:,} decisions")
-    return SampledShard(
-        shard=shard,
-        outcome=checked.outcome,
-        individuals=checked.individuals,
-        usable_individuals=contrasts.usable_individuals(checked),
-        staged=staged,
-    )
+    tallies: list[Tally] = []
+    usable: list[int] = []
+    pairs = dict.fromkeys(SPLITS, 0)
+
+    def sampled() -> Iterator[pa.Table]:
+        for block in checked_blocks(context, task, rules, tables, schema):
+            tallies.append(tally(block, rules, whole=task.part.whole))
+            if any(one.outcome.violations for one in tallies):
+                continue
+            usable.append(contrasts.usable_individuals(block.rows))
+            for part in contrasts.sample(block, spec):
+                train = part[TRAIN].combine_chunks().true_count // 2
+                pairs["train"], pairs["test"] = pairs["train"] + train, pairs["test"] + len(part) // 2 - train
+                yield part
+
+    staged = tables.stage(spec.key, sampled(), task.part.name, contrasts.contrast_schema(schema, task.pin.name))
+    found = add_tallies(tallies)
+    context.log.info(f"{task.part.name}: {staged.rows:,} rows from {found.outcome.decisions:,} decisions")
+    return SampledPart(tally=found, usable_individuals=sum(usable), pairs=pairs, staged=staged)
 
 
 @dg.op(
@@ -127,20 +139,19 @@ def sample_shard(context: dg.OpExecutionContext, task: ShardTask[ContrastSpec], 
 @fails_clearly
 def publish_contrasts(
     context: dg.OpExecutionContext,
-    tasks: list[ShardTask[ContrastSpec]],
-    sampled: list[SampledShard],
+    tasks: list[PartTask[ContrastSpec]],
+    sampled: list[SampledPart],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> Iterator[Any]:
-    """Add up what the shards found, and replace the whole table if its source keeps the contract."""
+    """Add up what the parts found, and replace the whole table if its source keeps the contract."""
     build, pin = tasks[0].build, tasks[0].pin
-    leaks = contract.check_disjoint_individuals(*(individuals_of(sampled, split) for split in SPLITS))
-    rules = contrasts.rules(build.stored.spec)
-    outcome = whole_outcome(tasks[0], (part.outcome for part in sampled), leaks, rules, tables)
+    found = add_tallies(part.tally for part in sampled)
+    outcome = whole_outcome(tasks[0], found, contrasts.rules(build.stored.spec), tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("contrast_set", report)
-    counts = _counts(sampled, outcome) | dropped_count(tasks[0])
-    staged = [part.staged for part in sampled if part.staged]
+    counts = _counts(sampled, found) | dropped_count(tasks[0])
+    staged = [part.staged for part in sampled]
     if report["violations"] or not counts["rows"]:
         for part in staged:
             tables.discard(part)
@@ -162,13 +173,13 @@ def publish_contrasts(
 def contrast_set(source_table: Any) -> Any:
     """Pairs of one selected and one rejected choice, sampled evenly by a seeded hash. Partition: database.table."""
     tasks = plan_contrasts(source_table=source_table)
-    result, kept = publish_contrasts(tasks.collect(), tasks.map(sample_shard).collect())
+    result, kept = publish_contrasts(tasks.collect(), tasks.map(sample_part).collect())
     return {"result": result, "contrast_set_decision_table_contract": kept}
 
 
 def _publish(
     context: dg.OpExecutionContext,
-    task: ShardTask[ContrastSpec],
+    task: PartTask[ContrastSpec],
     staged: list[Staged],
     counts: dict[str, int],
     report: dict[str, Any],
@@ -205,18 +216,15 @@ def _inputs(pin: Pin, tables: TableStore) -> dict[str, Any]:
     return {"source_table": table_input(pin, tables.schema_of(pin), tables)}
 
 
-def _counts(sampled: list[SampledShard], outcome: contract.Outcome) -> dict[str, int]:
-    rows = {
-        split: sum(part.staged.rows for part in sampled if part.staged and part.shard.split == split) for split in SPLITS
-    }
+def _counts(sampled: list[SampledPart], found: Tally) -> dict[str, int]:
+    pairs = {split: sum(part.pairs[split] for part in sampled) for split in SPLITS}
     usable = sum(part.usable_individuals for part in sampled)
     return {
-        "rows": sum(rows.values()),
-        "decisions": sum(rows.values()) // 2,
-        "train_decisions": rows["train"] // 2,
-        "test_decisions": rows["test"] // 2,
+        "rows": 2 * sum(pairs.values()),
+        "decisions": sum(pairs.values()),
+        **{f"{split}_decisions": pairs[split] for split in SPLITS},
         "individuals": usable,
-        "source_decisions": outcome.decisions,
-        "skipped_decisions": outcome.single_choice_decisions,
-        "skipped_individuals": sum(len(part.individuals) for part in sampled) - usable,
+        "source_decisions": found.outcome.decisions,
+        "skipped_decisions": found.outcome.single_choice_decisions,
+        "skipped_individuals": sum(found.individuals.values()) - usable,
     }

@@ -1,6 +1,8 @@
-"""TFRecord datasets: one step plans the shards, one step builds each, one publishes them together."""
+"""TFRecord datasets: one step plans, one or more encode the shards, one publishes them together."""
 
+import gzip
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,19 +10,18 @@ import dagster as dg
 import pyarrow as pa
 
 from mimic_assets.builds import (
-    ShardTask,
+    PartTask,
     begin,
-    checked_shard,
+    checked_blocks,
     contract_check,
     contract_result,
     data_version_tag,
     dropped_count,
     dropped_notes,
-    individuals_of,
     manifest,
     metadata,
     note_pinned,
-    plan_shards,
+    plan_steps,
     table_input,
     whole_outcome,
 )
@@ -30,11 +31,14 @@ from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.filters import check_filter
-from mimic_core.identifiers import id_table, parquet_bytes
+from mimic_core.identifiers import join_id_tables, parquet_bytes
 from mimic_core.manifests import seal
-from mimic_core.sources import KEYS, SPLITS, Shard, check_schema, columns_to_read
+from mimic_core.records import encode
+from mimic_core.shards import Shard
+from mimic_core.sources import SPLITS, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
-from resources.artefacts import ArtefactStore
+from mimic_core.tallies import Tally, add_tallies, tally
+from resources.artefacts import ArtefactStore, Written
 from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.tables import CONTRAST, SOURCE, Pin, TableStore
@@ -46,18 +50,56 @@ CHECK = contract_check(
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuiltShard:
-    """What one step made of its shard; without files where the contract is broken.
+class BuiltPart:
+    """What one step made of its shards; without files where the contract is broken.
 
     Attributes:
-        ids: the file of the id table, where the table's ids are text.
+        tally: what it found in them.
+        files: manifest entries of their files.
+        id_tables: those of their id tables, where the table's ids are text.
     """
 
-    shard: Shard
-    outcome: contract.Outcome
-    individuals: pa.Array
-    file: dict[str, Any] | None
-    ids: dict[str, Any] | None
+    tally: Tally
+    files: list[dict[str, Any]]
+    id_tables: list[dict[str, Any]]
+
+
+class ShardFile:
+    """The file of one shard while it is written, and the text ids in it."""
+
+    def __init__(self, shard: Shard, spec: DatasetSpec, path: str, written: Written) -> None:
+        self._shard, self._spec, self._path, self._written = shard, spec, path, written
+        # without a time of its own, so that equal records are equal bytes
+        self._gzip = gzip.GzipFile("", "wb", fileobj=written, mtime=0) if spec.compression else None
+        self._decisions = 0
+        self._ids: list[pa.Table] = []
+
+    def add(self, block: contract.Block) -> None:
+        """Append the decisions of a block that are the shard's."""
+        rows = datasets.rows_of(block, self._shard)
+        for records in encode(rows, self._spec.max_choices):
+            (self._gzip or self._written).write(records)
+        self._decisions += rows.decisions
+        self._ids.append(datasets.ids_of(block, self._shard))
+
+    def end(self, *, keep: bool) -> None:
+        """Complete the file, or forget it."""
+        if self._gzip:
+            self._gzip.close()
+        self._written.discarded = not keep
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"path": self._path, "split": self._shard.split, "decisions": self._decisions, **self._written.entry}
+
+    def write_ids(self, folder: str, artefacts: ArtefactStore) -> list[dict[str, Any]]:
+        """Write the id table beside it, where there are text ids; returns its manifest entry."""
+        ids = join_id_tables(self._ids)
+        if not len(ids):
+            return []
+        path = datasets.ids_path(self._shard)
+        return [{"path": path, "rows": len(ids), **artefacts.write(f"{folder}/{path}", [parquet_bytes(ids)])}]
 
 
 def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) -> Pin:
@@ -70,11 +112,11 @@ def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) 
     return pin
 
 
-@dg.op(ins={"source_table": dg.In(dg.Nothing), "contrast_set": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
+@dg.op(ins={"source_table": dg.In(dg.Nothing), "contrast_set": dg.In(dg.Nothing)}, out=dg.DynamicOut(PartTask))
 @fails_clearly
 def plan_dataset(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
-) -> list[dg.DynamicOutput[ShardTask[DatasetSpec]]]:
+) -> list[dg.DynamicOutput[PartTask[DatasetSpec]]]:
     """Pin the source and list the shards."""
     stored = specs.get(DatasetSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
@@ -82,24 +124,32 @@ def plan_dataset(
     hold(context, pin)
     build = begin(stored, artefacts, context.run_id)
     note_pinned(context, build, _inputs(stored.spec, pin, tables), datasets.CODE_VERSION)
-    return plan_shards(context, build, pin, datasets.rules(stored.spec), tables)
+    return plan_steps(context, build, pin, datasets.rules(stored.spec), tables)
 
 
-@dg.op(ins={"task": dg.In(ShardTask)}, pool="tfrecord_dataset")
+@dg.op(ins={"task": dg.In(PartTask)}, pool="tfrecord_dataset")
 @fails_clearly
-def build_dataset_shard(
-    context: dg.OpExecutionContext, task: ShardTask[DatasetSpec], tables: TableStore, artefacts: ArtefactStore
-) -> BuiltShard:
-    """Read, check and encode the decisions of one shard."""
-    spec, shard = task.build.stored.spec, task.shard
-    checked = checked_shard(task, datasets.rules(spec), tables)
-    path, file, ids = datasets.shard_path(shard), None, None
-    if not checked.outcome.violations:
-        written = artefacts.write(f"{task.build.folder}/{path}", datasets.encode_shard(checked, spec))
-        file = {"path": path, "split": shard.split, "decisions": checked.outcome.decisions, **written}
-        ids = _write_ids(task, id_table(checked.table, KEYS), artefacts)
-        context.log.info(f"{path}: {checked.outcome.decisions:,} decisions, {written['bytes']:,} bytes")
-    return BuiltShard(shard=shard, outcome=checked.outcome, individuals=checked.individuals, file=file, ids=ids)
+def build_dataset_part(
+    context: dg.OpExecutionContext, task: PartTask[DatasetSpec], tables: TableStore, artefacts: ArtefactStore
+) -> BuiltPart:
+    """Read, check and encode the decisions of some shards."""
+    spec, folder = task.build.stored.spec, task.build.folder
+    rules, tallies = datasets.rules(spec), []
+    with ExitStack() as stack:
+        files = [_open(shard, spec, folder, artefacts, stack) for shard in task.part.shards]
+        kept = True
+        for block in checked_blocks(context, task, rules, tables):
+            tallies.append(tally(block, rules, whole=task.part.whole))
+            kept = kept and not block.outcome.violations
+            for file in files if kept else ():
+                file.add(block)
+        for file in files:
+            file.end(keep=kept)
+    entries = [file.entry for file in files] if kept else []
+    for entry in entries:
+        context.log.info(f"{entry['path']}: {entry['decisions']:,} decisions, {entry['bytes']:,} bytes")
+    id_tables = [entry for file in files if kept for entry in file.write_ids(folder, artefacts)]
+    return BuiltPart(tally=add_tallies(tallies), files=entries, id_tables=id_tables)
 
 
 @dg.op(
@@ -109,21 +159,18 @@ def build_dataset_shard(
 @fails_clearly
 def publish_dataset(
     context: dg.OpExecutionContext,
-    tasks: list[ShardTask[DatasetSpec]],
-    built: list[BuiltShard],
+    tasks: list[PartTask[DatasetSpec]],
+    built: list[BuiltPart],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> Iterator[Any]:
-    """Add up what the shards found, and publish them if the table keeps the contract."""
+    """Add up what the parts found, and publish their shards if the table keeps the contract."""
     build, pin = tasks[0].build, tasks[0].pin
-    built = sorted(built, key=lambda part: (SPLITS.index(part.shard.split), part.shard.index))
-    individuals = {split: individuals_of(built, split) for split in SPLITS}
-    leaks = contract.check_disjoint_individuals(individuals["train"], individuals["test"])
-    rules = datasets.rules(build.stored.spec)
-    outcome = whole_outcome(tasks[0], (part.outcome for part in built), leaks, rules, tables)
+    found = add_tallies(part.tally for part in built)
+    outcome = whole_outcome(tasks[0], found, datasets.rules(build.stored.spec), tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
-    counts = _counts(built, individuals, outcome) | dropped_count(tasks[0])
+    counts = _counts(found) | dropped_count(tasks[0])
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
     contract.require_kept(outcome, pin.name)
@@ -145,28 +192,27 @@ def publish_dataset(
 def tfrecord_dataset(source_table: Any, contrast_set: Any) -> Any:
     """Decisions of a table as sharded TFRecord files, one tf.train.Example each. Partition: space/dataset."""
     tasks = plan_dataset(source_table=source_table, contrast_set=contrast_set)
-    result, kept = publish_dataset(tasks.collect(), tasks.map(build_dataset_shard).collect())
+    result, kept = publish_dataset(tasks.collect(), tasks.map(build_dataset_part).collect())
     return {"result": result, "tfrecord_dataset_decision_table_contract": kept}
 
 
-def _write_ids(task: ShardTask[DatasetSpec], ids: pa.Table, artefacts: ArtefactStore) -> dict[str, Any] | None:
-    if not len(ids):
-        return None
-    path = datasets.ids_path(task.shard)
-    return {"path": path, "rows": len(ids), **artefacts.write(f"{task.build.folder}/{path}", [parquet_bytes(ids)])}
+def _open(shard: Shard, spec: DatasetSpec, folder: str, artefacts: ArtefactStore, stack: ExitStack) -> ShardFile:
+    path = datasets.shard_path(shard)
+    return ShardFile(shard, spec, path, stack.enter_context(artefacts.writing(f"{folder}/{path}")))
 
 
 def _publish(
     context: dg.OpExecutionContext,
-    task: ShardTask[DatasetSpec],
-    built: list[BuiltShard],
+    task: PartTask[DatasetSpec],
+    built: list[BuiltPart],
     counts: dict[str, int],
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     build, pin, spec = task.build, task.pin, task.build.stored.spec
-    files, id_tables = [part.file for part in built if part.file], [part.ids for part in built if part.ids]
+    files = sorted((file for part in built for file in part.files), key=_in_order)
+    id_tables = sorted((ids for part in built for ids in part.id_tables), key=_in_order)
     inputs = _inputs(spec, pin, tables)
     with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
         if publication.done:
@@ -193,13 +239,17 @@ def _inputs(spec: DatasetSpec, pin: Pin, tables: TableStore) -> dict[str, Any]:
     return {"contrast_set" if pin.kind == CONTRAST else "source_table": table_input(pin, columns, tables)}
 
 
-def _counts(built: list[BuiltShard], individuals: dict[str, pa.Array], outcome: contract.Outcome) -> dict[str, int]:
-    by_split = {split: contract.add_up(p.outcome for p in built if p.shard.split == split) for split in SPLITS}
+def _in_order(entry: dict[str, Any]) -> tuple[bool, str]:
+    """Sort files by split, training first, and shard."""
+    return "test" in entry["path"], entry["path"]
+
+
+def _counts(found: Tally) -> dict[str, int]:
     return {
-        "rows": outcome.rows,
-        "decisions": outcome.decisions,
-        **{f"{split}_decisions": part.decisions for split, part in by_split.items()},
-        **{f"{split}_individuals": len(ids) for split, ids in individuals.items()},
-        "single_choice_decisions": outcome.single_choice_decisions,
-        "largest_choice_set": outcome.largest_choice_set,
+        "rows": found.outcome.rows,
+        "decisions": found.outcome.decisions,
+        **{f"{split}_decisions": found.decisions[split] for split in SPLITS},
+        **{f"{split}_individuals": found.individuals[split] for split in SPLITS},
+        "single_choice_decisions": found.outcome.single_choice_decisions,
+        "largest_choice_set": found.outcome.largest_choice_set,
     }

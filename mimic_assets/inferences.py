@@ -1,18 +1,17 @@
-"""Inference tables: one step plans the shards, one step scores each, one replaces the rows of the key together."""
+"""Inference tables: one step plans, one or more score, one replaces the rows of the key together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 
 from mimic_assets.builds import (
     RUN_COLUMNS,
-    ShardTask,
+    PartTask,
     begin,
-    checked_shard,
+    checked_blocks,
     contract_check,
     contract_result,
     data_version_tag,
@@ -21,7 +20,7 @@ from mimic_assets.builds import (
     manifest,
     metadata,
     note_pinned,
-    plan_shards,
+    plan_steps,
     rows_of_run,
     table_input,
     whole_outcome,
@@ -29,12 +28,14 @@ from mimic_assets.builds import (
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
-from mimic_core import contract, evaluation, inferences
+from mimic_core import contract, inferences
 from mimic_core.errors import NotFoundError
+from mimic_core.evaluation import Evaluation, combine, named
 from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
-from mimic_core.sources import KEYS, SPLITS, Shard, check_schema, columns_to_read, in_key_order, sort_rows
+from mimic_core.sources import KEYS, SPLITS, check_schema, columns_to_read
 from mimic_core.specs import InferenceSpec
+from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.specs import SpecStore
@@ -45,14 +46,18 @@ CHECK = contract_check("inference_table", "No null or repeated keys, finite feat
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredShard:
-    """What one step made of its shard; without staged files where the contract is broken."""
+class ScoredPart:
+    """What one step made of its shards.
 
-    shard: Shard
-    outcome: contract.Outcome
-    decisions: pa.Table
-    staged: Staged | None
-    evaluated: evaluation.Evaluation | None
+    Attributes:
+        tally: what it found in them.
+        staged: the scored rows, which are not all there where the contract is broken.
+        evaluated: split -> how well the run explains its selected choices.
+    """
+
+    tally: Tally
+    staged: Staged
+    evaluated: dict[str, Evaluation | None]
 
 
 def run_manifest(spec: InferenceSpec, artefacts: ArtefactStore) -> dict[str, Any]:
@@ -83,11 +88,11 @@ def pin_source(spec: InferenceSpec, tables: TableStore) -> Pin:
     return pin
 
 
-@dg.op(ins={"model_run": dg.In(dg.Nothing), "source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(ShardTask))
+@dg.op(ins={"model_run": dg.In(dg.Nothing), "source_table": dg.In(dg.Nothing)}, out=dg.DynamicOut(PartTask))
 @fails_clearly
 def plan_inference(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
-) -> list[dg.DynamicOutput[ShardTask[InferenceSpec]]]:
+) -> list[dg.DynamicOutput[PartTask[InferenceSpec]]]:
     """Pin the source table and the run, and list the shards."""
     stored = specs.get(InferenceSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
@@ -99,26 +104,33 @@ def plan_inference(
     build = begin(stored, artefacts, context.run_id)
     note_pinned(context, build, _inputs(stored.spec, run, pin, tables), inferences.CODE_VERSION)
     context.log.info(f"run {run['version']}")
-    return plan_shards(context, build, pin, _rules(stored.spec, run), tables, run)
+    return plan_steps(context, build, pin, _rules(stored.spec, run), tables, run)
 
 
-@dg.op(ins={"task": dg.In(ShardTask)}, pool="inference_table")
+@dg.op(ins={"task": dg.In(PartTask)}, pool="inference_table")
 @fails_clearly
-def score_shard(
-    context: dg.OpExecutionContext, task: ShardTask[InferenceSpec], tables: TableStore, artefacts: ArtefactStore
-) -> ScoredShard:
-    """Read, check and score the decisions of one shard."""
-    spec, shard, staged, evaluated = task.build.stored.spec, task.shard, None, None
-    checked = checked_shard(task, _rules(spec, task.run), tables)
-    if not checked.outcome.violations:
-        table = in_key_order(checked.table)
-        rows = sort_rows(table, task.run["features"], task.run["missing_values_map"])
-        utility = _utilities(task, artefacts)(rows.x) if len(rows) else np.empty(0)
-        scored = inferences.inference_rows(table.select(KEYS), rows, utility, shard, **rows_of_run(spec))
-        staged = tables.stage(spec.destination, [scored], shard.name)
-        evaluated = inferences.evaluate_selected(rows, utility)
-        context.log.info(f"{shard.name}: {len(rows):,} rows of {rows.decisions:,} decisions")
-    return ScoredShard(shard=shard, outcome=checked.outcome, decisions=checked.decisions, staged=staged, evaluated=evaluated)
+def score_part(
+    context: dg.OpExecutionContext, task: PartTask[InferenceSpec], tables: TableStore, artefacts: ArtefactStore
+) -> ScoredPart:
+    """Read, check and score the decisions of some shards."""
+    spec, rules = task.build.stored.spec, _rules(task.build.stored.spec, task.run)
+    tallies: list[Tally] = []
+    evaluated: list[dict[str, Evaluation | None]] = []
+
+    def scored() -> Iterator[pa.Table]:
+        utilities = None
+        for block in checked_blocks(context, task, rules, tables):
+            tallies.append(tally(block, rules, whole=task.part.whole))
+            if any(one.outcome.violations for one in tallies) or not len(block.rows):
+                continue
+            utilities = utilities or _utilities(task, artefacts)
+            utility = utilities(block.rows.x)
+            evaluated.append({split: inferences.evaluate_selected(block, utility, split) for split in SPLITS})
+            yield inferences.inference_rows(block, utility, task.part.shards, **rows_of_run(spec))
+
+    staged = tables.stage(spec.destination, scored(), task.part.name)
+    context.log.info(f"{task.part.name}: {staged.rows:,} rows")
+    return ScoredPart(tally=add_tallies(tallies), staged=staged, evaluated=_combined(evaluated))
 
 
 @dg.op(
@@ -128,24 +140,22 @@ def score_shard(
 @fails_clearly
 def publish_inference(
     context: dg.OpExecutionContext,
-    tasks: list[ShardTask[InferenceSpec]],
-    scored: list[ScoredShard],
+    tasks: list[PartTask[InferenceSpec]],
+    scored: list[ScoredPart],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> Iterator[Any]:
-    """Add up what the shards found, and replace the rows of the key if the table keeps the contract."""
+    """Add up what the parts found, and replace the rows of the key if the table keeps the contract."""
     pin = tasks[0].pin
-    split_decisions = contract.check_whole_decisions(*(_decisions(scored, split) for split in SPLITS))
-    rules = _rules(tasks[0].build.stored.spec, tasks[0].run)
-    outcome = whole_outcome(tasks[0], (part.outcome for part in scored), split_decisions, rules, tables)
+    found = add_tallies(part.tally for part in scored)
+    outcome = whole_outcome(tasks[0], found, _rules(tasks[0].build.stored.spec, tasks[0].run), tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("inference_table", report)
-    staged = [part.staged for part in scored if part.staged]
     if report["violations"]:
-        for part in staged:
-            tables.discard(part)
+        for part in scored:
+            tables.discard(part.staged)
     contract.require_kept(outcome, pin.name)
-    document = _publish(context, tasks[0], scored, outcome, report, tables, artefacts)
+    document = _publish(context, tasks[0], scored, found, report, tables, artefacts)
     types = {field.name: str(field.type) for field in inferences.inference_schema(tables.schema_of(pin))}
     shown = metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
@@ -161,11 +171,11 @@ def publish_inference(
 def inference_table(model_run: Any, source_table: Any) -> Any:
     """Probability, odds, log-odds and utility of every row by one run. Partition: database.table/experiment/run_id."""
     tasks = plan_inference(model_run=model_run, source_table=source_table)
-    result, kept = publish_inference(tasks.collect(), tasks.map(score_shard).collect())
+    result, kept = publish_inference(tasks.collect(), tasks.map(score_part).collect())
     return {"result": result, "inference_table_decision_table_contract": kept}
 
 
-def _utilities(task: ShardTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
+def _utilities(task: PartTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
     """Load the run's network, its files verified against the manifest."""
     from mimic_core import networks
 
@@ -178,24 +188,24 @@ def _utilities(task: ShardTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
 
 def _publish(
     context: dg.OpExecutionContext,
-    task: ShardTask[InferenceSpec],
-    scored: list[ScoredShard],
-    outcome: contract.Outcome,
+    task: PartTask[InferenceSpec],
+    scored: list[ScoredPart],
+    found: Tally,
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     build, spec = task.build, task.build.stored.spec
-    by_split = {split: [part for part in scored if part.shard.split == split] for split in SPLITS}
-    evaluated = {
-        split: evaluation.combine(part.evaluated for part in parts if part.evaluated) for split, parts in by_split.items()
+    evaluated = _combined([part.evaluated for part in scored])
+    counts = {
+        "rows": found.outcome.rows,
+        "decisions": found.outcome.decisions,
+        **{f"{split}_rows": found.rows[split] for split in SPLITS},
+        "single_choice_decisions": found.outcome.single_choice_decisions,
+        **dropped_count(task),
     }
-    counts = {"rows": outcome.rows, "decisions": outcome.decisions} | {
-        f"{split}_rows": sum(part.outcome.rows for part in parts) for split, parts in by_split.items()
-    }
-    counts |= {"single_choice_decisions": outcome.single_choice_decisions} | dropped_count(task)
     inputs = _inputs(spec, task.run, task.pin, tables)
-    staged = [part.staged for part in scored if part.staged]
+    staged = [part.staged for part in scored]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
     with tables.discarding(spec.destination, staged), publishing as publication:
         if publication.done:
@@ -206,7 +216,7 @@ def _publish(
             inferences.CODE_VERSION,
             inputs,
             counts=counts,
-            metrics=evaluation.named(evaluated["train"], "train") | evaluation.named(evaluated["test"], "test"),
+            metrics=named(evaluated["train"], "train") | named(evaluated["test"], "test"),
             contract=report,
             table=spec.destination,
             notes=dropped_notes(task),
@@ -226,8 +236,8 @@ def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableSto
     }
 
 
-def _decisions(scored: list[ScoredShard], split: str) -> pa.Table:
-    return pa.concat_tables([part.decisions for part in scored if part.shard.split == split])
+def _combined(evaluated: Sequence[dict[str, Evaluation | None]]) -> dict[str, Evaluation | None]:
+    return {split: combine(found for part in evaluated if (found := part[split])) for split in SPLITS}
 
 
 def _rules(spec: InferenceSpec, run: dict[str, Any]) -> contract.Rules:

@@ -4,7 +4,7 @@ Nothing here raises for bad rows: shards report, the build adds the reports up a
 so that a person sees every broken rule at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,27 +14,14 @@ import pyarrow.compute as pc
 
 from mimic_core.errors import DecisionTableError, TableError
 from mimic_core.filters import Condition, selected_rows
-from mimic_core.identifiers import group_numbers, require_different, surrogates
-from mimic_core.sources import (
-    DECISION,
-    FLAGS,
-    INDIVIDUAL,
-    KEYS,
-    SELECTED,
-    TRAIN,
-    Bool,
-    Int64,
-    decision_starts,
-    feature_values,
-    flag_values,
-    shard_index,
-    sort_keys,
-)
+from mimic_core.identifiers import require_different, surrogates
+from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, feature_matrix, flag_values, sort_keys
+from mimic_core.shards import shard_index
+from mimic_core.sources import DECISION, FLAGS, INDIVIDUAL, KEYS, SELECTED, TRAIN
 
 EXAMPLES = 5
 LOOKED_AT = 1_000  # broken rows, for examples of different decisions
 ROWS_AT_ONCE = 4_000_000  # of a table are held at once, 330 MB, 650 MB if ids are text; a larger one is read again
-LARGEST = float(np.finfo(np.float32).max)
 LEAK = "individuals in both train and test"
 SPLIT_DECISION = "decisions with _train both true and false"
 
@@ -109,39 +96,73 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedShard:
-    """The rows of a shard that are used, and what the contract found in them."""
+class Block:
+    """Whole individuals of a table, checked, as flat rows.
+
+    Attributes:
+        table: the rows as the table has them, in any order, also those that `where` leaves out.
+        order: (rows,) which of them are used, in the order of individual, decision and choice.
+        rows: these, the features in the order of the rules; those with a null id are missing.
+        train: (rows,) whether each of them is for training.
+        outcome: what the contract found.
+    """
 
     table: pa.Table
+    order: Int64
+    rows: Rows
+    train: Bool
     outcome: Outcome
 
     @property
-    def individuals(self) -> pa.Array:
-        """(individuals,) their ids as the table has them."""
-        return pc.unique(self.table[INDIVIDUAL]).drop_null()
+    def in_order(self) -> bool:
+        """Whether the rows of `table` are those of `rows`, one by one."""
+        return len(self.order) == len(self.table) and bool((np.diff(self.order) == 1).all())
 
-    @property
-    def decisions(self) -> pa.Table:
-        """(decisions, 2) their ids as the table has them."""
-        return _distinct(self.table.select([INDIVIDUAL, DECISION]))
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Return columns of the rows that are used as the table has them, in order."""
+        chosen = self.table.select(names)
+        return chosen if self.in_order else chosen.take(pa.array(self.order))
+
+    def individuals(self, split: str) -> pa.Array:
+        """Return (individuals,) the ids of those of a split as the table has them."""
+        first = decision_starts(self.rows.individual, self.rows.individual)
+        mine = first[self.train[first] == (split == "train")]
+        return self.table[INDIVIDUAL].take(pa.array(self.order[mine])).combine_chunks()
+
+    def decisions(self, split: str) -> pa.Table:
+        """Return (decisions, 2) the ids of those of a split as the table has them."""
+        first = self.rows.starts[self.train[self.rows.starts] == (split == "train")]
+        return self.table.select([INDIVIDUAL, DECISION]).take(pa.array(self.order[first]))
 
 
-def check_shard(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) -> CheckedShard:
-    """Check the rows of a shard, and leave out what is not used.
+def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) -> Block:
+    """Check the rows of whole individuals, and make flat rows of those that are used.
 
     Args:
-        table: all rows of the shard's individuals in its split.
+        table: columns `_individual`, `_decision`, `_choice`, the flags that exist, the features, those of the filter.
         dropped: (decisions, 2) ids of decisions to leave out, as `check_table` found them; with it rows without an id are
             left out too.
     """
     if dropped is not None:
         table = _without(table, dropped)
-    outcome = check_decisions(table.to_batches(), rules).outcome
-    if rules.where:
-        table = pa.Table.from_batches(
-            [b.filter(pa.array(selected_rows(b, rules.where))) for b in table.to_batches()], table.schema
-        )
-    return CheckedShard(table=table, outcome=outcome)
+    found = _Found(rules)
+    x = found.add(table)
+    checked, decisions = found.judged()
+    order = decisions.row
+    in_order = len(order) == len(x) and bool((np.diff(order) == 1).all())
+    flags = {
+        name: flag_values(table, name)[order] if name in table.column_names else np.zeros(len(order), np.bool_)
+        for name in FLAGS
+    }
+    rows = Rows(
+        individual=decisions.individual,
+        decision=decisions.decision,
+        choice=decisions.choice,
+        selected=flags[SELECTED],
+        x=x if in_order else x[order],
+        starts=decisions.starts,
+    )
+    return Block(table=table, order=order, rows=rows, train=flags[TRAIN], outcome=checked.outcome)
 
 
 def check_table(read: Callable[[], Iterable[pa.RecordBatch]], rows: int, rules: Rules) -> Checked:
@@ -169,22 +190,10 @@ def check_decisions(batches: Iterable[pa.RecordBatch], rules: Rules) -> Checked:
     >>> [str(violation) for violation in check_decisions([row], Rules()).outcome.violations]
     ['decisions with no selected row: 1 (individual 1 decision 1)']
     """
-    parts: list[pa.RecordBatch] = []
-    wrong_rows: dict[str, list[Int64]] = {}
-    rows = 0
+    found = _Found(rules)
     for batch in batches:
-        used = selected_rows(batch, rules.where)
-        ids = batch.select([name for name in (*KEYS, *FLAGS) if name in batch.schema.names])
-        parts.append(ids.append_column(_USED, pa.array(used)) if rules.where else ids)
-        for rule, wrong in _row_rules(batch, rules):
-            if (wrong & used).any():
-                wrong_rows.setdefault(rule, []).append(rows + np.flatnonzero(wrong & used))
-        rows += batch.num_rows
-    if not rows:
-        return Checked(outcome=Outcome(), offending=pa.table({name: pa.nulls(0) for name in (INDIVIDUAL, DECISION)}))
-    ids = pa.Table.from_batches(parts)
-    broken = [_Broken(rule=rule, rows=np.concatenate(at)) for rule, at in wrong_rows.items()]
-    return _checked(ids, rules, broken)
+        found.add(batch)
+    return found.judged()[0]
 
 
 def document(outcome: Outcome, left_out: LeftOut | None = None) -> dict[str, Any]:
@@ -264,6 +273,39 @@ def require_kept(outcome: Outcome, table: str) -> None:
 _USED = "used"
 
 
+class _Found:
+    """What the rows of a table that were seen so far break by themselves, and their ids and flags."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules, self._rows = rules, 0
+        self._ids: list[pa.Table] = []
+        self._wrong: dict[str, list[Int64]] = {}
+
+    def add(self, part: pa.Table | pa.RecordBatch) -> Float32:
+        """Look at more rows; returns their (rows, features) values."""
+        rules = self._rules
+        ids = part.select([name for name in (*KEYS, *FLAGS) if name in part.schema.names])
+        used = selected_rows(part, rules.where)
+        x = feature_matrix(part, rules.features, rules.missing_values_map)
+        for rule, wrong in _row_rules(ids, x, rules):
+            if (wrong & used).any():
+                self._wrong.setdefault(rule, []).append(self._rows + np.flatnonzero(wrong & used))
+        ids = ids if isinstance(ids, pa.Table) else pa.Table.from_batches([ids])
+        self._ids.append(ids.append_column(_USED, pa.array(used)) if rules.where else ids)
+        self._rows += part.num_rows
+        return x
+
+    def judged(self) -> tuple[Checked, "_Decisions"]:
+        """Say what all of them break, and give the decisions that are used."""
+        if not self._rows:
+            nothing = np.empty(0, np.int64)
+            empty = pa.table({name: pa.nulls(0) for name in (INDIVIDUAL, DECISION)})
+            none = _Decisions(row=nothing, individual=nothing, decision=nothing, choice=nothing, starts=nothing)
+            return Checked(outcome=Outcome(), offending=empty), none
+        broken = [_Broken(rule=rule, rows=np.concatenate(at)) for rule, at in self._wrong.items()]
+        return _checked(pa.concat_tables(self._ids), self._rules, broken)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Broken:
     """A broken rule and the rows that show it: every row, or the first of every decision or individual."""
@@ -279,12 +321,13 @@ class _Decisions:
 
     Attributes:
         row: (rows,) where each stands in the table.
-        individual, choice: (rows,) ids, or numbers that stand for texts.
+        individual, decision, choice: (rows,) int64; surrogates where ids are text.
         starts: (decisions,) the first row of each decision.
     """
 
     row: Int64
     individual: Int64
+    decision: Int64
     choice: Int64
     starts: Int64
 
@@ -295,34 +338,29 @@ class _Decisions:
     def where(self, rows: Bool) -> "_Decisions":
         """Keep some rows, given in the order of the keys; a decision keeps all or none of its own."""
         starts = np.cumsum(np.append(0, rows))[self.starts[rows[self.starts]]]
-        return _Decisions(row=self.row[rows], individual=self.individual[rows], choice=self.choice[rows], starts=starts)
+        kept = (values[rows] for values in (self.row, self.individual, self.decision, self.choice))
+        row, individual, decision, choice = kept
+        return _Decisions(row=row, individual=individual, decision=decision, choice=choice, starts=starts)
 
 
-def _row_rules(batch: pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
-    """Name the rules that rows of a batch break by themselves, with (rows,) which they are."""
+def _row_rules(ids: pa.Table | pa.RecordBatch, x: Float32, rules: Rules) -> Iterable[tuple[str, Bool]]:
+    """Name the rules that rows break by themselves, with (rows,) which they are.
+
+    Args:
+        x: (rows, features) their values, missing ones replaced.
+    """
     for name in (*KEYS, *FLAGS) if rules.labelled else KEYS:
-        column = batch.column(name)
+        column = ids.column(name)
         if column.null_count:
             yield f"rows with a null {name}", np.asarray(pc.is_null(column))
-    for name in rules.features:
-        if _surely_finite(batch.column(name)):
-            continue
-        values = feature_values(batch, name, rules.missing_values_map.get(name))
-        yield f"rows whose feature {name!r} is null or NaN without an entry in missing_values_map", np.isnan(values)
-        yield f"rows whose feature {name!r} is infinite (or too large for float32)", np.isinf(values)
+    if np.isfinite(x).all():
+        return
+    for j, name in enumerate(rules.features):
+        yield f"rows whose feature {name!r} is null or NaN without an entry in missing_values_map", np.isnan(x[:, j])
+        yield f"rows whose feature {name!r} is infinite (or too large for float32)", np.isinf(x[:, j])
 
 
-def _surely_finite(column: pa.Array) -> bool:
-    """Tell whether all values are numbers within float32, by two passes that make no copy; False says look closer."""
-    if column.null_count:
-        return False
-    if not pa.types.is_floating(column.type) or not len(column):
-        return True  # no integer and no decimal number is beyond float32
-    values = np.asarray(column)
-    return bool(values.min() >= -LARGEST and values.max() <= LARGEST)  # NaN is neither
-
-
-def _checked(ids: pa.Table, rules: Rules, broken: list[_Broken]) -> Checked:
+def _checked(ids: pa.Table, rules: Rules, broken: list[_Broken]) -> tuple[Checked, _Decisions]:
     decisions, filtered = _sorted(ids), 0
     if rules.where:
         used = flag_values(ids, _USED)[decisions.row]
@@ -344,20 +382,21 @@ def _checked(ids: pa.Table, rules: Rules, broken: list[_Broken]) -> Checked:
         largest_choice_set=int(decisions.counts.max(initial=0)),
         violations=tuple(_violation(ids, rule) for rule in broken),
     )
-    return Checked(outcome=outcome, offending=_distinct(pa.concat_tables(offending)))
+    return Checked(outcome=outcome, offending=_distinct(pa.concat_tables(offending))), decisions
 
 
 def _sorted(ids: pa.Table) -> _Decisions:
     """Sort the rows that have all three ids; the others are reported by themselves."""
     for name in KEYS:
         require_different(ids[name], name)
-    keys, row = [group_numbers(ids[name]) for name in KEYS], np.arange(len(ids))
+    keys, row = [surrogates(ids[name]) for name in KEYS], np.arange(len(ids))
     if any(ids[name].null_count for name in KEYS):
         row = np.flatnonzero(np.logical_and.reduce([pc.is_valid(ids[name]) for name in KEYS]))
         keys = [key[row] for key in keys]
     order, (individual, decision, choice) = sort_keys(*keys)
     row = row if order is None else row[order]
-    return _Decisions(row=row, individual=individual, choice=choice, starts=decision_starts(individual, decision))
+    starts = decision_starts(individual, decision)
+    return _Decisions(row=row, individual=individual, decision=decision, choice=choice, starts=starts)
 
 
 def _decision_rules(ids: pa.Table, decisions: _Decisions, rules: Rules) -> Iterable[_Broken]:

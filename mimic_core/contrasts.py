@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mimic_core import contract
 from mimic_core.errors import TableError
-from mimic_core.sources import CHOICE, DECISION, INDIVIDUAL, Int64, Rows, hash64, in_key_order, sort_rows
+from mimic_core.rows import Int64, Rows, hash64
+from mimic_core.sources import CHOICE, DECISION
 from mimic_core.specs import ContrastSpec
 
 CODE_VERSION = "1"  # bump by hand when the same spec and table give other rows
@@ -49,13 +49,12 @@ def rules(spec: ContrastSpec) -> contract.Rules:
     return contract.Rules(where=spec.conditions)
 
 
-def usable_individuals(shard: contract.CheckedShard) -> int:
+def usable_individuals(rows: Rows) -> int:
     """Count the individuals with at least one decision that offers a rejected choice."""
-    decisions = shard.table.group_by([INDIVIDUAL, DECISION]).aggregate([([], "count_all")])
-    return len(pc.unique(decisions.filter(pc.greater(decisions["count_all"], 1))[INDIVIDUAL]))
+    return len(np.unique(rows.individual[rows.starts[rows.counts > 1]]))
 
 
-def sample(shard: contract.CheckedShard, spec: ContrastSpec) -> Iterator[pa.Table]:
+def sample(block: contract.Block, spec: ContrastSpec) -> Iterator[pa.Table]:
     """Pair sampled selections with sampled rejected choices of the same decision.
 
     An individual's decisions that offer a rejected choice are put in an order by a hash of (seed, individual, decision) and
@@ -64,7 +63,7 @@ def sample(shard: contract.CheckedShard, spec: ContrastSpec) -> Iterator[pa.Tabl
     the decisions of an individual and over the rejected choices of a decision, and nothing depends on other individuals.
 
     Args:
-        shard: rows that keep the contract.
+        block: whole individuals that keep the contract.
         spec: how many draws, and the seed.
 
     Yields:
@@ -74,10 +73,21 @@ def sample(shard: contract.CheckedShard, spec: ContrastSpec) -> Iterator[pa.Tabl
         the individual: unique in the whole table unless individual ids spread over more than 2^64 / draws, as the
         surrogates of text ids do; always unique within the individual.
     """
-    if not len(shard.table):
-        return
-    table = in_key_order(shard.table)
-    frame = _frame(sort_rows(table, (), {}), spec.seed)
+    draws = spec.decisions_per_individual * spec.alternatives_per_decision
+    table = block.table.combine_chunks()  # rows are gathered from it many times over
+    for individual, rank, rows in sampled_rows(block.rows, spec):
+        with np.errstate(over="ignore"):
+            identifier = np.repeat(individual * np.int64(draws) + rank, 2)
+        yield _paired(table.take(pa.array(block.order[rows])), identifier)
+
+
+def sampled_rows(rows: Rows, spec: ContrastSpec) -> Iterator[tuple[Int64, Int64, Int64]]:
+    """Select the rows of pairs.
+
+    Yields:
+        (pairs,) individuals and ranks within them, and (2 * pairs,) which rows, the selected and the rejected one in turn.
+    """
+    frame = _frame(rows, spec.seed)
     draws = spec.decisions_per_individual * spec.alternatives_per_decision
     pairs = len(frame.individual) * draws
     for start in range(0, pairs, PAIRS_PER_PART):
@@ -87,10 +97,7 @@ def sample(shard: contract.CheckedShard, spec: ContrastSpec) -> Iterator[pa.Tabl
         decision = frame.decision[frame.first_decision[i] + turn]
         turn = (again * spec.alternatives_per_decision + alternative) % frame.rejections[decision]
         rejected = frame.rejected[frame.first_rejected[decision] + turn]
-        rows = np.stack([frame.selected[decision], rejected], axis=1).ravel()  # (2 * pairs,)
-        with np.errstate(over="ignore"):
-            identifier = np.repeat(frame.individual[i] * np.int64(draws) + rank, 2)
-        yield _paired(table.take(pa.array(rows)), identifier)
+        yield frame.individual[i], rank, np.stack([frame.selected[decision], rejected], axis=1).ravel()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,19 @@
-"""Datasets: from the rows of one shard to its records, and the schema that describes the whole.
+"""Datasets: from blocks of a table to the records of its shards, and the schema that describes the whole.
 
 The format is described in docs/formats.md and is read back by `mimic_core.records`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from mimic_core import contract, records
 from mimic_core.errors import SpecError, TableError
-from mimic_core.sources import Shard, sort_rows
+from mimic_core.identifiers import id_table
+from mimic_core.rows import Rows, where_decisions
+from mimic_core.shards import Shard
+from mimic_core.sources import KEYS
 from mimic_core.specs import DatasetSpec
 
 CODE_VERSION = "1"  # bump by hand when the same spec and table give other records
@@ -24,9 +29,17 @@ def rules(spec: DatasetSpec) -> contract.Rules:
     )
 
 
-def encode_shard(shard: contract.CheckedShard, spec: DatasetSpec) -> Iterator[bytes]:
-    """Encode a shard that keeps the contract; yields the bytes of its file in order."""
-    return records.encode(sort_rows(shard.table, spec.features, spec.missing_values_map), spec.max_choices)
+def rows_of(block: contract.Block, shard: Shard) -> Rows:
+    """Return those decisions of a block, which keeps the contract, that belong to a shard."""
+    first = block.rows.starts
+    mine = shard.holds(block.rows.individual[first], block.train[first])
+    return block.rows if mine.all() else where_decisions(block.rows, mine)
+
+
+def ids_of(block: contract.Block, shard: Shard) -> pa.Table:
+    """Return the text ids of those rows of a block that belong to a shard, as `id_table` does."""
+    mine = shard.holds(block.rows.individual, block.train)
+    return id_table(block.columns(KEYS).filter(pa.array(mine)), KEYS)
 
 
 def shard_path(shard: Shard) -> str:

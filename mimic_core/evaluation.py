@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mimic_core.sources import Bool, Float64, Int64
+from mimic_core.rows import Bool, Float64, Int64
 
 
 @dataclass(frozen=True, kw_only=True)

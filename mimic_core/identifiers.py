@@ -28,11 +28,6 @@ def surrogates(ids: pa.Array | pa.ChunkedArray) -> Int64:
     return np.append(_hashes(encoded.dictionary), 0)[_numbers(encoded.indices, len(encoded.dictionary))]
 
 
-def group_numbers(ids: pa.Array | pa.ChunkedArray) -> Int64:
-    """Return (rows,) numbers that are equal where ids are: whole numbers themselves, texts counted as they first appear."""
-    return _numbers(_encoded(ids).indices, -1) if pa.types.is_string(ids.type) else _numbers(ids)
-
-
 def id_table(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Return the text ids of a shard: one row per column and id, with its surrogate; no rows where ids are numbers."""
     parts = [SCHEMA.empty_table()]
@@ -41,6 +36,18 @@ def id_table(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
             ids = pc.unique(rows[column]).drop_null()
             parts.append(pa.table([pa.repeat(column, len(ids)), surrogates(ids), ids], schema=SCHEMA))
     return pa.concat_tables(parts)
+
+
+def join_id_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the id table of rows whose parts have these; each id once.
+
+    Raises:
+        TableError: two ids of a column have the same surrogate.
+    """
+    joined = pa.concat_tables([SCHEMA.empty_table(), *tables]).group_by(SCHEMA.names, use_threads=False).aggregate([])
+    for column in pc.unique(joined["column"]).to_pylist():
+        require_different(joined.filter(pc.equal(joined["column"], column))["id"], column)
+    return joined
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

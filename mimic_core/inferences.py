@@ -9,7 +9,9 @@ from mimic_core import contract
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, evaluate, log_sum_exp
 from mimic_core.filters import Condition
-from mimic_core.sources import DECISION, INDIVIDUAL, KEYS, TRAIN, Float64, Int64, Rows, Shard
+from mimic_core.rows import Float64, Int64
+from mimic_core.shards import Shard
+from mimic_core.sources import DECISION, INDIVIDUAL, KEYS, TRAIN
 
 CODE_VERSION = "1"  # bump by hand when the same run and table give other rows
 
@@ -90,11 +92,13 @@ def rules(
     )
 
 
-def evaluate_selected(rows: Rows, utility: Float64) -> Evaluation | None:
-    """Evaluate the utilities of those decisions that have exactly one selected row; None when there are none."""
+def evaluate_selected(block: contract.Block, utility: Float64, split: str) -> Evaluation | None:
+    """Evaluate the utilities of those decisions of a split that have exactly one selected row; None without any."""
+    rows = block.rows
     if not len(rows):
         return None
     chosen = np.add.reduceat(rows.selected.astype(np.int64), rows.starts) == 1
+    chosen &= block.train[rows.starts] == (split == "train")
     counts = rows.counts
     keep = np.repeat(chosen, counts)
     lengths = counts[chosen]
@@ -102,16 +106,19 @@ def evaluate_selected(rows: Rows, utility: Float64) -> Evaluation | None:
 
 
 def inference_rows(
-    ids: pa.Table, rows: Rows, utility: Float64, shard: Shard, *, experiment_name: str, run_id: str
+    block: contract.Block, utility: Float64, shards: Sequence[Shard], *, experiment_name: str, run_id: str
 ) -> pa.Table:
-    """Build the rows of one shard of an inference table, in the order of individual, decision and choice.
+    """Build the rows of an inference table, in the order of individual, decision and choice.
 
     Args:
-        ids: columns `_individual`, `_decision` and `_choice` of the same rows as the source has them.
+        block: whole decisions that keep the contract.
+        utility: (rows,) of its rows in order.
+        shards: those to which the rows belong.
 
     Raises:
         TrainingError: the network gave a utility that is not finite.
     """
+    rows, ids = block.rows, block.columns(KEYS)
     broken = ~np.isfinite(utility)
     if broken.any():
         at = np.flatnonzero(broken)[: contract.EXAMPLES]
@@ -122,16 +129,19 @@ def inference_rows(
             "look for features far outside the training data, or train the run again"
         )
     probability, odds, log_odds = choice_probabilities(utility, rows.starts)
+    partition = np.zeros(len(rows), np.int32)
+    for shard in shards:
+        partition[shard.holds(rows.individual, block.train)] = shard.index
     columns = {
         **{name: ids[name] for name in KEYS},
-        TRAIN: np.full(len(rows), shard.split == "train"),
+        TRAIN: block.train,
         "probability": probability,
         "odds": odds,
         "log_odds": log_odds,
         "utility": utility,
         "experiment_name": pa.repeat(experiment_name, len(rows)),
         "run_id": pa.repeat(run_id, len(rows)),
-        "_partition": np.full(len(rows), shard.index, np.int32),
+        "_partition": partition,
     }
     return pa.table(columns, schema=inference_schema(ids.schema))
 

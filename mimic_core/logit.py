@@ -11,7 +11,7 @@ import numpy as np
 
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import log_sum_exp
-from mimic_core.sources import Float64, Int64, Rows
+from mimic_core.rows import Float64, Int64, Rows
 
 TOLERANCE = 1e-8  # largest |gradient| per decision on standardised columns at which an estimate has converged
 DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent

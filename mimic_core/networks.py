@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimic_core.errors import SpecError, TrainingError, did_you_mean
-from mimic_core.sources import Float32, Float64
+from mimic_core.rows import Float32, Float64
 from mimic_core.specs import ModelSpec
 
 if TYPE_CHECKING:

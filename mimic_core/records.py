@@ -12,19 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
 from mimic_core.manifests import unseal, verify
-from mimic_core.sources import SPLITS, Rows, decision_starts
+from mimic_core.rows import Rows, decision_starts
+from mimic_core.sources import SPLITS
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4  # length and its checksum; checksum of the payload
 INTEGER_BYTES = 10  # the longest varint
-BLOCK = 8192  # decisions encoded at a time
+ZERO = b"\x80" * (INTEGER_BYTES - 1) + b"\0"  # a varint of that length
+BLOCK = 2048  # decisions encoded at a time
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -79,7 +82,7 @@ def layout(max_choices: int, features: int) -> Layout:
     for name, (dtype, shape) in shapes(max_choices, features).items():
         size = int(np.prod(shape, dtype=np.int64))
         real = dtype == "float32"
-        values = b"\0" * (4 * size if real else INTEGER_BYTES * size)
+        values = b"\0" * 4 * size if real else ZERO * size
         feature = _message(b"\x12" if real else b"\x1a", _message(b"\x0a", values))  # float_list 2, int64_list 3
         entries.append(_message(b"\x0a", _message(b"\x0a", name.encode()) + _message(b"\x12", feature)))
         ends.append((name, dtype, shape, len(values)))
@@ -94,7 +97,7 @@ def layout(max_choices: int, features: int) -> Layout:
     return Layout(fields, np.frombuffer(frame, np.uint8))
 
 
-def encode(rows: Rows, max_choices: int) -> Iterator[bytes]:
+def encode(rows: Rows, max_choices: int) -> Iterator[memoryview]:
     """Encode sorted rows as framed records, a block of decisions at a time.
 
     Args:
@@ -239,43 +242,46 @@ def _verified(folder: Path, file: dict[str, Any]) -> bytes:
     return verify(path.read_bytes(), file, str(path))
 
 
-def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> bytes:
+def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> memoryview:
     first, last = int(bounds[0]), int(bounds[-1])
-    starts, counts = bounds[:-1] - first, np.diff(bounds)
-    at = np.repeat(np.arange(len(starts)), counts)  # (rows,) which record
-    place = np.arange(last - first) - np.repeat(starts, counts)  # (rows,) which choice of it
+    starts, counts = bounds[:-1], np.diff(bounds)
+    real = np.arange(shape.fields["choices"].size) < counts[:, None]  # (records, max_choices)
     records = np.tile(shape.template, (len(starts), 1))
-    chosen = np.flatnonzero(rows.selected[first:last])
-    dense = np.zeros((len(starts), *shape.fields["x"].shape), "<f4")
-    dense[at, place] = rows.x[first:last]
-    choices = np.zeros((len(starts), *shape.fields["choices"].shape), np.int64)
-    choices[at, place] = rows.choice[first:last]
-    values = {
+    # a choice's values are copied as one item of a structured array, past the padding
+    _items(records, shape.fields["x"])[real] = rows.x[first:last].view(f"V{rows.x.shape[1] * 4}")[:, 0]
+    _items(records, shape.fields["choices"])[real] = _to_varints(rows.choice[first:last])
+    integers = {
         "n_choices": counts,
-        "selected": place[chosen],
-        "individual": rows.individual[first + starts],
-        "decision": rows.decision[first + starts],
-        "choices": choices,
+        "selected": np.flatnonzero(rows.selected[first:last]) - (starts - first),
+        "individual": rows.individual[starts],
+        "decision": rows.decision[starts],
     }
-    records[:, shape.fields["x"].payload] = dense.reshape(len(starts), -1).view(np.uint8)
-    for name, integers in values.items():
-        records[:, shape.fields[name].payload] = _to_varints(integers.reshape(len(starts), -1))
-    payload = records[:, HEADER_BYTES:-FOOTER_BYTES].tobytes()
-    size = shape.record_bytes - HEADER_BYTES - FOOTER_BYTES
+    for name, values in integers.items():
+        _items(records, shape.fields[name])[:, 0] = _to_varints(values)
+    data, end = records.tobytes(), shape.record_bytes - FOOTER_BYTES
     # one call of the library per record: the framing asks for a checksum of each
-    sums = (_crc32c(payload[i : i + size]) for i in range(0, len(payload), size))
+    sums = (_crc32c(data[i + HEADER_BYTES : i + end]) for i in range(0, len(data), shape.record_bytes))
     checksums = np.fromiter(sums, np.uint32, len(starts))
-    records[:, -FOOTER_BYTES:] = _masked(checksums).astype("<u4").reshape(-1, 1).view(np.uint8)
-    return records.tobytes()
+    records[:, end:] = _masked(checksums).astype("<u4").reshape(-1, 1).view(np.uint8)
+    return records.reshape(-1).data
 
 
-def _to_varints(values: npt.NDArray[np.int64]) -> Bytes:
-    """(n, k) int64 -> (n, k * 10) bytes."""
+def _items(records: Bytes, field: Field) -> npt.NDArray[np.void]:
+    """Return (records, items) the bytes of a field within records: of a choice's values, or of an integer."""
+    items = field.shape[0] if field.shape else 1
+    width = (field.payload.stop - field.payload.start) // items
+    strides = (records.strides[0], width)
+    return np.ndarray((len(records), items), f"V{width}", records.data, field.offset, strides)
+
+
+def _to_varints(values: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+    """(n,) int64 -> (n,) items of 10 bytes."""
     unsigned = np.ascontiguousarray(values, np.int64).view(np.uint64)
-    shifts = np.arange(0, 7 * INTEGER_BYTES, 7, dtype=np.uint64)
-    septets = ((unsigned[..., None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
-    septets[..., :-1] |= 0x80
-    return septets.reshape(len(values), -1)
+    varints = np.tile(np.frombuffer(ZERO, np.uint8), (len(values), 1))
+    septets = -(-int(unsigned.max(initial=0)).bit_length() // 7)  # those above are zero
+    for place in range(septets):
+        varints[:, place] |= ((unsigned >> np.uint64(7 * place)) & np.uint64(0x7F)).astype(np.uint8)
+    return varints.view(f"V{INTEGER_BYTES}")[:, 0]
 
 
 def _from_varints(raw: Bytes) -> npt.NDArray[np.int64]:
@@ -295,8 +301,6 @@ def _message(tag: bytes, content: bytes) -> bytes:
 
 
 def _crc32c(data: bytes) -> int:
-    import google_crc32c
-
     return int(google_crc32c.value(data))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from mimic_core import logit, networks
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, evaluate, named
-from mimic_core.sources import Bool, Float32, Float64, Int64, Rows, hash64
+from mimic_core.rows import Float32, Float64, Rows, hash64, where_decisions
 from mimic_core.specs import ModelSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -123,13 +123,13 @@ def split_validation(rows: Rows, share: float, seed: int) -> dict[str, Rows]:
     individuals = rows.individuals
     hashes = hash64(individuals, seed + 1)
     limit = max(np.uint64(int(share * 2**64)), hashes.min())
-    mine = np.isin(rows.individual, individuals[hashes <= limit])
+    mine = np.isin(rows.individual[rows.starts], individuals[hashes <= limit])  # (decisions,)
     if mine.all():
         raise SpecError(
             f"model.validation: a share of {share} of {len(individuals)} training individuals leaves no one to train on; "
             "give a smaller share, or train on more individuals"
         )
-    return {"train": _where(rows, ~mine), "validation": _where(rows, mine)}
+    return {"train": where_decisions(rows, ~mine), "validation": where_decisions(rows, mine)}
 
 
 def metrics(run: TrainedRun) -> dict[str, float | int | None]:
@@ -248,20 +248,6 @@ def _require_finite_weights(network: "keras.Model", epoch: int) -> None:
             f"the weights are not finite after epoch {epoch}: training diverged. "
             "Give a lower learning_rate, or scale the features"
         )
-
-
-def _where(rows: Rows, keep: Bool) -> Rows:
-    first = keep[rows.starts]  # (decisions,) an individual's decisions go together
-    kept: Int64 = np.flatnonzero(keep)
-    lengths = rows.counts[first]
-    return Rows(
-        individual=rows.individual[kept],
-        decision=rows.decision[kept],
-        choice=rows.choice[kept],
-        selected=rows.selected[kept],
-        x=rows.x[kept],
-        starts=np.cumsum(lengths) - lengths,
-    )
 
 
 def _last_epoch(model: ModelSpec, chooser: Rows) -> str:

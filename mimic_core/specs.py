@@ -19,7 +19,7 @@ Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_PAIRS = 1_000_000  # per individual
-OPERATIONAL = frozenset({"refresh"})  # keys that ids and versions leave out
+OPERATIONAL = frozenset({"refresh", "shards_per_step"})  # keys that ids and versions leave out
 Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
 
 
@@ -67,6 +67,11 @@ class TableReader(PartitionSpec):
 
     train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
     test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
+    shards_per_step: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="Shards of each split that one step builds; more where shards are many and small. It is no part of what "
+        "is built: changing it makes nothing out of date.",
+    )
     where: str | None = Field(
         None,
         description="Rows to use, such as `region = 'north' and age >= 18`; the comparisons are = != < <= > >=. A decision "

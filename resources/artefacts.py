@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import dagster as dg
 
 from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, StorageError
 from mimic_core.manifests import seal, unseal, verify
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MANIFEST = "manifest.json"
 LOCKS = ".locks"
@@ -35,6 +38,30 @@ class Publication:
 
     done: dict[str, Any] | None
     publish: Callable[[dict[str, Any]], None]
+
+
+class Written:
+    """A file that is being written.
+
+    Attributes:
+        discarded: whether it is to be forgotten.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest, self._size = file, hashlib.sha256(), 0
+        self.discarded = False
+
+    def write(self, data: "Buffer") -> int:
+        """Append bytes."""
+        self._digest.update(data)
+        size = self._file.write(data)
+        self._size += size
+        return size
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Size and checksum for a manifest."""
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
 
 class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -60,19 +87,30 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise NotFoundError(f"{path}: this file is gone; build again what it belongs to") from error
         return data if entry is None else verify(data, entry, str(path))
 
-    def write(self, name: str, chunks: Iterable[bytes]) -> dict[str, Any]:
+    def write(self, name: str, chunks: "Iterable[Buffer]") -> dict[str, Any]:
         """Write a file atomically and return its size and checksum for a manifest.
 
         Raises:
             StorageError: the bytes could not be stored; nothing is left behind.
         """
-        digest, size = hashlib.sha256(), 0
-        with self._replacing(name) as file:
+        with self.writing(name) as file:
             for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
                 file.write(chunk)
-        return {"bytes": size, "sha256": digest.hexdigest()}
+        return file.entry
+
+    @contextmanager
+    def writing(self, name: str) -> "Iterator[Written]":
+        """Write a file piece by piece; it is there when the context ends, unless it was discarded.
+
+        Raises:
+            StorageError: the bytes could not be stored; nothing is left behind.
+        """
+        with self._temporary(name) as (file, temporary):
+            written = Written(file)
+            yield written
+            if not written.discarded:
+                _sync(file)
+                Path(temporary).replace(self.path(name))
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file unless one is there.
@@ -171,13 +209,6 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if gone:  # a build that is executed again long after it failed
             raise NotFoundError(f"{version}: {len(gone)} files of this build are gone, such as {gone[0]}; start it again")
         self.write(f"{folder}/{MANIFEST}", [seal(document)])
-
-    @contextmanager
-    def _replacing(self, name: str) -> Iterator[Any]:
-        with self._temporary(name) as (file, temporary):
-            yield file
-            _sync(file)
-            Path(temporary).replace(self.path(name))
 
     @contextmanager
     def _temporary(self, name: str) -> Iterator[tuple[Any, str]]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mimic_core.errors import ConflictError, NotFoundError, TableError
 from mimic_core.manifests import fingerprint
+from mimic_core.shards import RowGroup
 from resources.files import SourceFile, find_files, reading
 from resources.iceberg import local_path
 from resources.imports import open_files, standard_rows
@@ -144,6 +145,30 @@ def read_rows(
     except TableError as error:
         require_unchanged(location, name, token)  # that tells more than what a reader finds in half a file
         raise TableError(f"table {name}: {error}") from error
+    require_unchanged(location, name, token)
+
+
+def row_groups(location: str, name: str, token: str) -> list[RowGroup]:
+    """List the row groups of a table's files, in the order in which they are read."""
+    files = require_unchanged(location, name, token).files
+    return [group for file in files for group in reading([file.path], file.row_groups)]
+
+
+def read_groups(
+    location: str, name: str, token: str, schema: pa.Schema, columns: Sequence[str], groups: Sequence[RowGroup]
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Stream some row groups of a table in the order given, each as a stream of its own; else as `read_rows`."""
+    files = {str(file.path): file for file in require_unchanged(location, name, token).files}
+
+    def batches(group: RowGroup) -> Iterator[pa.RecordBatch]:
+        try:
+            for part in standard_rows(files[group.file], schema, columns, group=group.index):
+                yield from part.to_batches()
+        except TableError as error:
+            require_unchanged(location, name, token)
+            raise TableError(f"table {name}: {error}") from error
+
+    yield from map(batches, groups)
     require_unchanged(location, name, token)
 
 

@@ -13,7 +13,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from mimic_core.errors import TableError
-from mimic_core.sources import KEYS
+from mimic_core.shards import RowGroup
+from mimic_core.sources import INDIVIDUAL, KEYS, TRAIN
+from resources.reading import groups_of
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -64,29 +66,43 @@ class SourceFile:
         """All its columns, those of its folders' names last."""
         return pa.schema([*self.own_schema, *self.keys.schema])
 
-    def batches(self, columns: Sequence[str] | None = None, only: Any = None) -> Iterator[pa.Table]:
+    def row_groups(self) -> list[RowGroup]:
+        """List the row groups of a Parquet file."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+            names = [name for name in (INDIVIDUAL, TRAIN) if name in file.schema_arrow.names]
+            own = {name: name for name in names if name not in self.keys.column_names}
+            return groups_of(file, str(self.path), own)
+
+    def batches(
+        self, columns: Sequence[str] | None = None, only: Any = None, group: int | None = None
+    ) -> Iterator[pa.Table]:
         """Stream its rows with little of it in memory.
 
         Args:
             columns: to read, of those in `schema`; None reads all.
             only: a condition on its own columns, as an Arrow expression; row groups of Parquet that cannot fulfil it are not
                 read, other rows that do not fulfil it may come.
+            group: the row group to read, whatever the condition; None reads all.
+            group: the row group to read; None reads all.
         """
         wanted = [name for name in self.own_schema.names if columns is None or name in columns]
         keys = self.keys.select([name for name in self.keys.column_names if columns is None or name in columns])
         if not wanted and not keys.column_names:
             wanted = self.own_schema.names[:1]  # rows without a column cannot be counted
-        for batch in self._read(wanted, only):
+        for batch in self._read(wanted, only, group):
             given = [pa.repeat(column[0], len(batch)) for column in keys.columns]
             yield pa.table([*batch.columns, *given], names=[*batch.schema.names, *keys.column_names])
 
-    def _read(self, columns: Sequence[str], only: Any) -> Iterator[pa.RecordBatch]:
+    def _read(self, columns: Sequence[str], only: Any, group: int | None) -> Iterator[pa.RecordBatch]:
         if self.kind == "csv":
             yield from self.fragment.to_batches(schema=self.own_schema, columns=columns, batch_readahead=2)
             return
         import pyarrow.parquet as pq
 
-        groups = [group.id for group in self.fragment.subset(only).row_groups] if only is not None else None
+        groups = [one.id for one in self.fragment.subset(only).row_groups] if only is not None else None
+        groups = groups if group is None else [group]
         if groups == []:
             return
         # measured: Arrow's datasets hold a decoded row group, 364 MB where this holds 126 MB

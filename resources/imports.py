@@ -55,7 +55,11 @@ def standard_parts(
 
 
 def standard_rows(
-    file: SourceFile, schema: pa.Schema, columns: Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+    file: SourceFile,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+    group: int | None = None,
 ) -> Iterator[pa.Table]:
     """Stream a file's rows with the column types that a table stores.
 
@@ -63,6 +67,7 @@ def standard_rows(
         schema: all columns of the table; one that the file has not is null.
         columns: to read, in this order; None reads all.
         where: column -> value; only rows with these values, a file whose folders' names have others is not opened.
+        group: the row group to read; None reads all.
 
     Raises:
         TableError: the file cannot be read, or an id or flag is not one.
@@ -72,7 +77,7 @@ def standard_rows(
     target = pa.schema([schema.field(name) for name in needed])
     try:
         if _may_hold(file.keys, target, where):
-            for part in file.batches(needed, _condition(file.own_schema, schema, where)):
+            for part in file.batches(needed, _condition(file.own_schema, schema, where), group):
                 rows = _chosen(shaped(standard_columns(part), target), target.names, where)
                 if len(rows):
                     yield rows.select(names)

@@ -5,12 +5,15 @@ pyiceberg's own reader decodes each file as a whole; it is left what it alone ca
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mimic_core.shards import RowGroup
+from mimic_core.sources import INDIVIDUAL, SPLITS, TRAIN
 from resources.iceberg import equal, plain_schema, widens
 
 if TYPE_CHECKING:
@@ -36,6 +39,69 @@ def read_batches(
     wanted = _arrow_schema(table.schema(), columns or table.schema().column_names)
     for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
         yield from _read_file(table, scan, task, wanted, where or {})
+
+
+def row_groups(table: "Table") -> list[RowGroup] | None:
+    """List the row groups of a table's files, in the order of the files' names; None where pyiceberg has to read a file."""
+    groups: list[RowGroup] = []
+    wanted = _arrow_schema(table.schema(), [name for name in (INDIVIDUAL, TRAIN) if name in table.schema().column_names])
+    for task in sorted(table.scan().plan_files(), key=lambda task: task.file.file_path):
+        if task.delete_files or task.file.file_format != "PARQUET":
+            return None
+        with table.io.new_input(task.file.file_path).open() as opened:
+            file = pq.ParquetFile(opened, pre_buffer=False)
+            names = _names_in_file(file.schema_arrow, wanted, table)
+            if names is None:
+                return None
+            groups += groups_of(file, task.file.file_path, names)
+    return groups
+
+
+def groups_of(file: pq.ParquetFile, name: str, columns: Mapping[str, str]) -> list[RowGroup]:
+    """List the row groups of a Parquet file.
+
+    Args:
+        columns: what `_individual` and `_train` are called in it, where it has them.
+    """
+    index = {file.schema.column(position).path: position for position in range(file.metadata.num_columns)}
+    groups = []
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        ids, train = (group.column(index[columns[c]]) if c in columns else None for c in (INDIVIDUAL, TRAIN))
+        lowest, highest = _bounds(ids)
+        flags = set(_bounds(train))
+        groups.append(
+            RowGroup(
+                file=name,
+                index=number,
+                rows=group.num_rows,
+                lowest=lowest if type(lowest) is int else None,
+                highest=highest if type(highest) is int else None,
+                splits={frozenset({True}): SPLITS[:1], frozenset({False}): SPLITS[1:]}.get(frozenset(flags), SPLITS),
+            )
+        )
+    return groups
+
+
+def read_groups(table: "Table", columns: Sequence[str], groups: Sequence[RowGroup]) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Stream some row groups of a table in the order given, each as a stream of its own."""
+    tasks = {task.file.file_path: task for task in table.scan().plan_files()}
+    wanted = _arrow_schema(table.schema(), columns)
+    for name, of_file in groupby(groups, key=lambda group: group.file):
+        with table.io.new_input(tasks[name].file.file_path).open() as opened:
+            file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BUFFER)
+            names = _names_in_file(file.schema_arrow, wanted, table)
+            assert names is not None  # noqa: S101  else it has no row groups
+            for group in of_file:
+                yield _read_columns(file, names, wanted, wanted, {}, [group.index])
+
+
+def _bounds(column: Any) -> tuple[Any, Any]:
+    """Return the lowest and the highest value of a column of a row group; None where they, or its nulls, are not known."""
+    found = column.statistics if column is not None else None
+    if found is None or not found.has_min_max or not found.has_null_count or found.null_count:
+        return None, None
+    return found.min, found.max
 
 
 def counted(batches: Iterable[pa.RecordBatch], on_rows: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
@@ -74,10 +140,15 @@ def _read_file(
 
 
 def _read_columns(
-    file: pq.ParquetFile, names: Mapping[str, str], needed: pa.Schema, wanted: pa.Schema, where: Mapping[str, Any]
+    file: pq.ParquetFile,
+    names: Mapping[str, str],
+    needed: pa.Schema,
+    wanted: pa.Schema,
+    where: Mapping[str, Any],
+    groups: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     target = _without_ids(wanted)
-    for batch in file.iter_batches(ROWS_PER_BATCH, columns=list(names.values())):
+    for batch in file.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=list(names.values())):
         arrays = {
             field.name: batch.column(names[field.name]).cast(field.type)
             if field.name in names

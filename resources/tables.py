@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ import pyarrow as pa
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, TableError, did_you_mean
 from mimic_core.filters import Condition, check_filter, equalities, selected_rows
 from mimic_core.manifests import fingerprint
-from resources import exports, external, maintenance
+from mimic_core.shards import Part, RowGroup
+from mimic_core.sources import INDIVIDUAL, TRAIN
+from resources import blocks, exports, external, maintenance, reading
 from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
 from resources.commits import retry
 from resources.iceberg import (
@@ -191,6 +194,44 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield from external.read_rows(pin.location, pin.name, pin.token, pin.columns, columns, where)
         elif pin.snapshot:
             yield from read_batches(self._at(pin), columns, where)
+
+    def row_groups(self, pin: Pin) -> list[RowGroup] | None:
+        """List the row groups of a pinned version with what is known of them; None where they cannot be read one by one."""
+        if pin.columns is not None:
+            return external.row_groups(pin.location, pin.name, pin.token)
+        return reading.row_groups(self._at(pin)) if pin.snapshot else []
+
+    def blocks(
+        self, pin: Pin, columns: pa.Schema, part: Part, on_spill: Callable[[float], None] = lambda _: None
+    ) -> Iterator[pa.Table]:
+        """Stream the rows of some shards of a pinned version, a bounded number of whole individuals at a time.
+
+        Blocks follow each other by individual (by surrogate, where ids are text); rows within a block are in any order.
+
+        Args:
+            columns: to read, `_individual` among them.
+            on_spill: told how many bytes are about to be written to temporary files, when that must be.
+
+        Raises:
+            ConflictError: the files of a registered table were changed since the pin.
+            StorageError: temporary files could not be written.
+        """
+        row_bytes = blocks.row_bytes(columns)
+        rows = pin.rows if part.row_groups is None else sum(group.rows for group in part.row_groups)
+        if blocks.holds_all(part, rows, row_bytes):
+            yield from blocks.held_blocks(part, self._groups(pin, columns.names, part), columns)
+            return
+        on_spill(rows * part.share * row_bytes)
+        ids = [name for name in (INDIVIDUAL, TRAIN) if name in columns.names]
+        first, rows_read = (chain.from_iterable(self._groups(pin, names, part)) for names in (ids, columns.names))
+        yield from blocks.spilled_blocks(part, first, rows_read, columns, row_bytes)
+
+    def _groups(self, pin: Pin, columns: Sequence[str], part: Part) -> Iterator[Iterator[pa.RecordBatch]]:
+        if part.row_groups is None:
+            return iter([self.batches(pin, columns)])
+        if pin.columns is not None:
+            return external.read_groups(pin.location, pin.name, pin.token, pin.columns, columns, part.row_groups)
+        return reading.read_groups(self._at(pin), columns, part.row_groups) if part.row_groups else iter([])
 
     # ---- writing
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mimic_core.shards import count_parts
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Report = Callable[["dg.DagsterEvent"], None]
-SHARD_STEPS = ("sample_shard[", "build_dataset_shard[", "score_shard[")
+PART_STEPS = ("sample_part[", "build_dataset_part[", "score_part[")
 SAY_SECONDS = 30  # between two lines that differ in a number only
 
 
@@ -60,9 +61,9 @@ def title(spec: PartitionSpec) -> str:
 
 
 def total_steps(spec: PartitionSpec) -> int | None:
-    """Return the number of shards or epochs to expect; None where it is not known before (a solver's iterations)."""
+    """Return the number of steps over shards or of epochs to expect; None where it is not known before (a solver's iterations)."""
     if isinstance(spec, ContrastSpec | DatasetSpec | InferenceSpec):
-        return sum(spec.partitions.values())
+        return count_parts(spec.partitions, spec.shards_per_step)
     if isinstance(spec, RunSpec) and not spec.model.linear:
         return spec.model.epochs
     return None
@@ -72,11 +73,11 @@ def unit(spec: PartitionSpec) -> str:
     """Name what the progress of a partition counts."""
     if isinstance(spec, RunSpec):
         return "iteration" if spec.model.linear else "epoch"
-    return "shard"
+    return "part"
 
 
 def step_done(event: "dg.DagsterEvent") -> str | None:
-    """Name the shard, or give the losses of the epoch, that an event reports as done; None for any other event."""
+    """Name the part, or give the losses of the epoch, that an event reports as done; None for any other event."""
     if event.event_type_value == "ASSET_OBSERVATION":
         numbers = {name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()}
         if "epoch" not in numbers:
@@ -84,7 +85,7 @@ def step_done(event: "dg.DagsterEvent") -> str | None:
         losses = (f"{name} {numbers[name]:.4f}" for name in ("loss", "val_loss") if name in numbers)
         return ", ".join(losses)
     name = (event.step_key or "").rpartition(".")[2]
-    if event.event_type_value == "STEP_SUCCESS" and name.startswith(SHARD_STEPS):
+    if event.event_type_value == "STEP_SUCCESS" and name.startswith(PART_STEPS):
         return name[name.index("[") + 1 : -1]
     return None
 
@@ -118,7 +119,7 @@ class _Lines:
             of = f"/{self._total}" if self._total else ""
             self._write(f"  {self._name}{self._unit} {self._done}{of}: {what}", highlight=False, soft_wrap=True)
             self._pool = None
-        elif (pool := waits_for(event)) is not None and pool != self._pool:  # every shard says so
+        elif (pool := waits_for(event)) is not None and pool != self._pool:  # every step says so
             self._pool = pool
             self._write(f"  {self._name}waits for a slot of the pool {pool}", highlight=False, soft_wrap=True)
 

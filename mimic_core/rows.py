@@ -1,0 +1,169 @@
+"""Rows: flat arrays of whole decisions, the one shape in which data are checked, encoded, sampled, trained on and scored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows sorted by individual, decision and choice; decisions are adjacent.
+
+    Attributes:
+        individual, decision, choice: (rows,) int64; surrogates where the table's ids are text.
+        selected: (rows,) bool; all false where the table has no such column or holds a null.
+        x: (rows, features) float32, missing values replaced.
+        starts: (decisions,) int64, the first row of each decision.
+    """
+
+    individual: Int64
+    decision: Int64
+    choice: Int64
+    selected: Bool
+    x: Float32
+    starts: Int64
+
+    def __len__(self) -> int:
+        return len(self.choice)
+
+    @property
+    def decisions(self) -> int:
+        """Number of decisions."""
+        return len(self.starts)
+
+    @property
+    def counts(self) -> Int64:
+        """(decisions,) number of choices that each decision offers."""
+        return np.diff(np.append(self.starts, len(self)))
+
+    @property
+    def individuals(self) -> Int64:
+        """(individuals,) sorted ids."""
+        return np.unique(self.individual)
+
+
+def hash64(values: Int64, seed: int = 0) -> npt.NDArray[np.uint64]:
+    """Return (n,) uniform 64-bit hashes of (n,) integers, different for every seed."""
+    offset = (0x9E3779B97F4A7C15 * (seed + 1)) % 2**64
+    z = values.astype(np.int64).view(np.uint64) + np.uint64(offset)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def sort_keys(individual: Int64, decision: Int64, choice: Int64) -> tuple[Int64 | None, list[Int64]]:
+    """Sort rows by individual, decision and choice.
+
+    Returns:
+        (rows,) the order, or None where the rows are in it already; and the three keys in it.
+
+    >>> sort_keys(np.array([2, 1, 1]), np.array([0, 0, 0]), np.array([5, 7, 6]))
+    (array([2, 1, 0]), [array([1, 1, 2]), array([0, 0, 0]), array([6, 7, 5])])
+    """
+    keys = [individual, decision, choice]
+    before = np.zeros(max(len(choice) - 1, 0), np.bool_)
+    for key in reversed(keys):  # the first decides, so it comes last
+        before = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & before)
+    tied = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
+    if (before | tied).all():
+        return None, keys
+    packed = _sort_packed([*keys, np.arange(len(choice))])
+    if packed is not None:
+        return packed[-1], packed[:-1]
+    order = np.lexsort(keys[::-1])
+    return order, [key[order] for key in keys]
+
+
+def decision_starts(individual: Int64, decision: Int64) -> Int64:
+    """Return (decisions,) the first row of each decision of sorted rows.
+
+    >>> decision_starts(np.array([1, 1, 2]), np.array([7, 7, 7]))
+    array([0, 2])
+    """
+    if not len(individual):
+        return np.empty(0, np.int64)
+    new = (individual[1:] != individual[:-1]) | (decision[1:] != decision[:-1])
+    return np.flatnonzero(np.append(True, new)).astype(np.int64)
+
+
+def flag_values(table: pa.Table | pa.RecordBatch, name: str) -> Bool:
+    """Return (rows,) values of a flag; null counts as false."""
+    column = table.column(name)
+    return np.asarray(pc.fill_null(column, False) if column.null_count else column)
+
+
+def feature_matrix(
+    table: pa.Table | pa.RecordBatch, features: Sequence[str], missing_values_map: Mapping[str, float]
+) -> Float32:
+    """Return (rows, features) float32 values; a null is NaN, and NaN becomes the feature's replacement if there is one.
+
+    A number beyond float32 becomes infinite, which the contract refuses.
+
+    >>> feature_matrix(pa.table({"size": [1.5, None], "age": [None, 30]}), ["size", "age"], {"size": -1.0})
+    array([[ 1.5,  nan],
+           [-1. , 30. ]], dtype=float32)
+    """
+    x = np.empty((table.num_rows, len(features)), np.float32)
+    for j, name in enumerate(features):
+        replacement, start = missing_values_map.get(name), 0
+        column = table.column(name)
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            values = _floats(chunk)
+            if replacement is not None and (missing := np.isnan(values)).any():
+                values = np.where(missing, replacement, values)
+            with np.errstate(over="ignore"):
+                x[start : start + len(chunk), j] = values
+            start += len(chunk)
+    return x
+
+
+def where_decisions(rows: Rows, keep: Bool) -> Rows:
+    """Return some decisions; `keep` is (decisions,)."""
+    lengths = rows.counts[keep]
+    kept = np.repeat(keep, rows.counts)
+    return Rows(
+        individual=rows.individual[kept],
+        decision=rows.decision[kept],
+        choice=rows.choice[kept],
+        selected=rows.selected[kept],
+        x=rows.x[kept],
+        starts=np.cumsum(lengths) - lengths,
+    )
+
+
+def _floats(column: pa.Array) -> npt.NDArray[Any]:
+    """Return (rows,) floating-point values; null is NaN."""
+    if not pa.types.is_floating(column.type):
+        column = pc.cast(column, pa.float64(), safe=False)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _sort_packed(keys: list[Int64]) -> list[Int64] | None:
+    """Sort rows by keys that fit into one integer of 63 bits; None where they do not.
+
+    That takes a fifth of the time of sorting by one key after the other, and sorted keys are read off the integers faster
+    than they are gathered (2 million shuffled rows).
+    """
+    lowest = [int(key.min()) for key in keys]
+    bits = [(int(key.max()) - low).bit_length() for key, low in zip(keys, lowest, strict=True)]
+    if sum(bits) > 63:
+        return None
+    packed = np.zeros(len(keys[0]), np.int64)
+    for key, low, width in zip(keys, lowest, bits, strict=True):
+        packed = (packed << width) | (key - low)
+    packed.sort()
+    unpacked = []
+    for low, width in reversed(list(zip(lowest, bits, strict=True))):
+        unpacked.append((packed & ((1 << width) - 1)) + low)
+        packed >>= width
+    return unpacked[::-1]

@@ -1,0 +1,160 @@
+"""Blocks: the rows of a step's shards, a bounded number of whole individuals at a time, whatever the order of the table.
+
+Rows of a table whose row groups follow each other by individual are complete as soon as the next row group begins. Rows of
+any other table are held, and what is more than may be held is written to a temporary folder by ranges of individuals first.
+Either way the blocks follow each other by individual.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mimic_core.errors import StorageError
+from mimic_core.identifiers import surrogates
+from mimic_core.rows import Int64, flag_values
+from mimic_core.shards import Part, complete_below, most_waiting
+from mimic_core.sources import INDIVIDUAL, TRAIN
+
+BYTES_HELD = 256 * 2**20  # of rows that wait for others of their individuals
+FEWEST_ROWS = 50_000  # of a block, unless it is the last; smaller ones cost more than they save
+TEXT_BYTES = 24  # of a text in memory, roughly
+MOST_FILES = 500  # that are open at once
+SAMPLE = 1_000_000  # ids from which the ranges of temporary files are chosen
+
+
+def holds_all(part: Part, rows: int, row_bytes: float) -> bool:
+    """Tell whether all rows that wait at once may be held.
+
+    Args:
+        rows: of the table.
+        row_bytes: about how long one is in memory.
+    """
+    return _waiting(part, rows) * row_bytes <= BYTES_HELD
+
+
+def held_blocks(part: Part, groups: Iterable[Iterable[pa.RecordBatch]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield blocks of rows that wait in memory for others of their individuals.
+
+    Args:
+        groups: the rows of each row group of the part in turn, or all rows at once.
+    """
+    below = [None] if part.row_groups is None else complete_below(part.row_groups)
+    waiting: list[pa.RecordBatch] = []
+    for limit, batches in zip(below, groups, strict=True):
+        waiting += _of_part(batches, part)
+        if limit is not None and sum(batch.num_rows for batch in waiting) >= FEWEST_ROWS:
+            complete, waiting = _split(waiting, limit)
+            if complete:
+                yield pa.Table.from_batches(complete, schema)
+    if waiting:
+        yield pa.Table.from_batches(waiting, schema)
+
+
+def spilled_blocks(
+    part: Part, ids: Iterable[pa.RecordBatch], rows: Iterable[pa.RecordBatch], schema: pa.Schema, row_bytes: float
+) -> Iterator[pa.Table]:
+    """Yield blocks of rows that are written to temporary files first, by ranges of individuals.
+
+    Args:
+        ids: the ids and flags of all rows, from which the ranges are chosen.
+        rows: all rows.
+
+    Raises:
+        StorageError: they could not be written.
+    """
+    cuts = _cuts(ids, part, row_bytes)
+    with tempfile.TemporaryDirectory(prefix="mimic-") as folder:
+        paths = [Path(folder) / f"{number:05d}.arrow" for number in range(len(cuts) + 1)]
+        with ExitStack() as stack:
+            with _explaining():
+                files = [stack.enter_context(pa.ipc.new_file(str(path), schema)) for path in paths]
+            for batch in _of_part(rows, part):
+                with _explaining():
+                    _write(batch, cuts, files)
+            with _explaining():
+                stack.close()
+        for path in paths:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            if len(table):
+                yield table
+            del table
+            path.unlink()
+
+
+def row_bytes(schema: pa.Schema) -> float:
+    """Return about how many bytes a row takes in memory."""
+    return sum(field.type.bit_width / 8 if pa.types.is_primitive(field.type) else TEXT_BYTES for field in schema)
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{tempfile.gettempdir()}: rows of a table in no order, more than fit into memory, could not be written: "
+            f"{error.strerror or error}; give TMPDIR a folder with more room, or the config more partitions, and build again"
+        ) from error
+
+
+def _waiting(part: Part, rows: int) -> float:
+    if part.row_groups is None:
+        return rows * part.share
+    return most_waiting(part.row_groups) * part.share
+
+
+def _of_part(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
+    """Keep the rows of a part; a null `_train` counts as false and a null `_individual` as 0, so every row has one shard."""
+    for batch in batches:
+        individual = surrogates(batch.column(INDIVIDUAL))
+        absent = np.zeros(batch.num_rows, np.bool_)
+        train = flag_values(batch, TRAIN) if TRAIN in batch.schema.names else absent
+        mine = part.holds(individual, train)
+        if mine.all():
+            yield batch
+        elif mine.any():
+            yield batch.filter(pa.array(mine))
+
+
+def _split(batches: Sequence[pa.RecordBatch], limit: int) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Part rows by whether their individual is below a limit."""
+    below: list[pa.RecordBatch] = []
+    others: list[pa.RecordBatch] = []
+    for batch in batches:
+        complete = surrogates(batch.column(INDIVIDUAL)) < limit
+        number = int(complete.sum())
+        if complete[:number].all():  # in order, so nothing is copied
+            pieces = batch.slice(0, number), batch.slice(number)
+        else:
+            pieces = batch.filter(pa.array(complete)), batch.filter(pa.array(~complete))
+        for piece, kept in zip(pieces, (below, others), strict=True):
+            if piece.num_rows:
+                kept.append(piece)
+    return below, others
+
+
+def _cuts(ids: Iterable[pa.RecordBatch], part: Part, row_bytes: float) -> Int64:
+    """Return (ranges - 1,) individuals that begin ranges of about as many rows each, after the first."""
+    found, rows, every = [np.empty(0, np.int64)], 0, 1
+    for batch in _of_part(ids, part):
+        found.append(surrogates(batch.column(INDIVIDUAL))[::every])
+        rows += batch.num_rows
+        if sum(map(len, found)) > 2 * SAMPLE:
+            found, every = [np.concatenate(found)[::2]], every * 2
+    ranges = min(int(np.ceil(rows * row_bytes / BYTES_HELD)), MOST_FILES)
+    ordered = np.sort(np.concatenate(found))
+    return np.unique(ordered[[len(ordered) * number // ranges for number in range(1, ranges)]])
+
+
+def _write(batch: pa.RecordBatch, cuts: Int64, files: Sequence[pa.RecordBatchWriter]) -> None:
+    number = np.searchsorted(cuts, surrogates(batch.column(INDIVIDUAL)), side="right")
+    order = np.argsort(number, kind="stable")
+    ordered, ends = batch.take(pa.array(order)), np.cumsum(np.bincount(number, minlength=len(files)))
+    for file, start, end in zip(files, [0, *ends], ends, strict=False):
+        if end > start:
+            file.write_batch(ordered.slice(start, end - start))
