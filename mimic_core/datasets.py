@@ -1,6 +1,6 @@
 """Datasets: from blocks of a table to the records of its shards, and the schema that describes the whole.
 
-The format is described in docs/formats.md and is read back by `mimic_core.records`.
+The format is described in docs/formats.md and is read back by `mimic_core.splits`.
 """
 
 from collections.abc import Sequence
