@@ -1,4 +1,4 @@
-"""The standard workload of the benchmarks: seeded decision tables of any size, clustered or shuffled, with missing values."""
+"""The standard workload of the benchmarks: seeded decision tables of any size, clustered or shuffled, some values missing."""
 
 from collections.abc import Iterator
 

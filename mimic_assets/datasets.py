@@ -197,7 +197,7 @@ def tfrecord_dataset(source_table: Any, contrast_set: Any) -> Any:
 
 
 def _open(shard: Shard, spec: DatasetSpec, folder: str, artefacts: ArtefactStore, stack: ExitStack) -> ShardFile:
-    path = datasets.shard_path(shard)
+    path = datasets.shard_path(shard, spec.compression)
     return ShardFile(shard, spec, path, stack.enter_context(artefacts.writing(f"{folder}/{path}")))
 
 

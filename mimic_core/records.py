@@ -127,6 +127,7 @@ def decode(data: bytes, shape: Layout, name: str) -> dict[str, npt.NDArray[Any]]
     return decoded
 
 
+def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> memoryview:
     first, last = int(bounds[0]), int(bounds[-1])
     starts, counts = bounds[:-1], np.diff(bounds)
     real = np.arange(shape.fields["choices"].size) < counts[:, None]  # (records, max_choices)

@@ -84,7 +84,7 @@ class Part:
 
     def holds(self, individual: Int64, train: Bool) -> Bool:
         """Return (rows,) which rows belong to one of its shards."""
-        return np.logical_or.reduce([shard.holds(individual, train) for shard in self.shards])
+        return np.asarray(np.logical_or.reduce([shard.holds(individual, train) for shard in self.shards]))
 
     @property
     def share(self) -> float:

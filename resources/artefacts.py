@@ -58,6 +58,10 @@ class Written:
         self._size += size
         return size
 
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._file.flush()
+
     @property
     def entry(self) -> dict[str, Any]:
         """Size and checksum for a manifest."""

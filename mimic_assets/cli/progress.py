@@ -61,7 +61,7 @@ def title(spec: PartitionSpec) -> str:
 
 
 def total_steps(spec: PartitionSpec) -> int | None:
-    """Return the number of steps over shards or of epochs to expect; None where it is not known before (a solver's iterations)."""
+    """Return how many steps over shards or epochs to expect; None where it is not known before (a solver's iterations)."""
     if isinstance(spec, ContrastSpec | DatasetSpec | InferenceSpec):
         return count_parts(spec.partitions, spec.shards_per_step)
     if isinstance(spec, RunSpec) and not spec.model.linear:
