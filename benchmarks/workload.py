@@ -1,4 +1,4 @@
-"""The standard workload of the benchmarks: seeded decision tables of any size, clustered or shuffled, some values missing."""
+"""The standard workload of the benchmarks: seeded decision tables, clustered or shuffled, where some values are missing."""
 
 from collections.abc import Iterator
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 
 from mimic_core.errors import StorageError
 from mimic_core.identifiers import surrogates
@@ -151,7 +152,7 @@ def _cuts(ids: Iterable[pa.RecordBatch], part: Part, row_bytes: float) -> Int64:
     return np.unique(ordered[[len(ordered) * number // ranges for number in range(1, ranges)]])
 
 
-def _write(batch: pa.RecordBatch, cuts: Int64, files: Sequence[pa.RecordBatchWriter]) -> None:
+def _write(batch: pa.RecordBatch, cuts: Int64, files: Sequence[pa.ipc.RecordBatchFileWriter]) -> None:
     number = np.searchsorted(cuts, surrogates(batch.column(INDIVIDUAL)), side="right")
     order = np.argsort(number, kind="stable")
     ordered, ends = batch.take(pa.array(order)), np.cumsum(np.bincount(number, minlength=len(files)))

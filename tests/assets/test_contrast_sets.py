@@ -388,7 +388,7 @@ def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(pl
         again = platform.execute(instance, contrast(), dg.ReexecutionOptions.from_failure(failed.run_id, instance))
     assert again.success
     steps = {event.step_key for event in again.all_events if event.event_type_value == "STEP_SUCCESS"}
-    assert steps == {"contrast_set.sample_shard[train_00001]", "contrast_set.publish_contrasts"}
+    assert steps == {"contrast_set.sample_part[part_00001]", "contrast_set.publish_contrasts"}
     assert platform.rows(CONTRASTS) == platform.rows("haven.fresh")
 
 

@@ -552,5 +552,5 @@ def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(pl
         )
     assert again.success
     steps = {event.step_key for event in again.all_events if event.event_type_value == "STEP_SUCCESS"}
-    assert steps == {"inference_table.score_shard[train_00001]", "inference_table.publish_inference"}
+    assert steps == {"inference_table.score_part[part_00001]", "inference_table.publish_inference"}
     assert platform.rows(SCORED).select(KEYS) == decision_table().sort_by([(key, "ascending") for key in KEYS]).select(KEYS)

@@ -259,7 +259,7 @@ def test_only_the_failed_shard_and_the_commit_run_again(clicks, home, fails_once
     expect(clicks.page.get_by_text("Succeeded (3)")).to_be_visible()
     expect(clicks.page.get_by_text("Errored (1)")).to_be_visible()
     clicks.reexecute_from_failure()
-    steps = {"inference_table.score_shard[train_00001]", "inference_table.publish_inference"}
+    steps = {"inference_table.score_part[part_00001]", "inference_table.publish_inference"}
     # Dagster's own job also answers the check `up_to_date`
     assert clicks.succeeded_steps(len(steps) + 1) == steps
     clicks.wait_for_partition("inference_table", key)
