@@ -3,7 +3,7 @@
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,29 +73,13 @@ def compact(name: str, load: Load, queue: Queue) -> tuple[int, int]:
     before = after = 0
     table = load()
     for group in groups(table):
-        staged = write_files(f"{table.location()}/data/compacted", table.schema(), _rows(table, group.tasks), name)
+        rows = (pa.Table.from_batches([batch]) for batch in read_files(table, group.tasks))
+        staged = write_files(f"{table.location()}/data/compacted", table.schema(), rows, name)
         if _commit(staged, group, table.metadata.default_spec_id, load, queue):
             before, after = before + len(group.tasks), after + len(staged.paths)
         else:
             discard(staged)
     return before, after
-
-
-def _rows(table: "Table", tasks: "Sequence[FileScanTask]") -> Iterator[pa.Table]:
-    """Stream the rows of files, in order, in parts that fill a file; columns that a file lacks are null."""
-    part: list[pa.Table] = []
-    rows = 0
-    for batch in read_files(table, tasks):
-        unread = pa.Table.from_batches([batch])
-        while unread.num_rows:
-            piece = unread.slice(0, ROWS_PER_FILE - rows)
-            unread = unread.slice(piece.num_rows)
-            part, rows = [*part, piece], rows + piece.num_rows
-            if rows == ROWS_PER_FILE:
-                yield pa.concat_tables(part)
-                part, rows = [], 0
-    if part:
-        yield pa.concat_tables(part)
 
 
 def _commit(staged: Staged, group: Group, spec_id: int, load: Load, queue: Queue) -> bool:

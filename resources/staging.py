@@ -1,12 +1,13 @@
 """Staging: rows written as Parquet files under a table's location, invisible until a commit names them."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic_core.errors import NotFoundError, StorageError, TableError
@@ -16,7 +17,9 @@ from resources.imports import shaped
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
 
-ROWS_PER_FILE = 500_000  # bounds the memory of a compaction, which holds one new file
+ROWS_PER_FILE = 500_000
+ROWS_PER_GROUP = 62_500  # an eighth of a file: what two neighbouring steps may both have to read
+ROWS_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +55,16 @@ def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name:
     paths: list[Path] = []
     rows = rows_in_file = 0
     try:
-        for part in data:
-            for start in range(0, part.num_rows, ROWS_PER_FILE):
-                piece = part.slice(start, ROWS_PER_FILE)
-                if writer is None or rows_in_file + piece.num_rows > ROWS_PER_FILE:
-                    if writer is not None:
-                        writer.close()
-                    paths.append(local_path(f"{base}-{len(paths):05d}.parquet"))
-                    paths[-1].parent.mkdir(parents=True, exist_ok=True)
-                    writer, rows_in_file = pq.ParquetWriter(paths[-1], target, compression="zstd"), 0
-                writer.write_table(_fitting(piece, target, name))
-                rows, rows_in_file = rows + piece.num_rows, rows_in_file + piece.num_rows
+        for group in row_groups(_fitting(part, target, name) for part in data):
+            if writer is None or rows_in_file + group.num_rows > ROWS_PER_FILE:
+                if writer is not None:
+                    writer.close()
+                paths.append(local_path(f"{base}-{len(paths):05d}.parquet"))
+                paths[-1].parent.mkdir(parents=True, exist_ok=True)
+                writer = pq.ParquetWriter(paths[-1], target, compression="zstd", use_dictionary=_repeating(group))
+                rows_in_file = 0
+            writer.write_table(group)
+            rows, rows_in_file = rows + group.num_rows, rows_in_file + group.num_rows
         if writer is not None:
             writer.close()
     except BaseException as error:
@@ -75,6 +77,24 @@ def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name:
             ) from error
         raise
     return Staged(paths=tuple(f"file://{path}" for path in paths), rows=rows, columns=column_ids(schema))
+
+
+def row_groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut rows into tables of `ROWS_PER_GROUP`, but for the last: steps divide a table by its row groups."""
+    waiting: list[pa.Table] = []
+    rows, full = 0, min(ROWS_PER_GROUP, ROWS_PER_FILE)
+    for part in parts:
+        start = 0
+        while rows + part.num_rows - start >= full:
+            piece = part.slice(start, full - rows)
+            yield pa.concat_tables([*waiting, piece])
+            start, rows = start + piece.num_rows, 0
+            waiting.clear()
+        if start < part.num_rows:
+            waiting.append(part.slice(start))
+            rows += part.num_rows - start
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def require_staged(staged: Sequence[Staged], name: str) -> None:
@@ -99,6 +119,19 @@ def discard(staged: Staged) -> None:
 def column_ids(schema: "Schema") -> str:
     """Return the columns of a table with their ids and types, as one comparable text."""
     return str(schema.as_struct())
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """Name the columns that are worth a dictionary: all but real numbers that hardly repeat.
+
+    Measured: 20 columns of random numbers take three times as long to write with one, and a quarter more space.
+    """
+    looked_at = rows.slice(0, ROWS_LOOKED_AT)
+    return [
+        field.name
+        for field in rows.schema
+        if not pa.types.is_floating(field.type) or pc.count_distinct(looked_at[field.name]).as_py() <= len(looked_at) / 2
+    ]
 
 
 def _fitting(rows: pa.Table, target: pa.Schema, name: str) -> pa.Table:

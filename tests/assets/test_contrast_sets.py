@@ -338,17 +338,17 @@ def test_a_dataset_reads_the_version_that_the_contrast_set_published_even_if_its
     assert manifest["counts"]["decisions"] == PAIRS
 
 
-def once(monkeypatch: pytest.MonkeyPatch, shard: int, happens: Callable[[], object]) -> None:
-    """Let something happen once, before a shard is sampled."""
-    whole, shards = contract.check_shard, []
+def once(monkeypatch: pytest.MonkeyPatch, part: int, happens: Callable[[], object]) -> None:
+    """Let something happen once, before a part is sampled."""
+    whole, parts = contract.check_block, []
 
-    def check_shard(table: pa.Table, *rules: object) -> contract.CheckedShard:
-        shards.append(table)
-        if len(shards) == shard:
+    def check_block(table: pa.Table, *rules: object) -> contract.Block:
+        parts.append(table)
+        if len(parts) == part:
             happens()
         return whole(table, *rules)
 
-    monkeypatch.setattr(contract, "check_shard", check_shard)
+    monkeypatch.setattr(contract, "check_block", check_block)
 
 
 def test_an_import_during_a_build_does_not_show_in_it(platform, decision_table, monkeypatch):
