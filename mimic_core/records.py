@@ -87,7 +87,7 @@ def layout(max_choices: int, features: int) -> Layout:
         position += len(entry)
         fields[name] = Field(dtype, shape, position - size)
     length = struct.pack("<Q", len(payload))
-    frame = length + struct.pack("<I", _masked(_crc32c(length))) + payload + b"\0" * FOOTER_BYTES
+    frame = length + struct.pack("<I", _masked(google_crc32c.value(length))) + payload + b"\0" * FOOTER_BYTES
     return Layout(fields, np.frombuffer(frame, np.uint8))
 
 
@@ -143,10 +143,10 @@ def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> m
     }
     for name, values in integers.items():
         _items(records, shape.fields[name])[:, 0] = _to_varints(values)
-    data, end = records.tobytes(), shape.record_bytes - FOOTER_BYTES
+    end = shape.record_bytes - FOOTER_BYTES
+    payloads = np.ndarray(len(starts), f"V{end - HEADER_BYTES}", records.data, HEADER_BYTES, records.strides[:1])
     # one call of the library per record: the framing asks for a checksum of each
-    sums = (_crc32c(data[i + HEADER_BYTES : i + end]) for i in range(0, len(data), shape.record_bytes))
-    checksums = np.fromiter(sums, np.uint32, len(starts))
+    checksums = np.fromiter(map(google_crc32c.value, payloads.tolist()), np.uint32, len(starts))
     records[:, end:] = _masked(checksums).astype("<u4").reshape(-1, 1).view(np.uint8)
     return records.reshape(-1).data
 
@@ -183,10 +183,6 @@ def _message(tag: bytes, content: bytes) -> bytes:
         length += bytes([septet | (0x80 if size else 0)])
         if not size:
             return tag + length + content
-
-
-def _crc32c(data: bytes) -> int:
-    return int(google_crc32c.value(data))
 
 
 def _masked(crc: Any) -> Any:
