@@ -17,7 +17,7 @@ import pyarrow.ipc
 from mimic_core.errors import StorageError
 from mimic_core.identifiers import surrogates
 from mimic_core.rows import Int64, flag_values
-from mimic_core.shards import Part, complete_below, most_waiting
+from mimic_core.shards import Part, RowGroup, complete_below, most_waiting
 from mimic_core.sources import INDIVIDUAL, TRAIN
 
 BYTES_HELD = 256 * 2**20  # of rows that wait for others of their individuals
@@ -43,13 +43,19 @@ def held_blocks(part: Part, groups: Iterable[Iterable[pa.RecordBatch]], schema: 
     Args:
         groups: the rows of each row group of the part in turn, or all rows at once.
     """
-    below = [None] if part.row_groups is None else complete_below(part.row_groups)
     waiting: list[pa.RecordBatch] = []
-    for limit, batches in zip(below, groups, strict=True):
-        waiting += _of_part(batches, part)
-        if limit is not None and sum(batch.num_rows for batch in waiting) >= FEWEST_ROWS:
+    if part.row_groups is None:
+        waiting = [batch for batches in groups for batch in _of_part(batches, part)]
+    else:
+        read: list[RowGroup] = []  # since the last block
+        for group, limit, batches in zip(part.row_groups, complete_below(part.row_groups), groups, strict=True):
+            waiting += _of_part(batches, part)
+            read.append(group)
+            if limit is None or sum(one.rows for one in read if one.highest is None or one.highest <= limit) < FEWEST_ROWS:
+                continue
             complete, waiting = _split(waiting, limit)
             if complete:
+                read.clear()
                 yield pa.Table.from_batches(complete, schema)
     if waiting:
         yield pa.Table.from_batches(waiting, schema)
