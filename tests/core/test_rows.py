@@ -1,12 +1,16 @@
+"""Rows: sorted, numbered and filled as a plain reading of the table gives them, value by value."""
+
 import decimal
+import math
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_core.contract import Rules, check_block
-from mimic_core.rows import decision_starts, feature_matrix, hash64
+from mimic_core.rows import decision_starts, feature_matrix, hash64, sort_keys, where_decisions
 
 EXTREMES = [0, -1, 1, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)]
 IDS = st.one_of(st.sampled_from(EXTREMES), st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
@@ -119,3 +123,129 @@ def test_numbers_of_any_type_become_float32(kind):
 def test_a_number_beyond_float32_becomes_infinite():
     assert column("size", [1e39, -1e39, 3e38]).tolist() == [np.inf, -np.inf, np.float32(3e38)]
     assert column("size", [None, 1.0], 1e39).tolist() == [np.inf, 1.0]
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.int8(), pa.decimal128(5, 2)])
+def test_a_replacement_is_that_of_float32_whatever_the_type_of_its_column(kind):
+    for replacement in (-99_999.0, 1234.56, 0.1):
+        values = [decimal.Decimal(1) if pa.types.is_decimal(kind) else 1, None]
+        assert column("size", pa.array(values, kind), replacement).tolist() == [1.0, np.float32(replacement)]
+
+
+EVERY_NUMBER = st.one_of(st.floats(width=32), st.floats(), st.sampled_from([1e39, 0.1, 2.0**-149]), st.none())
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(
+    values=st.lists(st.lists(EVERY_NUMBER, max_size=6), min_size=1, max_size=4),
+    kind=st.sampled_from([pa.float32(), pa.float64()]),
+    replacement=st.sampled_from([None, -1.0, 0.1]),
+)
+def test_values_are_those_that_are_converted_one_by_one(values, kind, replacement):
+    chunks = pa.chunked_array([pa.array(chunk, pa.float64()).cast(kind, safe=False) for chunk in values], kind)
+    found = column("size", chunks, replacement)
+    for value, converted in zip(chunks.to_pylist(), found, strict=True):
+        missing = value is None or math.isnan(value)
+        expected = (math.nan if replacement is None else replacement) if missing else value
+        with np.errstate(over="ignore"):
+            np.testing.assert_equal(converted, np.float32(expected))
+
+
+KEYS_OF_ROWS = st.one_of(st.integers(-2, 2), st.integers(2**53, 2**53 + 2), IDS)
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(rows=st.lists(st.tuples(KEYS_OF_ROWS, KEYS_OF_ROWS, KEYS_OF_ROWS), max_size=25), ordered=st.booleans())
+def test_keys_are_sorted_as_tuples_are_and_equal_ones_stay_in_turn(rows, ordered):
+    rows = sorted(rows) if ordered else rows
+    expected = sorted(range(len(rows)), key=lambda i: rows[i])
+    order, keys = sort_keys(*np.array(rows, np.int64).reshape(-1, 3).T)
+    assert (range(len(rows)) if order is None else order.tolist()) == (range(len(rows)) if order is None else expected)
+    assert (order is None) == (expected == list(range(len(rows))))
+    assert list(zip(*(key.tolist() for key in keys), strict=True)) == [rows[i] for i in expected]
+
+
+@pytest.mark.parametrize("low", [-(2**63), -(2**62), 0, 2**63 - 2**20 - 2])
+def test_keys_of_a_narrow_range_anywhere_are_sorted_alike(low):
+    """Such keys are packed into one integer, which must not overflow at the ends of int64."""
+    offsets = [random.integers(0, 2**20, 200) for random in map(np.random.default_rng, range(3))]
+    order, keys = sort_keys(*(low + values for values in offsets))
+    expected = np.lexsort(offsets[::-1])
+    assert order.tolist() == expected.tolist()
+    assert [key.tolist() for key in keys] == [(low + values[expected]).tolist() for values in offsets]
+
+
+DECISIONS = st.dictionaries(st.tuples(IDS, IDS), st.lists(IDS, min_size=1, max_size=4, unique=True), max_size=6)
+
+
+def shuffled(decisions, random):
+    """Return (individual, decision, choice, selected, train, size) of {(individual, decision): choices}, mixed."""
+    rows = [
+        (i, d, c, c == choices[0], i % 3 != 0, random.choice([None, 1.5, math.nan, -2.0]))
+        for (i, d), choices in decisions.items()
+        for c in choices
+    ]
+    return random.sample(rows, len(rows))
+
+
+def table_of(rows, text=False):
+    individual, decision, choice, selected, train, size = zip(*rows, strict=True) if rows else ([],) * 6
+    source = table(individual, decision, choice, selected=selected, train=train, size=size)
+    for position, name in enumerate(source.column_names[: 3 * text]):
+        source = source.set_column(position, name, source[name].cast(pa.string()))
+    return source
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(decisions=DECISIONS, random=st.randoms(use_true_random=False), cut=st.integers(1, 9))
+def test_the_rows_of_a_block_are_those_of_a_plain_reading(decisions, random, cut):
+    rows = shuffled(decisions, random)
+    source = pa.Table.from_batches(table_of(rows).to_batches(max_chunksize=cut), table_of(rows).schema)
+    block = check_block(source, Rules(features=("size",), missing_values_map={"size": -9.0}))
+    expected = sorted(rows)
+    sizes = [-9.0 if size is None or math.isnan(size) else size for *_, size in expected]
+    found = block.rows
+    assert list(zip(found.individual.tolist(), found.decision.tolist(), found.choice.tolist(), strict=True)) == [
+        row[:3] for row in expected
+    ]
+    assert (found.selected.tolist(), block.train.tolist()) == ([row[3] for row in expected], [row[4] for row in expected])
+    assert (found.x.dtype, found.x[:, 0].tolist()) == (np.float32, sizes)
+    ids = [row[:2] for row in expected]
+    assert found.starts.tolist() == [i for i, key in enumerate(ids) if i == 0 or key != ids[i - 1]]
+    assert block.columns(source.column_names).select(range(3)) == source.select(range(3)).sort_by(
+        [(name, "ascending") for name in source.column_names[:3]]
+    )
+    assert block.in_order == (rows == expected or block.table.equals(block.columns(source.column_names)))
+    for split, flag in (("train", True), ("test", False)):
+        assert block.individuals(split).to_pylist() == sorted({row[0] for row in rows if row[4] == flag})
+        assert list(map(tuple, map(dict.values, block.decisions(split).to_pylist()))) == sorted(
+            {row[:2] for row in rows if row[4] == flag}
+        )
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(decisions=DECISIONS, random=st.randoms(use_true_random=False))
+def test_text_ids_make_the_same_decisions_in_another_order(decisions, random):
+    rows = shuffled(decisions, random)
+    found = check_block(table_of(rows, text=True), Rules(features=("size",), labelled=False))
+    ids = found.columns(("_individual", "_decision", "_choice")).to_pydict().values()
+    ids = [tuple(map(int, row)) for row in zip(*ids, strict=True)]
+    assert sorted(ids) == sorted(row[:3] for row in rows)
+    assert {(ids[start][:2], int(count)) for start, count in zip(found.rows.starts, found.rows.counts, strict=True)} == {
+        (key, len(choices)) for key, choices in decisions.items()
+    }
+    values = {row[:3]: row[3:] for row in rows}
+    for row, selected, train, size in zip(ids, found.rows.selected, found.train, found.rows.x[:, 0], strict=True):
+        np.testing.assert_equal((selected, train, float(size)), tuple(math.nan if v is None else v for v in values[row]))
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(decisions=DECISIONS, random=st.randoms(use_true_random=False))
+def test_kept_decisions_are_those_of_a_table_that_has_only_them(decisions, random):
+    rows = shuffled(decisions, random)
+    all_of_them = flat(table_of(rows))
+    first = all_of_them.starts
+    keep = np.array([random.random() < 0.5 for _ in first], bool)
+    ids = zip(all_of_them.individual[first].tolist(), all_of_them.decision[first].tolist(), strict=True)
+    kept = {key for key, wanted in zip(ids, keep, strict=True) if wanted}
+    assert same(where_decisions(all_of_them, keep), flat(table_of([row for row in rows if row[:2] in kept])))
