@@ -142,8 +142,8 @@ def where_decisions(rows: Rows, keep: Bool) -> Rows:
 
 
 def _floats(column: pa.Array) -> npt.NDArray[Any]:
-    """Return (rows,) floating-point values; null is NaN."""
-    if not pa.types.is_floating(column.type):
+    """Return (rows,) float32 or float64 values; null is NaN."""
+    if column.type not in (pa.float32(), pa.float64()):
         column = pc.cast(column, pa.float64(), safe=False)
     return np.asarray(column.to_numpy(zero_copy_only=False))
 

@@ -14,7 +14,9 @@ from mimic_assets.cli.main import main as mimic
 from mimic_core import contract, datasets
 from mimic_core.configs import parse_spec, read_document
 from mimic_core.manifests import file_entry, seal
-from mimic_core.sources import columns_to_read, select_shard, shards
+from mimic_core.records import encode
+from mimic_core.shards import plan_parts
+from mimic_core.sources import columns_to_read
 from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -71,19 +73,16 @@ def write_example_dataset(home: Path) -> None:
     store = home / "objects" / spec.folder
     folder, table = store / "20260131T174500Z-1a2b3c4d", decision_table()
     columns = columns_to_read(table.schema, spec.features)
-    files = []
-    for shard in shards(spec.partitions):
-        checked = contract.check_shard(
-            select_shard(table.select(columns.names).to_batches(), columns, shard), datasets.rules(spec)
-        )
-        assert not checked.outcome.violations
+    files, block = [], contract.check_block(table.select(columns.names), datasets.rules(spec))
+    assert not block.outcome.violations
+    (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
+    for shard in part.shards:
+        rows = datasets.rows_of(block, shard)
         path = folder / datasets.shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = b"".join(datasets.encode_shard(checked, spec))
+        data = b"".join(encode(rows, spec.max_choices))
         path.write_bytes(data)
-        files.append(
-            file_entry(data, path=datasets.shard_path(shard), split=shard.split, decisions=checked.outcome.decisions)
-        )
+        files.append(file_entry(data, path=datasets.shard_path(shard), split=shard.split, decisions=rows.decisions))
     (folder / "schema.json").write_bytes(seal(datasets.schema_document(spec, files, [])))
     (store / "manifest.json").write_bytes(seal({"version": folder.name, "place": "Zürich"}))
 

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_core import contract
-from mimic_core.contract import Rules, check_decisions, check_shard, check_table
+from mimic_core.contract import Rules, check_block, check_decisions, check_table
 from mimic_core.filters import parse_filter
-from mimic_core.sources import KEYS, select_shard, shards
+from mimic_core.identifiers import surrogates
+from mimic_core.shards import shard_index
+from mimic_core.sources import INDIVIDUAL, KEYS
 
 COLUMNS = ("_individual", "_decision", "_choice", "_selected", "_train", "size", "region")
 KINDS = (pa.int64(), pa.int64(), pa.int64(), pa.bool_(), pa.bool_(), pa.float64(), pa.string())
@@ -144,10 +146,11 @@ def test_what_is_left_after_dropping_keeps_the_contract_and_no_decision_is_split
     rows = rows + sound_rows(good)
     source, checked = table(rows), check_decisions(table(rows).to_batches(), RULES)
     left = []
-    for shard in shards({"train": 2, "test": 1}):
-        part = check_shard(select_shard(source.to_batches(), source.schema, shard), RULES, checked.offending)
+    for index in range(2):
+        mine = source.filter(pa.array(shard_index(surrogates(source[INDIVIDUAL]), 2) == index))
+        part = check_block(mine, RULES, checked.offending)
         assert part.outcome.violations == ()
-        left += [tuple(row.values()) for row in part.table.to_pylist()]
+        left += [tuple(row.values()) for row in part.columns(COLUMNS).to_pylist()]
     wrong = offending(checked)
     expected = [row for row in rows if row[:2] not in wrong and None not in row[:3]]
     assert Counter(map(repr, left)) == Counter(map(repr, expected))
@@ -157,7 +160,7 @@ def test_nothing_is_left_out_of_a_table_that_keeps_the_contract():
     source = table(sound_rows([(0, 0, 3), (1, 0, 2), (2, 5, 1)]))
     checked = check_decisions(source.to_batches(), RULES)
     assert (checked.outcome.violations, len(checked.offending)) == ((), 0)
-    assert check_shard(source, RULES, checked.offending).table.sort_by("_individual") == source.sort_by("_individual")
+    assert check_block(source, RULES, checked.offending).columns(COLUMNS) == source.sort_by("_individual")
 
 
 def test_rows_that_where_leaves_out_break_no_rule_and_are_counted():
@@ -165,7 +168,7 @@ def test_rows_that_where_leaves_out_break_no_rule_and_are_counted():
     rules = Rules(features=("size",), where=parse_filter("region = 's'"))
     outcome = check_decisions(table(rows).to_batches(), rules).outcome
     assert (outcome.violations, outcome.rows, outcome.filtered_rows, outcome.decisions) == ((), 2, 2, 1)
-    assert len(check_shard(table(rows), rules).table) == 2
+    assert len(check_block(table(rows), rules).rows) == 2
 
 
 def test_a_filter_that_selects_nothing_leaves_nothing():

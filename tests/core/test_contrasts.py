@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from mimic_core import contrasts
 from mimic_core.configs import parse_spec
-from mimic_core.contract import Outcome, Rules, check_shard
+from mimic_core.contract import Outcome, Rules, check_block
 from mimic_core.contrasts import contrast_schema, require_contrasts, sample, usable_individuals
 from mimic_core.errors import SpecError, TableError
 from mimic_core.logit import estimate
-from mimic_core.sources import KEYS, hash64, select_shard, shard_index, shards, sort_rows
+from mimic_core.rows import hash64
+from mimic_core.shards import plan_parts, shard_index
+from mimic_core.sources import KEYS
 from mimic_core.specs import ContrastSpec
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
@@ -59,10 +61,11 @@ def table(decisions):
 
 def drawn(source, spec, partitions=None):
     """Return the contrast table of a source as one table in the order of its keys, from one shard or from partitions."""
-    parts = [source]
+    blocks = [source]
     if partitions:
-        parts = [select_shard(source.to_batches(max_chunksize=3), source.schema, shard) for shard in shards(partitions)]
-    made = [pairs for part in parts for pairs in sample(check_shard(part, Rules()), spec)]
+        ids, train = (np.asarray(source[name]) for name in ("_individual", "_train"))
+        blocks = [source.filter(pa.array(part.holds(ids, train))) for part in plan_parts(partitions, None)]
+    made = [pairs for block in blocks for pairs in sample(check_block(block, Rules()), spec)]
     empty = contrast_schema(source.schema, "t").empty_table()
     return pa.concat_tables([empty, *made]).sort_by([(name, "ascending") for name in KEYS])
 
@@ -148,7 +151,7 @@ def test_new_decisions_wrap_around_at_the_ends_of_64_bits():
 
 def test_the_columns_are_those_of_the_source_in_their_order_and_where_rows_come_from():
     source = table({1: {0: [0, 1]}})
-    (part,) = sample(check_shard(source, Rules()), spec())
+    (part,) = sample(check_block(source, Rules()), spec())
     assert part.column_names == [*source.column_names, "_old_decision", "_old_choice"]
     assert part.schema == contrast_schema(source.schema, "t")
 
@@ -229,10 +232,10 @@ def test_neither_row_order_nor_partitions_nor_the_other_split_change_the_sample(
 @examples
 @given(TABLES, SPECS, st.integers(1, 9))
 def test_parts_are_small_and_together_the_same(decisions, spec, size):
-    shard, expected = check_shard(table(decisions), Rules()), drawn(table(decisions), spec)
+    block, expected = check_block(table(decisions), Rules()), drawn(table(decisions), spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contrasts, "PAIRS_PER_PART", size)
-        parts = list(sample(shard, spec))
+        parts = list(sample(block, spec))
     assert [row for part in parts for row in part.to_pylist()] == expected.to_pylist()
     assert all(len(part) == 2 * size for part in parts[:-1])
     assert all(0 < len(part) <= 2 * size for part in parts)
@@ -309,7 +312,7 @@ def fit(source):
     H^-1 (sum over individuals of s s') H^-1 * G / (G - 1), with H the Hessian of the negative log-likelihood, s the sum of
     (y_j - p_j) x_j over an individual's rows j, and G the number of individuals.
     """
-    rows = sort_rows(source, FEATURES, {})
+    rows = check_block(source, Rules(features=tuple(FEATURES))).rows
     beta, x = estimate(rows, FEATURES).coefficients, rows.x.astype(float)
     weights = np.exp(x @ beta)
     p = weights / np.repeat(np.add.reduceat(weights, rows.starts), rows.counts)
@@ -323,7 +326,7 @@ def fit(source):
 
 def pairs_with_the_lowest_id(source):
     """Return each selected row and the rejected row of the lowest choice id: what must not be sampled."""
-    rows = sort_rows(source, (), {})
+    rows = check_block(source, Rules()).rows
     lowest = (rows.starts + rows.selected[rows.starts])[rows.counts > 1]
     selected = np.flatnonzero(rows.selected)[rows.counts > 1]
     return source.take(np.concatenate([selected, lowest]))
@@ -350,7 +353,7 @@ def test_rows_that_break_a_rule_are_reported_together():
     source = table({1: {0: [0, 1], 1: [0, 1], 2: [0, 1]}, 2: {0: [0]}})
     source = source.set_column(3, "_choice", pa.array([0, 1, 5, 5, None, 1, 0]))
     source = source.set_column(4, "_selected", pa.array([True, True, True, False, True, False, None]))
-    assert [str(violation) for violation in check_shard(source, Rules()).outcome.violations] == [
+    assert [str(violation) for violation in check_block(source, Rules()).outcome.violations] == [
         "rows with a null _choice: 1 (individual 1 decision 2)",
         "rows with a null _selected: 1 (individual 2 decision 0)",
         "decisions that offer a _choice twice: 1 (individual 1 decision 1)",
@@ -361,23 +364,23 @@ def test_rows_that_break_a_rule_are_reported_together():
 
 def test_a_missing_or_infinite_feature_is_no_violation_since_it_is_copied():
     source = table({1: {0: [0, 1]}}).set_column(6, "size", pa.array([float("inf"), None]))
-    assert check_shard(source, Rules()).outcome.violations == ()
+    assert check_block(source, Rules()).outcome.violations == ()
     assert drawn(source, spec())["size"].to_pylist() == [float("inf"), None]
 
 
 def test_decisions_without_a_rejected_choice_are_skipped_and_counted():
-    checked = check_shard(table({1: {0: [0], 1: [0, 1]}, 2: {0: [0], 1: [3]}, 4: {0: [0, 1, 2], 1: [0, 1]}}), Rules())
-    assert (checked.outcome.decisions, checked.outcome.single_choice_decisions) == (6, 3)
-    assert usable_individuals(checked) == 2
-    assert {row["_individual"] for part in sample(checked, spec(9, 9)) for row in part.to_pylist()} == {1, 4}
+    block = check_block(table({1: {0: [0], 1: [0, 1]}, 2: {0: [0], 1: [3]}, 4: {0: [0, 1, 2], 1: [0, 1]}}), Rules())
+    assert (block.outcome.decisions, block.outcome.single_choice_decisions) == (6, 3)
+    assert usable_individuals(block.rows) == 2
+    assert {row["_individual"] for part in sample(block, spec(9, 9)) for row in part.to_pylist()} == {1, 4}
 
 
 @pytest.mark.parametrize("source", [table({1: {0: [0]}}), table({1: {0: [0]}}).slice(0, 0)], ids=["single", "empty"])
 def test_a_shard_without_a_rejected_choice_yields_nothing(source):
-    checked = check_shard(source, Rules())
-    assert list(sample(checked, spec(3, 3))) == []
-    assert usable_individuals(checked) == 0
-    assert checked.outcome.violations == ()
+    block = check_block(source, Rules())
+    assert list(sample(block, spec(3, 3))) == []
+    assert usable_individuals(block.rows) == 0
+    assert block.outcome.violations == ()
 
 
 def test_a_table_without_any_rejected_choice_is_refused():

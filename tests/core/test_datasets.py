@@ -3,19 +3,21 @@ import pyarrow as pa
 import pytest
 
 from mimic_core.configs import parse_spec
-from mimic_core.contract import check_shard
+from mimic_core.contract import check_block
 from mimic_core.datasets import (
-    encode_shard,
     require_fits,
     require_trainable,
+    rows_of,
     rules,
     schema_document,
     shard_path,
 )
 from mimic_core.errors import SpecError, TableError
-from mimic_core.records import decode, layout
-from mimic_core.sources import Shard, sort_rows
+from mimic_core.records import decode, encode, layout
+from mimic_core.shards import Shard
 from mimic_core.specs import DatasetSpec
+
+TRAIN = Shard(split="train", index=0, count=1)
 
 
 def dataset(**changes):
@@ -44,40 +46,42 @@ def table(n=4, **changes):
     return pa.table({**columns, **changes})
 
 
-def test_a_shard_is_checked_sorted_and_counted():
-    checked = check_shard(table().take([7, 0, 3, 2, 6, 5, 4, 1]), rules(dataset()))
-    assert sort_rows(checked.table, ["size", "age"], {}).x[:, 0].tolist() == list(range(8))
-    assert sorted(checked.individuals.to_pylist()) == [0, 1]
-    assert (checked.outcome.rows, checked.outcome.decisions, checked.outcome.largest_choice_set) == (8, 4, 2)
-    assert checked.outcome.violations == ()
+def records(source, spec, shard=TRAIN):
+    """Return the bytes of a shard of a table."""
+    return b"".join(encode(rows_of(check_block(source, rules(spec)), shard), spec.max_choices))
+
+
+def test_a_block_is_checked_sorted_and_counted():
+    block = check_block(table().take([7, 0, 3, 2, 6, 5, 4, 1]), rules(dataset()))
+    assert block.rows.x[:, 0].tolist() == list(range(8))
+    assert (block.individuals("train").to_pylist(), block.individuals("test").to_pylist()) == ([0, 1], [])
+    assert (block.outcome.rows, block.outcome.decisions, block.outcome.largest_choice_set) == (8, 4, 2)
+    assert block.outcome.violations == ()
 
 
 def test_the_records_of_a_shard_hold_the_features_in_the_order_of_the_spec():
     spec = dataset(features=["age", "size"])
-    data = b"".join(encode_shard(check_shard(table(), rules(spec)), spec))
-    x = decode(data, layout(3, 2), "a.tfrecord")["x"]
+    x = decode(records(table(), spec), layout(3, 2), "a.tfrecord")["x"]
     assert x[3].tolist() == [[1.0, 6.0], [2.0, 7.0], [0.0, 0.0]]
 
 
 def test_records_do_not_depend_on_the_order_of_rows():
     spec, mixed = dataset(), np.random.default_rng(0).permutation(8)
-    first, second = (b"".join(encode_shard(check_shard(t, rules(spec)), spec)) for t in (table(), table().take(mixed)))
-    assert first == second
+    assert records(table(), spec) == records(table().take(mixed), spec)
 
 
 def test_a_missing_value_is_replaced_and_a_value_that_exists_is_not():
     source = table(size=pa.array([None, float("nan"), *range(6)], pa.float64()))
     spec = dataset(missing_values_map={"size": -1, "age": 99})
-    checked = check_shard(source, rules(spec))
-    x = decode(b"".join(encode_shard(checked, spec)), layout(3, 2), "a.tfrecord")["x"]
+    x = decode(records(source, spec), layout(3, 2), "a.tfrecord")["x"]
     assert x[:2, :2, 0].ravel()[:3].tolist() == [-1.0, -1.0, 0.0]
     assert 99 not in x
-    assert checked.outcome.violations == ()
+    assert check_block(source, rules(spec)).outcome.violations == ()
 
 
 def test_rows_and_decisions_that_break_a_rule_are_reported_together():
     source = table(size=pa.array([None, *range(7)]), _choice=[0, 0, None, 1, 0, 1, 0, 1], _selected=[False] * 8)
-    found = [violation.rule for violation in check_shard(source, rules(dataset())).outcome.violations]
+    found = [violation.rule for violation in check_block(source, rules(dataset())).outcome.violations]
     assert found == [
         "rows with a null _choice",
         "rows whose feature 'size' is null or NaN without an entry in missing_values_map",
@@ -87,10 +91,13 @@ def test_rows_and_decisions_that_break_a_rule_are_reported_together():
 
 
 def test_an_empty_shard_is_no_violation_and_no_bytes():
-    checked = check_shard(table().slice(0, 0), rules(dataset()))
-    assert checked.outcome.violations == ()
-    assert (checked.outcome.rows, len(checked.individuals)) == (0, 0)
-    assert list(encode_shard(checked, dataset())) == []
+    block = check_block(table().slice(0, 0), rules(dataset()))
+    assert block.outcome.violations == ()
+    assert (block.outcome.rows, len(block.individuals("train"))) == (0, 0)
+    assert list(encode(rows_of(block, TRAIN), 3)) == []
+    rows = rows_of(check_block(table(), rules(dataset())), Shard(split="test", index=0, count=1))
+    assert (len(rows), rows.decisions, rows.x.shape) == (0, 0, (0, 2))
+    assert list(encode(rows, 3)) == []
 
 
 def test_a_path_tells_the_split_the_shard_and_the_number_of_shards():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_core.contract import check_shard
+from mimic_core.contract import check_block
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.inferences import (
     check_features,
@@ -14,9 +14,10 @@ from mimic_core.inferences import (
     inference_schema,
     rules,
 )
-from mimic_core.sources import KEYS, Shard, in_key_order, sort_rows
+from mimic_core.shards import Shard
 
 TEST_SHARD = Shard(split="test", index=3, count=4)
+WHOLE_TEST = Shard(split="test", index=3, count=4, span=(-(2**63), 2**63 - 1))
 RUN_ID = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
 
 
@@ -124,9 +125,8 @@ def test_any_finite_utilities_give_probabilities_and_no_nan(parts):
 
 
 def prepared(source):
-    """Return the ids and the rows of a shard as they are scored."""
-    checked = in_key_order(check_shard(source, rules(["size"], {})).table)
-    return checked.select(KEYS), sort_rows(checked, ["size"], {})
+    """Return a block of a table as it is scored."""
+    return check_block(source, rules(["size"], {}))
 
 
 def test_no_rows_have_no_probabilities():
@@ -138,9 +138,8 @@ def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_
     source = table(
         np.arange(6 * n) % n, np.arange(6 * n) // n % 2, np.arange(6 * n) // n, _train=pa.array([False] * (6 * n))
     )
-    ids, rows = prepared(source)
     utility = np.random.default_rng(0).normal(size=6 * n)
-    found = inference_rows(ids, rows, utility, TEST_SHARD, experiment_name="e", run_id=RUN_ID).to_pandas()
+    found = inference_rows(prepared(source), utility, [TEST_SHARD], experiment_name="e", run_id=RUN_ID).to_pandas()
     sums = found.groupby(["_individual", "_decision"])["probability"].agg(["sum", "size"])
     assert len(sums) == 2 * n
     assert (sums["size"] == 3).all()
@@ -149,9 +148,9 @@ def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_
 
 def test_rows_hold_ids_the_split_the_shard_and_the_run():
     source = table([2**53 + 1, -1, 2**53 + 1], [0, 2**63 - 1, 0], [1, 0, 0])
-    ids, rows = prepared(source)
-    found = inference_rows(ids, rows, np.array([5.0, 0.0, 0.0]), TEST_SHARD, experiment_name="test", run_id=RUN_ID)
-    assert found.schema == inference_schema(ids.schema)
+    utility = np.array([5.0, 0.0, 0.0])
+    found = inference_rows(prepared(source), utility, [WHOLE_TEST], experiment_name="test", run_id=RUN_ID)
+    assert found.schema == inference_schema(source.schema)
     assert found.to_pylist() == [
         {
             "_individual": individual,
@@ -175,28 +174,29 @@ def test_rows_hold_ids_the_split_the_shard_and_the_run():
 
 
 def test_rows_of_a_training_shard_say_so():
-    ids, rows = prepared(table([1], [0], [0]))
-    shard = Shard(split="train", index=0, count=1)
-    assert inference_rows(ids, rows, np.zeros(1), shard, experiment_name="e", run_id=RUN_ID)["_train"].to_pylist() == [True]
+    block = prepared(table([1], [0], [0], _train=[True]))
+    shards = [Shard(split="train", index=0, count=1), TEST_SHARD]
+    found = inference_rows(block, np.zeros(1), shards, experiment_name="e", run_id=RUN_ID)
+    assert (found["_train"].to_pylist(), found["_partition"].to_pylist()) == ([True], [0])
 
 
 def test_a_shard_of_no_rows_gives_no_rows():
-    ids, rows = prepared(table([], [], []))
-    found = inference_rows(ids, rows, np.empty(0), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
-    assert (len(found), found.schema) == (0, inference_schema(ids.schema))
+    source = table([], [], [])
+    found = inference_rows(prepared(source), np.empty(0), [TEST_SHARD], experiment_name="e", run_id=RUN_ID)
+    assert (len(found), found.schema) == (0, inference_schema(source.schema))
 
 
 def test_new_decisions_need_no_selected_row_no_flags_and_any_number_of_choices():
-    checked = check_shard(table([1] * 500, [0] * 500, list(range(500))), rules(["size"], {}))
-    assert checked.outcome.violations == ()
-    assert checked.outcome.largest_choice_set == 500
+    block = check_block(table([1] * 500, [0] * 500, list(range(500))), rules(["size"], {}))
+    assert block.outcome.violations == ()
+    assert block.outcome.largest_choice_set == 500
     nulls = {name: pa.array([None, None], pa.bool_()) for name in ("_selected", "_train")}
-    assert check_shard(table([1, 1], [0, 0], [0, 1], **nulls), rules(["size"], {})).outcome.violations == ()
+    assert check_block(table([1, 1], [0, 0], [0, 1], **nulls), rules(["size"], {})).outcome.violations == ()
 
 
 def test_a_duplicate_choice_a_null_key_and_a_missing_feature_are_reported():
     source = table([1, 1, 1, None], [0, 0, 1, 1], [0, 0, 0, 0], size=[1.0, None, float("inf"), 1.0])
-    assert [str(v) for v in check_shard(source, rules(["size"], {})).outcome.violations] == [
+    assert [str(v) for v in check_block(source, rules(["size"], {})).outcome.violations] == [
         "rows with a null _individual: 1 (individual None decision 1)",
         "rows whose feature 'size' is null or NaN without an entry in missing_values_map: 1 (individual 1 decision 0)",
         "rows whose feature 'size' is infinite (or too large for float32): 1 (individual 1 decision 1)",
@@ -205,27 +205,28 @@ def test_a_duplicate_choice_a_null_key_and_a_missing_feature_are_reported():
 
 
 def test_the_missing_value_map_of_the_run_is_used():
-    checked = check_shard(table([1, 1], [0, 0], [0, 1], size=[None, 2.0]), rules(["size"], {"size": -1}))
-    assert sort_rows(checked.table, ["size"], {"size": -1}).x.tolist() == [[-1.0], [2.0]]
-    assert checked.outcome.violations == ()
+    block = check_block(table([1, 1], [0, 0], [0, 1], size=[None, 2.0]), rules(["size"], {"size": -1}))
+    assert block.rows.x.tolist() == [[-1.0], [2.0]]
+    assert block.outcome.violations == ()
 
 
 def test_utilities_that_are_not_finite_are_refused_with_ids():
-    ids, rows = prepared(table([1, 1, 7], [0, 0, 5], [0, 1, 0]))
+    block = prepared(table([1, 1, 7], [0, 0, 5], [0, 1, 0]))
     expected = r"gives 2 of 3 rows a utility that is not finite \(individual 1 decision 0, individual 7 decision 5\)"
     with pytest.raises(TrainingError, match=f"run {RUN_ID} {expected}"):
-        inference_rows(ids, rows, np.array([np.nan, 0.0, np.inf]), TEST_SHARD, experiment_name="e", run_id=RUN_ID)
+        inference_rows(block, np.array([np.nan, 0.0, np.inf]), [TEST_SHARD], experiment_name="e", run_id=RUN_ID)
 
 
 def test_only_decisions_with_one_selected_row_are_evaluated():
     selected = [True, False, False, False, False, False, True]
     source = table([1] * 7, [0, 0, 1, 1, 2, 2, 2], [0, 1, 0, 1, 0, 1, 2], _selected=selected)
-    rows = sort_rows(source, ["size"], {})
-    found = evaluate_selected(rows, np.array([np.log(3), 0, 9, 9, 0, 0, np.log(2)]))
+    utility = np.array([np.log(3), 0, 9, 9, 0, 0, np.log(2)])
+    found = evaluate_selected(prepared(source), utility, "test")
     assert found.decisions == 2
     assert found.nll == pytest.approx(-(np.log(3 / 4) + np.log(2 / 4)) / 2)
-    assert evaluate_selected(sort_rows(source.drop_columns("_selected"), ["size"], {}), np.zeros(7)) is None
-    assert evaluate_selected(sort_rows(source.slice(0, 0), ["size"], {}), np.empty(0)) is None
+    assert evaluate_selected(prepared(source), utility, "train") is None
+    assert evaluate_selected(prepared(source.drop_columns("_selected")), np.zeros(7), "test") is None
+    assert evaluate_selected(prepared(source.slice(0, 0)), np.empty(0), "test") is None
 
 
 def test_features_may_come_in_any_order():

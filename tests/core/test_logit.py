@@ -10,13 +10,15 @@ import scipy.optimize
 
 from mimic_core import logit, runs, splits
 from mimic_core.configs import parse_spec
-from mimic_core.contract import check_shard
-from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
+from mimic_core.contract import Rules, check_block
+from mimic_core.datasets import rows_of, rules, schema_document, shard_path
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.logit import estimate
 from mimic_core.manifests import file_entry, seal
-from mimic_core.sources import SPLITS, select_shard, shards, sort_rows
+from mimic_core.records import encode
+from mimic_core.shards import plan_parts
+from mimic_core.sources import SPLITS
 from mimic_core.specs import DatasetSpec, RunSpec
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
@@ -41,8 +43,17 @@ def table(n=240, features=3, largest=4, seed=0, hole=False):
     return pa.table(columns)
 
 
+def flat(source, features=FEATURES, **missing):
+    """Return a table as flat rows."""
+    return check_block(source, Rules(features=tuple(features), missing_values_map=missing)).rows
+
+
 def train_rows(source, features=FEATURES, **missing):
-    return sort_rows(source.filter(source["_train"]), features, missing)
+    return flat(source.filter(source["_train"]), features, **missing)
+
+
+def rows_for_test(source, features=FEATURES):
+    return flat(source.filter(pc.invert(source["_train"])), features)
 
 
 def fit_with_scipy(source, features):
@@ -83,10 +94,11 @@ def through_a_dataset(folder, source, max_choices=4, missing_values_map=None, fe
     document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "train_partitions": 2}
     document |= {"max_choices": max_choices, "features": list(features), "missing_values_map": missing_values_map or {}}
     spec, files = parse_spec(DatasetSpec, document), []
-    for shard in shards(spec.partitions):
-        checked = check_shard(select_shard(source.to_batches(), source.schema, shard), rules(spec))
-        assert checked.outcome.violations == ()
-        data = b"".join(encode_shard(checked, spec))
+    block = check_block(source, rules(spec))
+    assert block.outcome.violations == ()
+    (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
+    for shard in part.shards:
+        data = b"".join(encode(rows_of(block, shard), spec.max_choices))
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -105,10 +117,11 @@ def test_one_column_worked_out_by_hand():
             "_decision": [0, 0, 1, 1, 0, 0, 1, 1],
             "_choice": [0, 1] * 4,
             "_selected": [True, False, True, False, True, False, False, True],
+            "_train": [True] * 8,
             "age": [1.0, 0.0] * 4,
         }
     )
-    found = estimate(sort_rows(source, ["age"], {}), ["age"])
+    found = estimate(flat(source, ["age"]), ["age"])
     assert found.coefficients.tolist() == pytest.approx([np.log(3)], abs=1e-9)
     assert found.gradient <= 1e-8
 
@@ -130,7 +143,7 @@ def test_the_estimate_is_that_of_an_independent_scipy_fit(seed):
 def test_the_estimate_is_exact_whatever_batch_size_and_epochs_were_asked():
     source = table()
     expected, _ = fit_with_scipy(source, FEATURES)
-    train, test = train_rows(source), sort_rows(source.filter(pc.invert(source["_train"])), FEATURES, {})
+    train, test = train_rows(source), rows_for_test(source)
     found = []
     for model in ({"batch_size": 1, "epochs": 1}, {"batch_size": 1000, "epochs": 50}, {"optimizer": "SGD", "seed": 7}):
         found.append(coefficients(runs.train(run_spec(**model), "", train, test)))
@@ -255,7 +268,7 @@ def test_swissmetro_gives_the_reference_numbers():
     features = ["tt", "co", "he", "seats", "asc_sm", "asc_car"]
     source = pq.read_table(SWISSMETRO)
     train = train_rows(source, features)
-    test = sort_rows(source.filter(pc.invert(source["_train"])), features, {})
+    test = rows_for_test(source, features)
     found = estimate(train, features)
     fitted, judged = (evaluate(rows.x @ found.coefficients, rows.selected, rows.starts) for rows in (train, test))
     assert (fitted.decisions, judged.decisions) == (8568, 2151)

@@ -5,7 +5,7 @@ import pytest
 
 from mimic_core.errors import CorruptFileError
 from mimic_core.records import decode, encode, layout
-from mimic_core.sources import Rows
+from mimic_core.rows import Rows
 
 EXTREMES = np.array([0, -1, 127, 128, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)])
 

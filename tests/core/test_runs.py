@@ -6,14 +6,16 @@ import pyarrow.compute as pc
 import pytest
 
 from mimic_core.configs import parse_spec
-from mimic_core.contract import check_shard
-from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
+from mimic_core.contract import Rules, check_block
+from mimic_core.datasets import rows_of, rules, schema_document, shard_path
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.manifests import file_entry, seal
 from mimic_core.networks import default_layers, utility_function
+from mimic_core.records import encode
 from mimic_core.runs import metrics, split_validation, train
-from mimic_core.sources import SPLITS, select_shard, shards, sort_rows
+from mimic_core.shards import plan_parts
+from mimic_core.sources import SPLITS
 from mimic_core.specs import DatasetSpec, RunSpec
 from mimic_core.splits import read_rows
 
@@ -34,9 +36,14 @@ def table(individuals=20, seed=0):
     return pa.table({name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
 
 
+def flat(source):
+    """Return a table as flat rows."""
+    return check_block(source, Rules(features=tuple(FEATURES))).rows
+
+
 def splits(source):
     """Return the training and the test rows of a table."""
-    return [sort_rows(source.filter(keep), FEATURES, {}) for keep in (source["_train"], pc.invert(source["_train"]))]
+    return [flat(source.filter(keep)) for keep in (source["_train"], pc.invert(source["_train"]))]
 
 
 def run_spec(layers=("D4",), **model):
@@ -57,9 +64,10 @@ def through_a_dataset(folder, source, max_choices, train_partitions):
     """Build a dataset from a table and read its splits."""
     document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "train_partitions": train_partitions}
     spec, files = parse_spec(DatasetSpec, {**document, "max_choices": max_choices, "features": FEATURES}), []
-    for shard in shards(spec.partitions):
-        checked = check_shard(select_shard(source.to_batches(), source.schema, shard), rules(spec))
-        data = b"".join(encode_shard(checked, spec))
+    block = check_block(source, rules(spec))
+    (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
+    for shard in part.shards:
+        data = b"".join(encode(rows_of(block, shard), spec.max_choices))
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -76,11 +84,12 @@ def test_a_linear_run_finds_the_odds_worked_out_by_hand():
             "_decision": [0, 0, 1, 1, 0, 0, 1, 1],
             "_choice": [0, 1] * 4,
             "_selected": [False, True, False, True, False, True, True, False],
+            "_train": [True] * 8,
             "size": [0.0, 1.0] * 4,
             "age": [5.0] * 8,
         }
     )
-    rows = sort_rows(source, FEATURES, {})
+    rows = flat(source)
     run = train(run_spec([]), "", rows, rows)
     assert weights(run)[0] == [[pytest.approx(np.log(3), abs=1e-9)], [0.0]]
     expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))

@@ -1,196 +1,21 @@
 import decimal
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mimic_core.errors import TableError
-from mimic_core.sources import (
-    Shard,
-    check_schema,
-    columns_to_read,
-    decision_starts,
-    feature_values,
-    hash64,
-    select_shard,
-    shard_index,
-    shards,
-    sort_rows,
-    standard_columns,
-)
-
-EXTREMES = [0, -1, 1, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)]
-IDS = st.one_of(st.sampled_from(EXTREMES), st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
+from mimic_core.sources import check_schema, columns_to_read, standard_columns
 
 
-def table(individual, decision=None, choice=None, **columns):
-    """Return a table of these rows; by default each is a decision of its own, selected, for training."""
-    n = len(individual)
-    return pa.table(
-        {
-            "_individual": pa.array(individual, pa.int64()),
-            "_decision": pa.array(range(n) if decision is None else decision, pa.int64()),
-            "_choice": pa.array(range(n) if choice is None else choice, pa.int64()),
-            "_selected": pa.array(columns.pop("selected", [True] * n), pa.bool_()),
-            "_train": pa.array(columns.pop("train", [True] * n), pa.bool_()),
-            "size": pa.array(columns.pop("size", np.arange(n, dtype=float)), pa.float64()),
-            **columns,
-        }
-    )
-
-
-def sharded(source, partitions, batch_rows=3):
-    """Select every shard from a stream of small batches."""
-    return {s: select_shard(source.to_batches(max_chunksize=batch_rows), source.schema, s) for s in shards(partitions)}
-
-
-def test_shards_are_listed_train_first_with_their_place():
-    assert shards({"train": 2, "test": 1}) == [
-        Shard(split="train", index=0, count=2),
-        Shard(split="train", index=1, count=2),
-        Shard(split="test", index=0, count=1),
-    ]
-
-
-def test_the_hash_is_that_of_splitmix64():
-    # the first outputs of splitmix64 with state 0, from its reference implementation in C
-    gamma = 0x9E3779B97F4A7C15
-    states = np.array([0, gamma, 2 * gamma % 2**64], np.uint64).view(np.int64)
-    assert [int(h) for h in hash64(states)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-
-
-def test_a_hash_depends_on_its_seed():
-    ids = np.arange(100)
-    assert not (hash64(ids, 0) == hash64(ids, 1)).any()
-
-
-def test_shards_get_about_equal_numbers_of_individuals():
-    for ids in (np.arange(10_000), np.arange(10_000) * 1024 - 7):
-        counts = np.bincount(shard_index(ids, 10), minlength=10)
-        assert counts.sum() == 10_000
-        assert (abs(counts - 1000) < 150).all()
-
-
-def test_a_shard_index_does_not_depend_on_the_other_rows():
-    ids = np.array(EXTREMES)
-    assert [int(shard_index(ids[i : i + 1], 7)[0]) for i in range(len(ids))] == shard_index(ids, 7).tolist()
-
-
-@settings(deadline=None, derandomize=True, max_examples=150)
-@given(rows=st.lists(st.tuples(IDS, st.booleans()), max_size=30), train=st.integers(1, 5), test=st.integers(1, 4))
-def test_the_union_of_all_shards_is_the_table_exactly_once(rows, train, test):
-    source = table([i for i, _ in rows], train=[t for _, t in rows])
-    parts = sharded(source, {"train": train, "test": test})
-    united = sorted(row["_decision"] for part in parts.values() for row in part.to_pylist())
-    assert united == list(range(len(rows)))
-    for shard, part in parts.items():
-        assert all(row["_train"] == (shard.split == "train") for row in part.to_pylist())
-        assert all(source.slice(row["_decision"], 1).to_pylist() == [row] for row in part.to_pylist())
-
-
-@settings(deadline=None, derandomize=True, max_examples=60)
-@given(individual=st.lists(IDS, min_size=1, max_size=20), order=st.randoms(use_true_random=False), count=st.integers(1, 5))
-def test_a_shard_holds_whole_individuals_in_any_row_order(individual, order, count):
-    source = table(individual)
-    mixed = source.take(order.sample(range(len(individual)), len(individual)))
-    partitions = {"train": count, "test": 1}
-    first = {s: set(part["_individual"].to_pylist()) for s, part in sharded(source, partitions).items()}
-    second = {s: set(part["_individual"].to_pylist()) for s, part in sharded(mixed, partitions).items()}
-    assert first == second
-    assert sum(map(len, first.values())) == len(set(individual))
-
-
-def test_a_null_individual_or_flag_falls_to_exactly_one_shard():
-    source = table([None, 1, None, 2], train=[True, None, None, False])
-    parts = sharded(source, {"train": 3, "test": 2})
-    assert sorted(d for part in parts.values() for d in part["_decision"].to_pylist()) == [0, 1, 2, 3]
-
-
-def test_without_a_train_column_every_row_is_a_test_row():
-    source = table([3, 1, 2]).drop_columns("_train")
-    parts = sharded(source, {"train": 2, "test": 2})
-    assert sum(len(part) for shard, part in parts.items() if shard.split == "train") == 0
-    assert sum(len(part) for shard, part in parts.items() if shard.split == "test") == 3
-
-
-def test_a_shard_of_no_rows_is_an_empty_table_with_all_columns():
-    part = sharded(table([]), {"train": 1, "test": 1})[Shard(split="train", index=0, count=1)]
-    assert len(part) == 0
-    assert part.schema == table([]).schema
-    assert sort_rows(part, ["size"], {}).decisions == 0
-
-
-def test_rows_are_sorted_by_individual_decision_and_choice():
-    source = table([2, 1, 1, 1], [0, 7, 5, 5], [0, 0, 3, -3], selected=[True, True, False, True], size=[1, 2, 3, 4])
-    rows = sort_rows(source, ["size"], {})
-    assert rows.individual.tolist() == [1, 1, 1, 2]
-    assert rows.decision.tolist() == [5, 5, 7, 0]
-    assert rows.choice.tolist() == [-3, 3, 0, 0]
-    assert rows.selected.tolist() == [True, False, True, True]
-    assert rows.x.tolist() == [[4.0], [3.0], [2.0], [1.0]]
-    assert rows.starts.tolist() == [0, 2, 3]
-    assert rows.counts.tolist() == [2, 1, 1]
-    assert (len(rows), rows.decisions, rows.individuals.tolist()) == (4, 3, [1, 2])
-
-
-def test_a_decision_id_that_repeats_across_individuals_is_another_decision():
-    assert sort_rows(table([1, 2, 1, 2], [0, 0, 0, 0], [0, 0, 1, 1]), ["size"], {}).starts.tolist() == [0, 2]
-
-
-def test_ids_beyond_two_to_the_53_stay_apart():
-    rows = sort_rows(table([2**53 + 1, 2**53], [0, 0], [-(2**63), 2**63 - 1]), ["size"], {})
-    assert rows.individual.tolist() == [2**53, 2**53 + 1]
-    assert rows.choice.tolist() == [2**63 - 1, -(2**63)]
-    assert rows.decisions == 2
-
-
-def test_rows_do_not_depend_on_the_order_of_the_table():
-    source = table(np.repeat(np.arange(5), 4) - 2, np.tile([0, 0, 1, 1], 5), np.tile([0, 1], 10))
-    expected = sort_rows(source, ["size"], {})
-    rows = sort_rows(source.take(np.random.default_rng(0).permutation(20)), ["size"], {})
-    for name in ("individual", "decision", "choice", "selected", "x", "starts"):
-        assert np.array_equal(getattr(rows, name), getattr(expected, name))
-
-
-def test_null_and_nan_become_the_value_of_the_map():
-    source = table([0, 1, 2], size=[None, float("nan"), 5.0])
-    assert sort_rows(source, ["size"], {"size": -1}).x.tolist() == [[-1.0], [-1.0], [5.0]]
-    assert np.isnan(sort_rows(source, ["size"], {}).x).tolist() == [[True], [True], [False]]
-
-
-def test_features_are_columns_in_the_order_asked():
-    source = table([0, 1], age=pa.array([7, 8]))
-    assert sort_rows(source, ["age", "size"], {}).x.tolist() == [[7.0, 0.0], [8.0, 1.0]]
-
-
-def test_without_a_selected_column_nothing_is_selected():
-    assert not sort_rows(table([1]).drop_columns("_selected"), ["size"], {}).selected.any()
-
-
-def test_decisions_start_where_individual_or_decision_changes():
-    assert decision_starts(np.array([1, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1])).tolist() == [0, 2, 3]
-    assert decision_starts(np.array([], np.int64), np.array([], np.int64)).tolist() == []
-
-
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.bool_(), pa.decimal128(5, 2)])
-def test_numbers_of_any_type_become_float32(kind):
-    values = [decimal.Decimal(1), None] if pa.types.is_decimal(kind) else [np.float16(1), None]
-    column = pa.table({"size": pa.array(values if kind != pa.bool_() else [True, None], kind)})
-    found = feature_values(column, "size", None)
-    assert found.dtype == np.float32
-    assert found[0] == 1
-    assert np.isnan(found[1])
-
-
-def test_a_number_beyond_float32_becomes_infinite():
-    column = pa.table({"size": [1e39, -1e39, 3e38]})
-    assert feature_values(column, "size", None).tolist() == [np.inf, -np.inf, np.float32(3e38)]
+def table(**columns):
+    """Return a decision table without rows, with more columns if there are any."""
+    kinds = {"_individual": pa.int64(), "_decision": pa.int64(), "_choice": pa.int64()}
+    kinds |= {"_selected": pa.bool_(), "_train": pa.bool_(), "size": pa.float64()}
+    return pa.table({name: pa.array([], kind) for name, kind in kinds.items()} | columns)
 
 
 def test_a_schema_that_fits_is_accepted():
-    check_schema(table([]).schema, ["size"], table="haven.t")
+    check_schema(table().schema, ["size"], table="haven.t")
 
 
 def test_every_problem_of_a_schema_is_named_at_once():
@@ -213,21 +38,21 @@ def test_every_problem_of_a_schema_is_named_at_once():
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.timestamp("us"), pa.date32(), pa.list_(pa.float32()), pa.binary()])
 def test_a_feature_that_is_no_number_is_refused(kind):
-    schema = table([]).schema.append(pa.field("age", kind))
+    schema = table().schema.append(pa.field("age", kind))
     with pytest.raises(TableError, match=r"feature 'age' is .*, expected numbers"):
         check_schema(schema, ["size", "age"], table="haven.t")
 
 
 def test_flags_may_be_absent_where_they_are_not_required_but_not_of_another_type():
     keys = ("_individual", "_decision", "_choice")
-    schema = table([]).drop_columns(["_selected", "_train"]).schema
+    schema = table().drop_columns(["_selected", "_train"]).schema
     check_schema(schema, ["size"], table="haven.t", required=keys)
     with pytest.raises(TableError, match="column '_selected' is int64, expected bool"):
         check_schema(schema.append(pa.field("_selected", pa.int64())), ["size"], table="haven.t", required=keys)
 
 
 def test_a_build_reads_keys_flags_and_features_and_nothing_else():
-    schema = table([], age=pa.array([], pa.int64()), unused=pa.array([], pa.string())).schema
+    schema = table(age=pa.array([], pa.int64()), unused=pa.array([], pa.string())).schema
     assert columns_to_read(schema, ["age"]).names == ["_individual", "_decision", "_choice", "_selected", "_train", "age"]
     assert columns_to_read(schema.remove(4), ["age"]).names == ["_individual", "_decision", "_choice", "_selected", "age"]
 

@@ -175,10 +175,17 @@ def test_normalise_keeps_true_and_fractions_and_drops_none_at_every_depth():
     assert normalise({"a": [{"b": None, "c": 2.0}], "d": True, "e": (0.5, 1)}) == {"a": [{"c": 2}], "d": True, "e": [0.5, 1]}
 
 
+def test_how_many_shards_a_step_builds_is_no_part_of_what_is_built():
+    one, more = (parse_spec(DatasetSpec, DATASET | steps) for steps in ({}, {"shards_per_step": 3}))
+    assert (one.shards_per_step, more.shards_per_step) == (1, 3)
+    assert more.defining == one.defining
+
+
 def test_an_unknown_key_is_named_with_the_nearest_known_one():
     assert refused(DatasetSpec, {**DATASET, "max_choice": 3}) == (
         "my.json: max_choice: unknown key (did you mean 'max_choices'?); the keys are database, table, max_choices, "
-        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map, refresh"
+        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map, "
+        "compression, refresh, shards_per_step"
     )
 
 

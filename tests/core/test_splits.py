@@ -5,11 +5,14 @@ import pyarrow as pa
 import pytest
 
 from mimic_core.configs import parse_spec
-from mimic_core.contract import check_shard
-from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
+from mimic_core.contract import check_block
+from mimic_core.datasets import rows_of, rules, schema_document, shard_path
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError
 from mimic_core.manifests import file_entry, seal
-from mimic_core.sources import SPLITS, Rows, select_shard, shards
+from mimic_core.records import encode
+from mimic_core.rows import Rows
+from mimic_core.shards import plan_parts
+from mimic_core.sources import SPLITS
 from mimic_core.specs import DatasetSpec
 from mimic_core.splits import read_dataset, read_rows, read_schema
 
@@ -43,14 +46,15 @@ def write(folder, rows, features, *, train=2, test=1, max_choices=3):
     middle = rows.individuals[len(rows.individuals) // 2]
     columns |= {"_selected": rows.selected, "_train": rows.individual < middle}
     table = pa.table(columns | {name: rows.x[:, j] for j, name in enumerate(features)})
-    files = []
-    for shard in shards(spec.partitions):
-        checked = check_shard(select_shard(table.to_batches(), table.schema, shard), rules(spec))
-        data = b"".join(encode_shard(checked, spec))
+    files, block = [], check_block(table, rules(spec))
+    (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
+    for shard in part.shards:
+        shard_rows = rows_of(block, shard)
+        data = b"".join(encode(shard_rows, spec.max_choices))
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=checked.outcome.decisions))
+        files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=shard_rows.decisions))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
     return spec
 

@@ -12,10 +12,9 @@ import pytest
 
 from mimic_core import logit
 from mimic_core.configs import parse_spec, read_document
-from mimic_core.contract import Rules, check_shard
+from mimic_core.contract import Rules, check_block
 from mimic_core.contrasts import sample
 from mimic_core.evaluation import evaluate
-from mimic_core.sources import sort_rows
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +30,7 @@ def prepared(tmp_path_factory):
 
 
 def split(table, train, features):
-    return sort_rows(table.filter(pc.equal(table["_train"], train)), features, {})
+    return check_block(table.filter(pc.equal(table["_train"], train)), Rules(features=tuple(features))).rows
 
 
 def test_the_decision_table_has_the_published_sizes(prepared):
@@ -83,8 +82,8 @@ def test_the_contrasts_are_of_the_table_and_feed_their_dataset():
 def test_a_linear_model_on_contrasts_is_as_good_on_the_full_choice_sets(prepared):
     features = list(parse_spec(ExperimentSpec, read_document(EXAMPLE / "experiment_contrasts.json")).features)
     spec = parse_spec(ContrastSpec, read_document(EXAMPLE / "contrast.json"))
-    training = check_shard(prepared.filter(prepared["_train"]), Rules())
-    pairs = sort_rows(pa.concat_tables(sample(training, spec)), features, {})
+    training = check_block(prepared.filter(prepared["_train"]), Rules())
+    pairs = check_block(pa.concat_tables(sample(training, spec)), Rules(features=tuple(features))).rows
     assert pairs.decisions == 952 * 9 * 2
     coefficients = logit.estimate(pairs, features).coefficients
     test = split(prepared, False, features)
