@@ -13,7 +13,7 @@ from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, man
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
-from mimic_core import datasets, plots, records
+from mimic_core import datasets, plots, splits
 from mimic_core.errors import NotFoundError
 from mimic_core.manifests import seal
 from mimic_core.specs import RunSpec
@@ -59,7 +59,7 @@ def model_run(
     build = begin(stored, artefacts, context.run.run_id)
     note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
-    train, test = (records.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
+    train, test = (splits.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
     trained = runs.train(spec, stored.layers, train, test, _observer(context))
     picture = plots.learning_curve(trained.history, "iteration" if spec.model.linear else "epoch")
@@ -87,7 +87,7 @@ def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
             f"dataset {spec.dataset_key} is not built; run `mimic log-odds build-dataset CONFIG` for it first "
             "(`mimic status` lists the datasets)"
         )
-    records.feature_columns(dataset["spec"], list(spec.features))
+    splits.feature_columns(dataset["spec"], list(spec.features))
     datasets.require_fits(spec.max_choices, dataset["counts"]["largest_choice_set"], spec.dataset_key)
     return dataset
 

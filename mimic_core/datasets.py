@@ -1,6 +1,6 @@
 """Datasets: from the rows of one shard to its records, and the schema that describes the whole.
 
-The format is described in docs/formats.md and is read back by `mimic_core.records`.
+The format is described in docs/formats.md and is read back by `mimic_core.splits`.
 """
 
 from collections.abc import Iterator, Sequence

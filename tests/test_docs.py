@@ -146,7 +146,7 @@ def test_every_page_of_the_documentation_is_in_its_index():
 def test_the_python_of_the_format_page_runs(tmp_path, monkeypatch):
     write_example_dataset(tmp_path / ".mimic")
     monkeypatch.chdir(tmp_path)
-    plain, ours = snippets(DOCS / "formats.md").split("from mimic_core.records import")
+    plain, ours = snippets(DOCS / "formats.md").split("from mimic_core.splits import")
     names: dict = {}
     exec(plain, names)  # noqa: S102  our own documentation
     decisions = {int(i): j for j, i in enumerate(names["batch"]["individual"])}
@@ -157,7 +157,7 @@ def test_the_python_of_the_format_page_runs(tmp_path, monkeypatch):
     assert names["batch"]["selected"].numpy()[order].tolist() == [1, 1]
     assert names["largest"].numpy()[order].tolist() == [3.0, -4.0]
 
-    exec("import json\nfrom pathlib import Path\nfrom mimic_core.records import" + ours, names)  # noqa: S102
+    exec("import json\nfrom pathlib import Path\nfrom mimic_core.splits import" + ours, names)  # noqa: S102
     assert names["x"].numpy()[order].tolist() == [[[10, -1], [20, 2], [30, 3]], [[40, -4], [50, -5], [0, 0]]]
     assert names["mask"].numpy()[order].tolist() == [[True, True, True], [True, True, False]]
 

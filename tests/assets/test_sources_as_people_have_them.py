@@ -12,8 +12,8 @@ import pytest
 
 from mimic_core.configs import parse_spec
 from mimic_core.identifiers import surrogates
-from mimic_core.records import read_rows
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, RunSpec
+from mimic_core.splits import read_rows
 
 KEYS = ["_individual", "_decision", "_choice"]
 DROP: dict[str, Any] = {"invalid_decisions": "drop"}

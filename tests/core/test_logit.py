@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.optimize
 
-from mimic_core import logit, records, runs
+from mimic_core import logit, runs, splits
 from mimic_core.configs import parse_spec
 from mimic_core.contract import check_shard
 from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
@@ -93,7 +93,7 @@ def through_a_dataset(folder, source, max_choices=4, missing_values_map=None, fe
         files.append(file_entry(data, path=shard_path(shard), split=shard.split))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
     names = list(trained_on or features)
-    train, test = (records.read_rows(folder, split, names) for split in SPLITS)
+    train, test = (splits.read_rows(folder, split, names) for split in SPLITS)
     return coefficients(runs.train(run_spec(names), "", train, test), names)
 
 

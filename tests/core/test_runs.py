@@ -5,7 +5,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mimic_core import records
 from mimic_core.configs import parse_spec
 from mimic_core.contract import check_shard
 from mimic_core.datasets import encode_shard, rules, schema_document, shard_path
@@ -16,6 +15,7 @@ from mimic_core.networks import default_layers, utility_function
 from mimic_core.runs import metrics, split_validation, train
 from mimic_core.sources import SPLITS, select_shard, shards, sort_rows
 from mimic_core.specs import DatasetSpec, RunSpec
+from mimic_core.splits import read_rows
 
 FEATURES = ["size", "age"]
 LAYERS = default_layers(["D4"])
@@ -65,7 +65,7 @@ def through_a_dataset(folder, source, max_choices, train_partitions):
         path.write_bytes(data)
         files.append(file_entry(data, path=shard_path(shard), split=shard.split))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
-    return [records.read_rows(folder, split) for split in SPLITS]
+    return [read_rows(folder, split) for split in SPLITS]
 
 
 def test_a_linear_run_finds_the_odds_worked_out_by_hand():
