@@ -29,13 +29,15 @@ def encode_shard(shard: contract.CheckedShard, spec: DatasetSpec) -> Iterator[by
     return records.encode(sort_rows(shard.table, spec.features, spec.missing_values_map), spec.max_choices)
 
 
-def shard_path(shard: Shard) -> str:
+def shard_path(shard: Shard, compression: str | None = None) -> str:
     """Return a shard's path within the dataset's version folder.
 
     >>> shard_path(Shard(split="train", index=0, count=2))
     'train/00000-of-00002.tfrecord'
+    >>> shard_path(Shard(split="train", index=0, count=2), "GZIP")
+    'train/00000-of-00002.tfrecord.gz'
     """
-    return f"{shard.split}/{shard.index:05d}-of-{shard.count:05d}.tfrecord"
+    return f"{shard.split}/{shard.index:05d}-of-{shard.count:05d}.tfrecord{'.gz' if compression else ''}"
 
 
 def ids_path(shard: Shard) -> str:
@@ -63,7 +65,8 @@ def schema_document(
         "features": list(spec.features),
         "max_choices": spec.max_choices,
         "missing_values_map": dict(spec.missing_values_map),
-        "framing": "TFRecord, uncompressed, one tf.train.Example per decision",
+        "framing": f"TFRecord, {spec.compression or 'uncompressed'}, one tf.train.Example per decision",
+        "compression": spec.compression,
         "padding": "the first n_choices entries along the axis of choices are real, the others are 0",
         "record_bytes": records.layout(spec.max_choices, len(spec.features)).record_bytes,
         "fields": {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()},

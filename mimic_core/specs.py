@@ -166,6 +166,9 @@ class DatasetSpec(TableReader):
     missing_values_map: dict[str, Float32] = Field(
         default_factory=dict, description="Feature column -> the value that stands in for a null or NaN."
     )
+    compression: Literal["GZIP"] | None = Field(
+        default=None, description='How the files are compressed: "GZIP", or unset for not at all.'
+    )
     space: Name = Field(description="Space: the prefix of the storage that holds datasets and models.")
     dataset: Name = Field(description="Name of the dataset within its space.")
 

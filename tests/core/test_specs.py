@@ -104,6 +104,14 @@ def test_a_key_that_is_none_is_a_key_that_is_not_set():
     assert run_ids({**EXPERIMENT, "models": models}) == [FIRST, SECOND]
 
 
+def test_compression_is_part_of_what_is_built_where_it_is_set():
+    plain, unset, zipped = (
+        parse_spec(DatasetSpec, DATASET | more) for more in ({}, {"compression": None}, {"compression": "GZIP"})
+    )
+    assert unset.defining == plain.defining
+    assert zipped.defining == plain.defining | {"compression": "GZIP"}
+
+
 def test_an_integral_number_is_an_integer():
     models = [{**model, "epochs": 10.0, "batch_size": 100.0} for model in EXPERIMENT["models"]]
     assert run_ids({**EXPERIMENT, "max_choices": 3.0, "models": models}) == [FIRST, SECOND]
@@ -178,7 +186,8 @@ def test_normalise_keeps_true_and_fractions_and_drops_none_at_every_depth():
 def test_an_unknown_key_is_named_with_the_nearest_known_one():
     assert refused(DatasetSpec, {**DATASET, "max_choice": 3}) == (
         "my.json: max_choice: unknown key (did you mean 'max_choices'?); the keys are database, table, max_choices, "
-        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map, refresh"
+        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map, "
+        "compression, refresh"
     )
 
 
