@@ -179,7 +179,7 @@ def _fit(
     utilities = networks.utility_function(network)
     history: list[Epoch] = []
     best, best_weights = 0, network.get_weights()
-    for number, loss in enumerate(_epochs(network, spec.model, rows), start=1):
+    for number, loss in enumerate(train_epochs(network, spec.model, rows), start=1):
         if not np.isfinite(loss):
             raise TrainingError(
                 f"the loss of epoch {number} is {loss}; expected a finite number. The features reach "
@@ -202,26 +202,20 @@ def _fit(
     return network, history
 
 
-def _epochs(network: "keras.Model", model: ModelSpec, rows: Rows) -> Iterator[float]:
+def train_epochs(network: "keras.Model", model: ModelSpec, rows: Rows) -> Iterator[float]:
     """Train epoch by epoch, yielding the mean loss of each; all batches of an epoch run in one graph call."""
     import tensorflow as tf
 
     optimizer = networks.make_optimizer(model)
     optimizer.build(network.trainable_variables)
-    x = tf.constant(rows.x)  # (rows, features)
-    starts, counts = tf.constant(rows.starts), tf.constant(rows.counts)  # (decisions,)
-    chosen = tf.constant(np.flatnonzero(rows.selected))  # (decisions,) row of the selected choice
+    batch = batch_function(rows)
     size = min(model.batch_size, rows.decisions)
 
     def batch_loss(decisions: Any) -> Any:
-        lengths = tf.gather(counts, decisions)  # (batch,)
-        first = tf.gather(starts, decisions)
-        at = tf.ragged.range(first, first + lengths)
-        utility = network(tf.gather(x, at.flat_values), training=True)[:, 0]  # (rows of the batch,)
-        segment = at.value_rowids()
+        x, segment, place = batch(decisions)
+        utility = network(x, training=True)[:, 0]  # (rows of the batch,)
         highest = tf.stop_gradient(tf.math.segment_max(utility, segment))  # (batch,)
         total = tf.math.segment_sum(tf.exp(utility - tf.gather(highest, segment)), segment)
-        place = tf.cumsum(lengths, exclusive=True) + tf.gather(chosen, decisions) - first
         nll = tf.math.log(total) + highest - tf.gather(utility, place)
         return tf.reduce_mean(nll) + tf.add_n([tf.constant(0.0), *network.losses])
 
@@ -238,8 +232,33 @@ def _epochs(network: "keras.Model", model: ModelSpec, rows: Rows) -> Iterator[fl
         return total / rows.decisions
 
     for number in range(model.epochs):
-        order = np.random.default_rng([model.seed, number]).permutation(rows.decisions)
-        yield float(epoch(tf.constant(order)))
+        yield float(epoch(epoch_order(model.seed, number, rows.decisions)))
+
+
+def epoch_order(seed: int, number: int, decisions: int) -> Int64:
+    """Return the permutation of (decisions,) in which an epoch, counted from 0, takes them."""
+    return np.random.default_rng([seed, number]).permutation(decisions)
+
+
+def batch_function(rows: Rows) -> Callable[[Any], tuple[Any, Any, Any]]:
+    """Return the function that gathers a batch from memory, for use within a graph.
+
+    It takes (batch,) decisions and returns their `x` (rows of the batch, features), to which decision of the batch each of
+    these rows belongs, and (batch,) the row of each selected choice.
+    """
+    import tensorflow as tf
+
+    x = tf.constant(rows.x)  # (rows, features)
+    starts, counts = tf.constant(rows.starts), tf.constant(rows.counts)  # (decisions,)
+    chosen = tf.constant(np.flatnonzero(rows.selected))  # (decisions,) row of the selected choice
+
+    def batch(decisions: Any) -> tuple[Any, Any, Any]:
+        lengths, first = tf.gather(counts, decisions), tf.gather(starts, decisions)  # (batch,)
+        at = tf.ragged.range(first, first + lengths)
+        place = tf.cumsum(lengths, exclusive=True) + tf.gather(chosen, decisions) - first
+        return tf.gather(x, at.flat_values), at.value_rowids(), place
+
+    return batch
 
 
 def _require_finite_weights(network: "keras.Model", epoch: int) -> None:
