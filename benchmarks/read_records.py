@@ -161,18 +161,18 @@ def measure_training(plain: Path) -> Row:
     keras.utils.set_random_seed(0)
     layers, _ = networks.load_layers(networks.default_layers(MODEL.layers))
     epochs = runs.train_epochs(networks.build_network(MODEL, FEATURES, layers), MODEL, rows)
-    batch = runs.batch_function(rows)
+    features = tf.constant(rows.x)
 
     @tf.function
-    def only_input(order: Any) -> Any:
+    def only_input(order: runs.Order) -> Any:
         total = tf.constant(0.0)
-        for first in tf.range(0, rows.decisions, TRAINING_BATCH):
-            for part in batch(order[first : first + TRAINING_BATCH]):
+        for number in tf.range(tf.size(order.bounds) - 1):
+            for part in runs.take_batch(features, order, number, TRAINING_BATCH):
                 total += tf.cast(tf.reduce_sum(part), tf.float32)
         return total
 
     found = cpu_seconds(
-        {"epoch": lambda: next(epochs), "input": lambda: only_input(runs.epoch_order(MODEL.seed, 1, rows.decisions))}
+        {"epoch": lambda: next(epochs), "input": lambda: only_input(runs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1))}
     )
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
     name = f"input of a training step at batch {TRAINING_BATCH}, {share * step:.0f} us"
