@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from mimic_core import records
-from mimic_core.sources import Rows
+from mimic_core.rows import Rows
 
 DECISIONS, SAMPLE, MAX_CHOICES, FEATURES, REPETITIONS = 100_000, 2_000, 10, 20, 5
 

@@ -5,6 +5,7 @@ A sealed document is canonical JSON that ends with the SHA-256 of the rest, so a
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from mimic_core.errors import CorruptFileError
@@ -66,12 +67,27 @@ def verify(data: bytes, entry: dict[str, Any], name: str) -> bytes:
     Raises:
         CorruptFileError: they are not.
     """
-    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    _require(entry, len(data), hashlib.sha256(data).hexdigest(), name)
+    return data
+
+
+def verify_file(path: Path, entry: dict[str, Any]) -> None:
+    """Read a file once, in pieces, and refuse it if it is not that of its manifest entry.
+
+    Raises:
+        CorruptFileError: it is not.
+    """
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        _require(entry, handle.tell(), digest, str(path))
+
+
+def _require(entry: dict[str, Any], size: int, digest: str, name: str) -> None:
+    if size != entry["bytes"] or digest != entry["sha256"]:
         raise CorruptFileError(
             f"{name}: damaged: expected {entry['bytes']:,} bytes with SHA-256 {entry['sha256'][:12]}..., found "
-            f"{len(data):,} bytes with {hashlib.sha256(data).hexdigest()[:12]}...; build it again"
+            f"{size:,} bytes with {digest[:12]}...; build it again"
         )
-    return data
 
 
 def _text(document: dict[str, Any]) -> bytes:

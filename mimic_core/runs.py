@@ -7,7 +7,7 @@ network and the softmax, so nothing depends on padding.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -179,7 +179,7 @@ def _fit(
     utilities = networks.utility_function(network)
     history: list[Epoch] = []
     best, best_weights = 0, network.get_weights()
-    for number, loss in enumerate(_epochs(network, spec.model, rows), start=1):
+    for number, loss in enumerate(train_epochs(network, spec.model, rows), start=1):
         if not np.isfinite(loss):
             raise TrainingError(
                 f"the loss of epoch {number} is {loss}; expected a finite number. The features reach "
@@ -202,44 +202,84 @@ def _fit(
     return network, history
 
 
-def _epochs(network: "keras.Model", model: ModelSpec, rows: Rows) -> Iterator[float]:
+def train_epochs(network: "keras.Model", model: ModelSpec, rows: Rows) -> Iterator[float]:
     """Train epoch by epoch, yielding the mean loss of each; all batches of an epoch run in one graph call."""
     import tensorflow as tf
 
     optimizer = networks.make_optimizer(model)
     optimizer.build(network.trainable_variables)
-    x = tf.constant(rows.x)  # (rows, features)
-    starts, counts = tf.constant(rows.starts), tf.constant(rows.counts)  # (decisions,)
-    chosen = tf.constant(np.flatnonzero(rows.selected))  # (decisions,) row of the selected choice
+    features = tf.constant(rows.x)  # (rows, features)
     size = min(model.batch_size, rows.decisions)
 
-    def batch_loss(decisions: Any) -> Any:
-        lengths = tf.gather(counts, decisions)  # (batch,)
-        first = tf.gather(starts, decisions)
-        at = tf.ragged.range(first, first + lengths)
-        utility = network(tf.gather(x, at.flat_values), training=True)[:, 0]  # (rows of the batch,)
-        segment = at.value_rowids()
+    def batch_loss(x: Any, segment: Any, selected: Any) -> Any:
+        utility = network(x, training=True)[:, 0]  # (rows of the batch,)
         highest = tf.stop_gradient(tf.math.segment_max(utility, segment))  # (batch,)
         total = tf.math.segment_sum(tf.exp(utility - tf.gather(highest, segment)), segment)
-        place = tf.cumsum(lengths, exclusive=True) + tf.gather(chosen, decisions) - first
-        nll = tf.math.log(total) + highest - tf.gather(utility, place)
+        nll = tf.math.log(total) + highest - tf.gather(utility, selected)
         return tf.reduce_mean(nll) + tf.add_n([tf.constant(0.0), *network.losses])
 
     @tf.function  # type: ignore[untyped-decorator]
-    def epoch(order: Any) -> Any:
+    def epoch(order: Order) -> Any:
         total = tf.constant(0.0)
-        for first in tf.range(0, rows.decisions, size):
-            decisions = order[first : first + size]
+        for number in tf.range(tf.size(order.bounds) - 1):
+            x, segment, selected = take_batch(features, order, number, size)
             with tf.GradientTape() as tape:
-                loss = batch_loss(decisions)
+                loss = batch_loss(x, segment, selected)
             gradients = tape.gradient(loss, network.trainable_variables)
             optimizer.apply(gradients, network.trainable_variables)
-            total += loss * tf.cast(tf.size(decisions), tf.float32)
+            total += loss * tf.cast(tf.size(selected), tf.float32)
         return total / rows.decisions
 
     for number in range(model.epochs):
-        order = np.random.default_rng([model.seed, number]).permutation(rows.decisions)
-        yield float(epoch(tf.constant(order)))
+        yield float(epoch(order_epoch(rows, size, model.seed, number)))
+
+
+class Order(NamedTuple):
+    """The batches of an epoch, one after the other.
+
+    Attributes:
+        rows: (rows,) which row comes where.
+        segment: (rows,) to which decision of its batch it belongs.
+        selected: (decisions,) the row of the selected choice within its batch.
+        bounds: (batches + 1,) the first row of each batch, and the number of rows.
+    """
+
+    rows: Any
+    segment: Any
+    selected: Any
+    bounds: Any
+
+
+def order_epoch(rows: Rows, size: int, seed: int, number: int) -> Order:
+    """Permute the decisions of an epoch, counted from 0, and say which rows its batches have.
+
+    This is done for the whole epoch at once: in the graph it took as long for every batch as gathering its rows.
+    """
+    import tensorflow as tf
+
+    decisions = np.random.default_rng([seed, number]).permutation(rows.decisions)
+    lengths, starts = rows.counts[decisions], rows.starts[decisions]
+    begins = np.cumsum(lengths) - lengths
+    bounds = np.append(begins[::size], len(rows))
+    order = Order(
+        rows=np.arange(len(rows)) + np.repeat(starts - begins, lengths),
+        segment=np.repeat(np.arange(rows.decisions) % size, lengths),
+        selected=np.flatnonzero(rows.selected)[decisions] - starts + begins - np.repeat(bounds[:-1], size)[: rows.decisions],
+        bounds=bounds,
+    )
+    return Order(*map(tf.constant, order))
+
+
+def take_batch(x: Any, order: Order, number: Any, size: int) -> tuple[Any, Any, Any]:
+    """Take a batch of `size` decisions within a graph: its rows of `x`, and its parts of `segment` and `selected`."""
+    import tensorflow as tf
+
+    first, last = order.bounds[number], order.bounds[number + 1]
+    return (
+        tf.gather(x, order.rows[first:last]),
+        order.segment[first:last],
+        order.selected[number * size : (number + 1) * size],
+    )
 
 
 def _require_finite_weights(network: "keras.Model", epoch: int) -> None:

@@ -1,21 +1,74 @@
 """Splits: the training or the test decisions of a dataset's version folder, as flat rows or as a `tf.data.Dataset`.
 
-Every file is verified against the dataset's schema before anything of it is returned.
+Every file is verified against the dataset's schema before anything of it is returned. Files are read and decoded in blocks
+of decisions, so that never more than a block of a file's bytes is held beside the decoded arrays.
 """
 
+import gzip
+import itertools
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
-from mimic_core.manifests import unseal, verify
-from mimic_core.records import decode, layout
-from mimic_core.rows import Rows, decision_starts
+from mimic_core.manifests import unseal, verify_file
+from mimic_core.records import Bytes, Layout, frames, layout, values
+from mimic_core.rows import Bool, Float32, Int64, Rows, sort_keys
 from mimic_core.sources import SPLITS
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+BLOCK = 2048  # decisions read at a time: their bytes and what is decoded of them stay in the processor's cache
+KEYS_OF_DECISIONS = ("individual", "decision", "n_choices", "selected")
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The verified files of a split, and what is to be read of them.
+
+    Attributes:
+        compressed: whether the files are gzip files.
+        columns: positions of the features to read, in the order asked for.
+    """
+
+    paths: list[Path]
+    compressed: bool
+    layout: Layout
+    columns: list[int]
+
+    @property
+    def max_choices(self) -> int:
+        """Choices per record, padding included."""
+        return self.layout.fields["x"].shape[0]
+
+    @property
+    def nothing(self) -> Bytes:
+        """A block without decisions."""
+        return frames(b"", self.layout, "")
+
+    def blocks(self) -> Iterator[Bytes]:
+        """Read the records block by block, (decisions, record_bytes) each; the first is empty, as all of a split may be.
+
+        Raises:
+            CorruptFileError: a file cannot be decompressed, or is no whole number of records.
+        """
+        yield self.nothing
+        size = BLOCK * self.layout.record_bytes
+        for path in self.paths:
+            try:
+                with gzip.open(path) if self.compressed else path.open("rb") as handle:
+                    while data := handle.read(size):
+                        yield frames(data, self.layout, str(path))
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise CorruptFileError(f"{path}: damaged: it is no whole gzip file: {error}; build it again") from error
 
 
 def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Rows:
@@ -33,36 +86,59 @@ def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Ro
         SpecError: the dataset has no such feature.
         CorruptFileError: a file is damaged.
     """
-    schema = read_schema(folder)
-    chosen = feature_columns(schema, features)
-    shape = layout(schema["max_choices"], len(schema["features"]))
-    parts = [decode(_verified(folder, file), shape, str(folder / file["path"])) for file in _files(schema, split)]
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in shape.fields}
-    order = np.lexsort((arrays["decision"], arrays["individual"]))
-    arrays = {name: values[order] for name, values in arrays.items()}
-    counts = arrays["n_choices"]
-    real = np.arange(schema["max_choices"]) < counts[:, None]  # (decisions, max_choices)
-    individual, decision = (np.repeat(arrays[name], counts) for name in ("individual", "decision"))
+    source = open_split(folder, split, features)
+    parts = [_flat(records, source) for records in source.blocks()]
+    keys = {name: np.concatenate([part[name] for part in parts]) for name in KEYS_OF_DECISIONS}
+    # shards are sorted, but one after the other they are not: an individual's shard is given by a hash
+    order, (individual, decision, _) = sort_keys(
+        keys["individual"], keys["decision"], np.zeros(len(keys["decision"]), np.int64)
+    )
+    counts, position = (keys[name] if order is None else keys[name][order] for name in ("n_choices", "selected"))
+    starts: Int64 = np.cumsum(counts) - counts
+    places = None if order is None else _places(keys["n_choices"], starts, order)
+    rows = int(counts.sum())
+    choice, x, first = np.empty(rows, np.int64), np.empty((rows, len(source.columns)), np.float32), 0
+    for part in parts:
+        last = first + len(part["choices"])
+        at = slice(first, last) if places is None else places[first:last]
+        choice[at], x[at] = part.pop("choices"), part.pop("x")  # popped: a part goes as soon as it is placed
+        first = last
+    selected = np.zeros(rows, np.bool_)
+    selected[starts + position] = True
     return Rows(
-        individual=individual,
-        decision=decision,
-        choice=arrays["choices"][real],
-        selected=(np.arange(schema["max_choices"]) == arrays["selected"][:, None])[real],
-        x=np.ascontiguousarray(arrays["x"][real][:, chosen]),
-        starts=decision_starts(individual, decision),
+        individual=np.repeat(individual, counts),
+        decision=np.repeat(decision, counts),
+        choice=choice,
+        selected=selected,
+        x=x,
+        starts=starts,
     )
 
 
 def read_dataset(
-    folder: Path, split: str, *, features: list[str] | None = None, batch_size: int = 1024
+    folder: Path,
+    split: str,
+    *,
+    features: list[str] | None = None,
+    batch_size: int = 1024,
+    shuffle: bool = False,
+    seed: int = 0,
 ) -> "tf.data.Dataset":
     """Open a split of a dataset as a `tf.data.Dataset` of dense batches; checksums are verified first.
+
+    One iteration of it is one epoch. Without `shuffle` every epoch reads the files, in their order, a block at a time. With
+    `shuffle` the split is read into memory once, now, and every epoch has each decision exactly once, in an order of its own
+    over the whole split: for the n-th iteration that begins, from 0, the permutation of
+    `numpy.random.default_rng([seed, n])`. So two datasets of the same seed, in whatever process, give the same epochs.
+    What is made of it by `repeat` goes from epoch to epoch too.
 
     Args:
         folder: a dataset's version folder, with `schema.json` in it.
         split: "train" or "test".
         features: names to read, in any order; None reads all.
-        batch_size: decisions per batch.
+        batch_size: decisions per batch; the last batch of an epoch holds what is left.
+        shuffle: whether every epoch reorders the decisions.
+        seed: of the orders, 0 or more.
 
     Returns:
         Batches with `x` (decisions, max_choices, features) float32, `mask` (decisions, max_choices) bool that is true for
@@ -70,26 +146,50 @@ def read_dataset(
 
     Raises:
         NotFoundError: there is no dataset in this folder.
-        SpecError: the dataset has no such feature.
+        SpecError: the dataset has no such feature, or the seed or the batch size is too low.
         CorruptFileError: a file is damaged.
     """
     import tensorflow as tf
 
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if value < least:
+            raise SpecError(f"{name}: expected {least} or more, found {value}")
+    source = open_split(folder, split, features)
+    if shuffle:
+        return _shuffled(source, batch_size, seed)
+    blocks = tf.data.Dataset.from_generator(
+        lambda: (_dense(records, source) for records in source.blocks()),
+        output_signature={
+            name: tf.TensorSpec([None, *array.shape[1:]], array.dtype)
+            for name, array in _dense(source.nothing, source).items()
+        },
+    )
+    return blocks.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def open_split(folder: Path, split: str, features: list[str] | None = None) -> Split:
+    """Verify the files of a split, each read once in pieces.
+
+    Raises:
+        NotFoundError: there is no dataset in this folder.
+        SpecError: there is no such split, or the dataset has no such feature.
+        CorruptFileError: a file is damaged.
+    """
     schema = read_schema(folder)
-    chosen = feature_columns(schema, features)
-    files = _files(schema, split)
-    for file in files:
-        _verified(folder, file)
-    spec = {name: tf.io.FixedLenFeature(field["shape"], field["dtype"]) for name, field in schema["fields"].items()}
-
-    def parse(records: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-        batch = tf.io.parse_example(records, spec)
-        batch["x"] = tf.gather(batch["x"], chosen, axis=-1)
-        batch["mask"] = tf.sequence_mask(batch["n_choices"], schema["max_choices"])
-        return dict(batch)
-
-    records = tf.data.TFRecordDataset([str(folder / file["path"]) for file in files])
-    return records.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    columns = feature_columns(schema, features)
+    if split not in SPLITS:
+        raise SpecError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
+    files = {folder / file["path"]: file for file in schema["files"] if file["split"] == split}
+    for path, file in files.items():
+        if not path.is_file():
+            raise CorruptFileError(f"{path}: damaged: the dataset's schema names this file and it is gone; build it again")
+        verify_file(path, file)
+    return Split(
+        paths=list(files),
+        compressed=schema.get("compression") is not None,
+        layout=layout(schema["max_choices"], len(schema["features"])),
+        columns=columns,
+    )
 
 
 def read_schema(folder: Path) -> dict[str, Any]:
@@ -114,14 +214,57 @@ def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[
     return [have.index(name) for name in (have if features is None else features)]
 
 
-def _files(schema: dict[str, Any], split: str) -> list[dict[str, Any]]:
-    if split not in SPLITS:
-        raise SpecError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
-    return [file for file in schema["files"] if file["split"] == split]
+def _flat(records: Bytes, source: Split) -> Arrays:
+    """Decode a block: the keys of its decisions, and `choices` and `x` of the rows really offered."""
+    fields = source.layout.fields
+    part = {name: values(records, fields[name]) for name in KEYS_OF_DECISIONS}
+    real = _mask(part["n_choices"], source)
+    part["choices"] = values(records, fields["choices"], real)
+    part["x"] = _chosen(values(records, fields["x"], real), source)
+    return part
 
 
-def _verified(folder: Path, file: dict[str, Any]) -> bytes:
-    path = folder / file["path"]
-    if not path.is_file():
-        raise CorruptFileError(f"{path}: damaged: the dataset's schema names this file and it is gone; build it again")
-    return verify(path.read_bytes(), file, str(path))
+def _dense(records: Bytes, source: Split) -> Arrays:
+    """Decode a block as the batches of `read_dataset` have it."""
+    part = {name: values(records, field) for name, field in source.layout.fields.items()}
+    return part | {"x": _chosen(part["x"], source), "mask": _mask(part["n_choices"], source)}
+
+
+def _mask(counts: Int64, source: Split) -> Bool:
+    return np.asarray(np.arange(source.max_choices) < counts[:, None])
+
+
+def _chosen(x: Float32, source: Split) -> Float32:
+    every = source.columns == list(range(x.shape[-1]))
+    return x if every else np.take(x, source.columns, axis=-1)
+
+
+def _places(counts: Int64, starts: Int64, order: Int64) -> Int64:
+    """Return (rows,) the row of the sorted split at which each row that was read belongs.
+
+    Args:
+        counts: (decisions,) rows of each decision that was read.
+        starts: (decisions,) first row of each decision of the sorted split.
+        order: (decisions,) which decision that was read comes where.
+    """
+    belongs = np.empty_like(starts)
+    belongs[order] = starts
+    return np.asarray(np.arange(counts.sum()) + np.repeat(belongs - (np.cumsum(counts) - counts), counts))
+
+
+def _shuffled(source: Split, batch_size: int, seed: int) -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    parts = [_dense(records, source) for records in source.blocks()]
+    tensors = {name: tf.constant(np.concatenate([part.pop(name) for part in parts])) for name in list(parts[0])}
+    decisions, epochs = len(tensors["mask"]), itertools.count()
+
+    def order() -> Iterator[Int64]:
+        yield np.random.default_rng([seed, next(epochs)]).permutation(decisions)
+
+    orders = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([decisions], tf.int64))
+    batches = orders.rebatch(batch_size).map(
+        lambda chosen: {name: tf.gather(tensor, chosen) for name, tensor in tensors.items()},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return batches.prefetch(tf.data.AUTOTUNE)

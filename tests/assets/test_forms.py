@@ -57,6 +57,7 @@ TYPES = {
         "max_choices": "Int",
         "features": "[String]",
         "missing_values_map": "{Float?}?",
+        "compression": "String?",
         "space": "String",
         "dataset": "String",
         "refresh": "String?",

@@ -102,6 +102,7 @@ def test_an_empty_shard_is_no_violation_and_no_bytes():
 
 def test_a_path_tells_the_split_the_shard_and_the_number_of_shards():
     assert shard_path(Shard(split="test", index=12, count=100)) == "test/00012-of-00100.tfrecord"
+    assert shard_path(Shard(split="test", index=12, count=100), "GZIP") == "test/00012-of-00100.tfrecord.gz"
 
 
 def test_a_schema_says_all_that_a_reader_needs():
@@ -110,6 +111,7 @@ def test_a_schema_says_all_that_a_reader_needs():
     assert schema["dataset"] == "s/d"
     assert (schema["features"], schema["max_choices"], schema["missing_values_map"]) == (["size", "age"], 3, {"age": -1})
     assert schema["files"] == [file]
+    assert (schema["framing"], schema["compression"]) == ("TFRecord, uncompressed, one tf.train.Example per decision", None)
     assert schema["fields"] == {
         "x": {"dtype": "float32", "shape": [3, 2]},
         "n_choices": {"dtype": "int64", "shape": []},
@@ -118,6 +120,11 @@ def test_a_schema_says_all_that_a_reader_needs():
         "decision": {"dtype": "int64", "shape": []},
         "choices": {"dtype": "int64", "shape": [3]},
     }
+
+
+def test_a_schema_says_that_its_files_are_compressed():
+    schema = schema_document(dataset(compression="GZIP"), [], [])
+    assert (schema["framing"], schema["compression"]) == ("TFRecord, GZIP, one tf.train.Example per decision", "GZIP")
 
 
 def test_a_dataset_without_training_individuals_is_refused():

@@ -71,6 +71,15 @@ def test_records_decode_to_what_was_encoded(features, largest):
         assert rows.selected[start + arrays["selected"][i]]
 
 
+@pytest.mark.parametrize("bits", [0, 1, 7, 8, 14, 28, 29, 32, 56, 57, 63])
+def test_ids_of_every_size_come_back(bits):
+    ids = np.array([0, 2**bits - 1, 2 ** max(bits - 1, 0)], np.int64)
+    rows = replace(decisions(n=3, largest=1), individual=ids, decision=ids[::-1], choice=ids)
+    arrays = decode(b"".join(encode(rows, 2)), layout(2, 2), "a.tfrecord")
+    assert (arrays["individual"].tolist(), arrays["decision"].tolist()) == (ids.tolist(), ids[::-1].tolist())
+    assert arrays["choices"].tolist() == [[value, 0] for value in ids.tolist()]
+
+
 def test_more_decisions_than_one_block_are_encoded_in_order(monkeypatch):
     rows = decisions()
     whole = b"".join(encode(rows, 3))

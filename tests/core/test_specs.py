@@ -104,6 +104,14 @@ def test_a_key_that_is_none_is_a_key_that_is_not_set():
     assert run_ids({**EXPERIMENT, "models": models}) == [FIRST, SECOND]
 
 
+def test_compression_is_part_of_what_is_built_where_it_is_set():
+    plain, unset, zipped = (
+        parse_spec(DatasetSpec, DATASET | more) for more in ({}, {"compression": None}, {"compression": "GZIP"})
+    )
+    assert unset.defining == plain.defining
+    assert zipped.defining == plain.defining | {"compression": "GZIP"}
+
+
 def test_an_integral_number_is_an_integer():
     models = [{**model, "epochs": 10.0, "batch_size": 100.0} for model in EXPERIMENT["models"]]
     assert run_ids({**EXPERIMENT, "max_choices": 3.0, "models": models}) == [FIRST, SECOND]

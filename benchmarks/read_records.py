@@ -1,0 +1,199 @@
+"""Reading a dataset back beside TensorFlow's parse_single_example per record, and the share of input in a training step.
+
+200,000 decisions of 20,000 individuals, 2 to 10 choices and 20 features each, in four shards. CPU time, medians of
+alternating repetitions. What reads files verifies their checksums too; the baseline, timed on a sample, does not.
+"""
+
+import gzip
+import platform
+import statistics
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mimic_core import networks, records, runs, splits
+from mimic_core.configs import parse_spec
+from mimic_core.datasets import schema_document, shard_path
+from mimic_core.manifests import file_entry, seal
+from mimic_core.sources import Rows, Shard, shard_index
+from mimic_core.specs import DatasetSpec, ModelSpec
+
+DECISIONS, INDIVIDUALS, MAX_CHOICES, FEATURES, SHARDS = 200_000, 20_000, 10, 20, 4
+SAMPLE, BATCH, TRAINING_BATCH, REPETITIONS = 5_000, 1024, 100, 5
+MODEL = ModelSpec(layers=("D16", "D32", "D16"), batch_size=TRAINING_BATCH, epochs=REPETITIONS + 1)
+
+
+class Row(NamedTuple):
+    """A line of the table: what was measured, beside what, and whether the ratio reaches the goal."""
+
+    path: str
+    baseline: str
+    ratio: float
+    goal: str
+    met: bool
+
+
+def decisions(ids: np.ndarray) -> Rows:
+    """Make seeded choice sets of 2 to 10 choices for decisions; ten of one individual follow each other."""
+    random = np.random.default_rng(0)
+    counts = random.integers(2, MAX_CHOICES + 1, len(ids))
+    starts, rows = np.cumsum(counts) - counts, int(counts.sum())
+    selected = np.zeros(rows, np.bool_)
+    selected[starts + random.integers(0, counts)] = True
+    return Rows(
+        individual=np.repeat(individuals(ids), counts),
+        decision=np.repeat(ids, counts),
+        choice=np.arange(rows) - np.repeat(starts, counts),
+        selected=selected,
+        x=random.normal(size=(rows, FEATURES)).astype(np.float32),
+        starts=starts,
+    )
+
+
+def individuals(ids: np.ndarray) -> np.ndarray:
+    """Return whose decisions they are."""
+    return ids // (DECISIONS // INDIVIDUALS)
+
+
+def write(folder: Path, compression: str | None) -> Path:
+    """Write the dataset, training decisions only."""
+    features = [f"x{number:02d}" for number in range(FEATURES)]
+    document = {
+        "database": "d",
+        "table": "t",
+        "space": "s",
+        "dataset": "d",
+        "max_choices": MAX_CHOICES,
+        "features": features,
+    }
+    spec = parse_spec(DatasetSpec, document | {"train_partitions": SHARDS, "compression": compression})
+    ids, files = np.arange(DECISIONS), []
+    (folder / "train").mkdir(parents=True)
+    for index in range(SHARDS):
+        mine = decisions(ids[shard_index(individuals(ids), SHARDS) == index])
+        data, path = (
+            b"".join(records.encode(mine, MAX_CHOICES)),
+            shard_path(Shard(split="train", index=index, count=SHARDS), compression),
+        )
+        data = gzip.compress(data, compresslevel=1, mtime=0) if compression else data
+        (folder / path).write_bytes(data)
+        files.append(file_entry(data, path=path, split="train", decisions=mine.decisions))
+    (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
+    return folder
+
+
+def one_record_at_a_time(folder: Path) -> Any:
+    """Open a sample of the records the usual way."""
+    import tensorflow as tf
+
+    schema = splits.read_schema(folder)
+    spec = {name: tf.io.FixedLenFeature(field["shape"], field["dtype"]) for name, field in schema["fields"].items()}
+    found = tf.data.TFRecordDataset([str(folder / file["path"]) for file in schema["files"]]).take(SAMPLE)
+    return found.map(lambda record: tf.io.parse_single_example(record, spec)).batch(BATCH)
+
+
+def drain(dataset: Any) -> None:
+    """Iterate once."""
+    for _ in dataset:
+        pass
+
+
+def cpu_seconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median CPU time of each work, all of them in turn; the first turn is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(REPETITIONS + 1):
+        for name, work in works.items():
+            began = time.process_time()
+            work()
+            times[name].append(time.process_time() - began)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def measure_reading(plain: Path, zipped: Path) -> list[Row]:
+    """Compare every way of reading with the usual one, per decision."""
+    usual, shuffled = one_record_at_a_time(plain), splits.read_dataset(plain, "train", batch_size=BATCH, shuffle=True)
+    found = cpu_seconds(
+        {
+            "usual": lambda: drain(usual),
+            f"read_dataset, batch {BATCH}": lambda: drain(splits.read_dataset(plain, "train", batch_size=BATCH)),
+            f"read_dataset, batch {BATCH}, GZIP": lambda: drain(splits.read_dataset(zipped, "train", batch_size=BATCH)),
+            f"read_dataset, batch {BATCH}, shuffled, from the second epoch": lambda: drain(shuffled),
+            "read_rows": lambda: splits.read_rows(plain, "train"),
+            "read_rows, GZIP": lambda: splits.read_rows(zipped, "train"),
+        }
+    )
+    baseline = found.pop("usual") / SAMPLE * 1e6
+    rows = []
+    for name, seconds in found.items():
+        taken = seconds / DECISIONS * 1e6
+        text = f"parse_single_example per record, {baseline:.1f} us"
+        rows.append(Row(f"{name}, {taken:.2f} us", text, baseline / taken, ">= 5", baseline >= 5 * taken))
+    return rows
+
+
+def measure_memory(plain: Path) -> Row:
+    """Compare the most memory that reading takes with what it returns."""
+    tracemalloc.start()
+    rows = splits.read_rows(plain, "train")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    held = sum(array.nbytes for array in vars(rows).values())
+    return Row(
+        f"read_rows, peak {peak / 1e6:.0f} MB",
+        f"arrays returned, {held / 1e6:.0f} MB",
+        peak / held,
+        "<= 2.2",
+        peak <= 2.2 * held,
+    )
+
+
+def measure_training(plain: Path) -> Row:
+    """Compare an epoch's input, gathered and added up, with the epoch itself."""
+    keras = networks.import_keras()
+    import tensorflow as tf
+
+    rows = splits.read_rows(plain, "train")
+    keras.utils.set_random_seed(0)
+    layers, _ = networks.load_layers(networks.default_layers(MODEL.layers))
+    epochs = runs.train_epochs(networks.build_network(MODEL, FEATURES, layers), MODEL, rows)
+    features = tf.constant(rows.x)
+
+    @tf.function
+    def only_input(order: runs.Order) -> Any:
+        total = tf.constant(0.0)
+        for number in tf.range(tf.size(order.bounds) - 1):
+            for part in runs.take_batch(features, order, number, TRAINING_BATCH):
+                total += tf.cast(tf.reduce_sum(part), tf.float32)
+        return total
+
+    found = cpu_seconds(
+        {"epoch": lambda: next(epochs), "input": lambda: only_input(runs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1))}
+    )
+    step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
+    name = f"input of a training step at batch {TRAINING_BATCH}, {share * step:.0f} us"
+    return Row(name, f"the step, {step:.0f} us", share, "<= 0.3", share <= 0.3)
+
+
+def measure() -> list[Row]:
+    """Measure everything on datasets in a temporary folder."""
+    with tempfile.TemporaryDirectory() as name:
+        plain, zipped = write(Path(name) / "plain", None), write(Path(name) / "zipped", "GZIP")
+        return [*measure_reading(plain, zipped), measure_memory(plain), measure_training(plain)]
+
+
+def main() -> None:
+    """Print the table."""
+    networks.import_keras()
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
+    print(f"{'path, CPU per decision':<70}{'beside':<46}{'ratio':>7}{'goal':>8}")
+    for row in measure():
+        print(f"{row.path:<70}{row.baseline:<46}{row.ratio:>7.2f}{row.goal:>8}{'' if row.met else '  missed'}")
+
+
+if __name__ == "__main__":
+    main()
