@@ -9,14 +9,17 @@ import dagster as dg
 import pyarrow as pa
 import workload
 
-from mimic_assets import builds, datasets
+from mimic_assets import builds, contrasts, datasets, inferences
 from mimic_core import shards
-from mimic_core.specs import DatasetSpec, TableReader
+from mimic_core.contrasts import contrast_schema
+from mimic_core.inferences import inference_schema
+from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, ModelSpec, TableReader
 from resources.environments import local_resources
+from resources.iceberg import local_path
 from resources.specs import StoredSpec
-from resources.tables import SOURCE, Pin
+from resources.tables import CONTRAST, INFERENCE, SOURCE, Pin
 
-MISSING = dict.fromkeys(workload.NAMES, 0.0)
+LAYERS = ("D16", "D32", "D16")
 
 
 @dataclass
@@ -50,18 +53,56 @@ class Home:
         planned = shards.plan_parts(spec.partitions, self.tables.row_groups(pin), spec.shards_per_step)
         return [builds.PartTask(build=build, pin=pin, part=part, run=run or {}) for part in planned]
 
-    def build_dataset(self, spec: DatasetSpec) -> list[Any]:
-        """Check and encode a table."""
-        return [
+    def build_dataset(self, spec: DatasetSpec) -> list[Path]:
+        """Check and encode a table; returns the files."""
+        built = [
             datasets.build_dataset_part(self.context, task, tables=self.tables, artefacts=self.artefacts)
             for task in self.parts(spec)
         ]
+        return [self.artefacts.path(f"{spec.folder}/bench/{file['path']}") for part in built for file in part.files]
+
+    def build_contrast(self, spec: ContrastSpec) -> list[Path]:
+        """Check and sample a table; returns the staged files."""
+        schema = self.tables.schema_of(self.tables.pin(spec.source))
+        self.tables.ensure(spec.key, contrast_schema(schema, spec.source), kind=CONTRAST)
+        return staged([contrasts.sample_part(self.context, task, tables=self.tables) for task in self.parts(spec)])
+
+    def infer(self, spec: InferenceSpec) -> list[Path]:
+        """Check and score a table; returns the staged files."""
+        schema = self.tables.schema_of(self.tables.pin(spec.source))
+        columns = inference_schema(schema)
+        self.tables.ensure(spec.destination, columns, kind=INFERENCE, partition_by=builds.RUN_COLUMNS)
+        tasks = self.parts(spec, self.run(spec))
+        return staged(
+            [inferences.score_part(self.context, task, tables=self.tables, artefacts=self.artefacts) for task in tasks]
+        )
+
+    def run(self, spec: InferenceSpec) -> dict[str, Any]:
+        """Store a network of random weights as a run, and return what a manifest says of it."""
+        from mimic_core import networks
+
+        source = networks.default_layers(LAYERS)
+        layers, _ = networks.load_layers(source)
+        networks.import_keras().utils.set_random_seed(0)
+        network = networks.build_network(ModelSpec(layers=LAYERS), len(spec.features), layers)
+        contents = {"layers.py": source.encode(), "model.keras": networks.export_network(network, source)}
+        files = [
+            {"path": name, **self.artefacts.write(f"{spec.run_folder}/bench/{name}", [data])}
+            for name, data in contents.items()
+        ]
+        filled = dict.fromkeys(spec.features, 0.0)
+        return {"version": "bench", "features": list(spec.features), "missing_values_map": filled, "files": files}
+
+
+def staged(parts: list[Any]) -> list[Path]:
+    """Return the files that steps staged."""
+    return [local_path(path) for part in parts for path in part.staged.paths]
 
 
 def dataset(
-    table: str, *, train: int = 1, test: int = 1, max_choices: int = 10, features: Any = workload.NAMES
+    table: str, *, train: int = 1, test: int = 1, max_choices: int = 10, features: tuple[str, ...] = workload.NAMES
 ) -> DatasetSpec:
-    """Describe a dataset of the workload."""
+    """Describe a dataset of a table."""
     database, name = table.split(".")
     return DatasetSpec(
         database=database,
@@ -73,4 +114,30 @@ def dataset(
         missing_values_map=dict.fromkeys(features, 0.0),
         space="bench",
         dataset=name,
+    )
+
+
+def contrast(table: str) -> ContrastSpec:
+    """Describe a contrast set of a table."""
+    database, name = table.split(".")
+    return ContrastSpec(
+        database=database,
+        source_table=name,
+        destination_table=f"{name}_contrasts",
+        decisions_per_individual=10,
+        alternatives_per_decision=3,
+    )
+
+
+def inference(table: str) -> InferenceSpec:
+    """Describe an inference of a table."""
+    database, name = table.split(".")
+    return InferenceSpec(
+        database=database,
+        table=name,
+        features=workload.NAMES,
+        space="bench",
+        experiment_name="bench",
+        run_id="0" * 64,
+        upload_table=f"{name}_inferences",
     )

@@ -1,0 +1,159 @@
+"""Building datasets beside reading, checksumming and writing the same bytes, and beside an Example per decision.
+
+The limit reads the table's columns to Arrow batches, takes a SHA-256 and a CRC-32C of the dataset's bytes and writes them.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import workload
+from reporting import Row, at_least, at_most, cpu_seconds, show
+from stages import Home, dataset
+
+SAMPLED, DENSE_SAMPLED = 1_000, 10_000  # decisions
+RESTAURANTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "restaurants100.parquet"
+
+
+def limit(home: Home, table: str, columns: Sequence[str], files: Sequence[Path], target: Path) -> None:
+    """Read what a build reads, and write what it writes with its checksums."""
+    for _ in home.tables.batches(home.tables.pin(table), columns):
+        pass
+    for file in files:
+        data = CONTENTS.setdefault(file, file.read_bytes())
+        hashlib.sha256(data).digest()
+        google_crc32c.value(data)
+        target.write_bytes(data)
+
+
+CONTENTS: dict[Path, bytes] = {}
+
+
+def example(x: np.ndarray, count: int, selected: int, individual: int, decision: int, choices: np.ndarray) -> bytes:
+    """Serialise a decision in the usual way."""
+    import tensorflow as tf
+
+    integers = {"n_choices": [count], "selected": [selected], "individual": [individual], "decision": [decision]}
+    feature = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        for name, values in (integers | {"choices": choices}).items()
+    }
+    feature["x"] = tf.train.Feature(float_list=tf.train.FloatList(value=x.ravel()))
+    return bytes(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+def by_groups(frame: pd.DataFrame, target: Path) -> None:
+    """Group by decision, fill and pad each group, and write an Example of it; nothing is validated."""
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(target)) as writer:
+        for (individual, decision), rows in frame.groupby(["_individual", "_decision"]):
+            ordered = rows.sort_values("_choice")
+            x = np.zeros((workload.MAX_CHOICES, workload.FEATURES), np.float32)
+            x[: len(rows)] = ordered[list(workload.NAMES)].fillna(0.0).to_numpy()
+            choices = np.zeros(workload.MAX_CHOICES, np.int64)
+            choices[: len(rows)] = ordered["_choice"]
+            selected = int(np.argmax(ordered["_selected"].to_numpy()))
+            writer.write(example(x, len(rows), selected, individual, decision, choices))
+
+
+def dense_first(frame: pd.DataFrame, target: Path) -> None:
+    """Pad all decisions in one array at once, and write an Example of each."""
+    import tensorflow as tf
+
+    frame = frame.fillna(dict.fromkeys(workload.NAMES, 0.0)).sort_values(["_individual", "_decision", "_choice"])
+    number = frame.groupby(["_individual", "_decision"], sort=False).ngroup().to_numpy()
+    place = frame.groupby(["_individual", "_decision"], sort=False).cumcount().to_numpy()
+    counts = np.bincount(number)
+    x = np.zeros((len(counts), workload.MAX_CHOICES, workload.FEATURES), np.float32)
+    x[number, place] = frame[list(workload.NAMES)].to_numpy()
+    choices = np.zeros((len(counts), workload.MAX_CHOICES), np.int64)
+    choices[number, place] = frame["_choice"]
+    selected = place[frame["_selected"].to_numpy()]
+    first = np.cumsum(counts) - counts
+    ids = frame[["_individual", "_decision"]].to_numpy()[first]
+    with tf.io.TFRecordWriter(str(target)) as writer:
+        for i in range(len(counts)):
+            writer.write(example(x[i], counts[i], selected[i], ids[i, 0], ids[i, 1], choices[i]))
+
+
+def measure() -> list[Row]:
+    """Measure the paths of building a dataset."""
+    from mimic_core.networks import import_keras
+
+    import_keras()
+    with tempfile.TemporaryDirectory() as folder:
+        home, target = Home(Path(folder)), Path(folder) / "written"
+        tables = {"clustered": "bench.clustered", "shuffled": "bench.shuffled"}
+        home.hold(tables["clustered"], workload.clustered())
+        home.hold(tables["shuffled"], workload.shuffled())
+        files = {name: home.build_dataset(dataset(table)) for name, table in tables.items()}
+        columns = home.tables.schema_of(home.tables.pin("bench.clustered")).names
+        frame = next(workload.clustered()).to_pandas()
+        few, more = (frame[frame["_individual"] < n // workload.DECISIONS_PER_INDIVIDUAL] for n in (SAMPLED, DENSE_SAMPLED))
+        seconds = cpu_seconds(
+            {
+                "limit": lambda: limit(home, tables["clustered"], columns, files["clustered"], target),
+                "clustered": lambda: home.build_dataset(dataset(tables["clustered"])),
+                "limit, shuffled": lambda: limit(home, tables["shuffled"], columns, files["shuffled"], target),
+                "shuffled": lambda: home.build_dataset(dataset(tables["shuffled"])),
+                "shards": lambda: home.build_dataset(dataset(tables["clustered"], train=8, test=8)),
+                "groups": lambda: by_groups(few, target),
+                "dense": lambda: dense_first(more, target),
+            }
+        )
+        per_decision = {"groups": seconds["groups"] / SAMPLED, "dense": seconds["dense"] / DENSE_SAMPLED}
+        ours = seconds["clustered"] / workload.DECISIONS
+        unit = f" ({ours * 1e6:.1f} us per decision)"
+        same = "read + checksums + write of the same bytes"
+        rows = [
+            at_most("build-dataset, clustered", same, seconds["clustered"] / seconds["limit"], 2.5, unit),
+            at_most("build-dataset, shuffled", same, seconds["shuffled"] / seconds["limit, shuffled"], 4.5),
+            at_most(
+                "build-dataset, 8 + 8 shards in 8 steps",
+                "1 + 1 shards in one",
+                seconds["shards"] / seconds["clustered"],
+                1.3,
+            ),
+            at_least(
+                "build-dataset, clustered", "pandas groupby + Example per decision", per_decision["groups"] / ours, 200
+            ),
+            at_least("build-dataset, clustered", "dense array + Example per decision", per_decision["dense"] / ours, 8),
+        ]
+        return rows + hundred_alternatives(home, target)
+
+
+def hundred_alternatives(home: Home, target: Path) -> list[Row]:
+    """Measure choice sets of 100, where the file is there."""
+    if not RESTAURANTS.exists():
+        print(f"{RESTAURANTS.name} is not there: 100 alternatives are left out")
+        return []
+    source = pq.read_table(RESTAURANTS)
+    features = tuple(name for name in source.column_names if not name.startswith("_"))
+    home.hold("bench.restaurants", [source])
+    spec = dataset("bench.restaurants", max_choices=100, features=features)
+    files = home.build_dataset(spec)
+    columns = [name for name in source.column_names if name in features or not name.startswith("_n")]
+    seconds = cpu_seconds(
+        {
+            "limit": lambda: limit(home, spec.source, columns, files, target),
+            "ours": lambda: home.build_dataset(spec),
+        }
+    )
+    return [
+        at_most(
+            "build-dataset, 100 alternatives",
+            "read + checksums + write of the same bytes",
+            seconds["ours"] / seconds["limit"],
+            2.5,
+        )
+    ]
+
+
+if __name__ == "__main__":
+    show(measure())
