@@ -286,11 +286,15 @@ def test_a_split_that_no_dataset_has_is_refused(tmp_path, read):
 
 @settings(max_examples=10, deadline=None)  # most of its time is TensorFlow's, at the first iteration of a dataset
 @given(
-    choice_situations(), st.integers(1, 4), st.sampled_from([None, "GZIP"]), st.sampled_from([1, 2, 2048]), st.integers(1, 7)
+    choice_situations(),
+    st.integers(1, 4),
+    st.sampled_from([None, "GZIP"]),
+    st.sampled_from([1, 500, 2**21]),
+    st.integers(1, 7),
 )
 def test_every_way_of_reading_gives_what_reading_one_example_at_a_time_gives(rows, train, compression, block, batch_size):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic_core.splits.BLOCK", block)
+        patch.setattr("mimic_core.splits.BLOCK_BYTES", block)
         folder = Path(name)
         write(folder, rows, ("size", "age"), train=train, compression=compression)
         for split in SPLITS:
@@ -300,6 +304,15 @@ def test_every_way_of_reading_gives_what_reading_one_example_at_a_time_gives(row
             assert np.array_equal(found.starts, decision_starts(found.individual, found.decision))
             assert in_batches(read_dataset(folder, split, batch_size=batch_size)) == expected
         assert sorted(in_batches(read_dataset(folder, split, batch_size=batch_size, shuffle=True))) == sorted(expected)
+
+
+def test_a_dataset_from_before_there_was_compression_is_read(tmp_path):
+    write(tmp_path, decisions(), ("size", "age"))
+    schema = read_schema(tmp_path)
+    expected = flat(read_rows(tmp_path, "train"))
+    del schema["compression"]
+    (tmp_path / "schema.json").write_bytes(seal(schema))
+    assert flat(read_rows(tmp_path, "train")) == sorted(in_batches(read_dataset(tmp_path, "train"))) == expected
 
 
 def test_a_shuffled_epoch_has_every_decision_once_and_a_last_batch_of_what_is_left(tmp_path):
