@@ -67,12 +67,12 @@ class Home:
         self.tables.ensure(spec.key, contrast_schema(schema, spec.source), kind=CONTRAST)
         return staged([contrasts.sample_part(self.context, task, tables=self.tables) for task in self.parts(spec)])
 
-    def infer(self, spec: InferenceSpec) -> list[Path]:
+    def infer(self, spec: InferenceSpec, run: dict[str, Any]) -> list[Path]:
         """Check and score a table; returns the staged files."""
         schema = self.tables.schema_of(self.tables.pin(spec.source))
         columns = inference_schema(schema)
         self.tables.ensure(spec.destination, columns, kind=INFERENCE, partition_by=builds.RUN_COLUMNS)
-        tasks = self.parts(spec, self.run(spec))
+        tasks = self.parts(spec, run)
         return staged(
             [inferences.score_part(self.context, task, tables=self.tables, artefacts=self.artefacts) for task in tasks]
         )
