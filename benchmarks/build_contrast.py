@@ -1,7 +1,7 @@
 """Sampling contrasts beside the same selection in DuckDB's SQL, and the whole stage beside reading and writing.
 
 DuckDB runs in the environment of the tests of other engines, on ids that it holds in memory, with one thread; ours selects
-from ids in memory too. The limit reads the source's columns to Arrow batches and writes the contrasts with the writer of tables.
+from ids in memory too. The limit reads the source's columns to Arrow batches and writes the pairs with the writer of tables.
 """
 
 import subprocess

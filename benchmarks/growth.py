@@ -30,25 +30,29 @@ def once(home: Home, stage: str, table: str) -> None:
 def measure() -> list[Row]:
     """Measure all stages on a clustered table, and building datasets on a shuffled one."""
     lines = []
-    for stage, order in [*((stage, "clustered") for stage in STAGES), ("dataset", "shuffled")]:
+    for order, stages in {"clustered": list(STAGES), "shuffled": ["dataset"]}.items():
         with tempfile.TemporaryDirectory() as folder:
             for scale in SCALES:
                 Home(Path(folder)).hold(f"bench.{order}{scale}", TABLES[order](scale))
-            found: dict[int, list[dict[str, float]]] = {scale: [] for scale in SCALES}
-            for _ in range(REPETITIONS if order == "clustered" else 1):  # the scales take turns
-                for scale in SCALES:
-                    found[scale].append(in_a_process(__file__, folder, stage, f"bench.{order}{scale}", repetitions=1))
-        one, ten = (
-            {name: statistics.median(run[name] for run in found[scale]) for name in ("cpu", "peak")} for scale in SCALES
-        )
-        path = f"{STAGES[stage]}, {order}"
-        memory = f" ({one['peak']:.0f} -> {ten['peak']:.0f} MB)"
-        cpu = f" ({one['cpu']:.2f} -> {ten['cpu']:.2f} s)"
-        lines += [
-            at_most(f"{path}: CPU per decision at 10x", "1x", ten["cpu"] / SCALES[-1] / one["cpu"], 1.15, cpu),
-            at_most(f"{path}: peak memory at 10x", "1x", ten["peak"] / one["peak"], 1.25, memory),
-        ]
+            for stage in stages:
+                lines += grown(Path(folder), stage, order)
     return lines
+
+
+def grown(folder: Path, stage: str, order: str) -> list[Row]:
+    """Measure a stage on a table and on its tenfold."""
+    found: dict[int, list[dict[str, float]]] = {scale: [] for scale in SCALES}
+    for _ in range(REPETITIONS):  # the scales take turns
+        for scale in SCALES:
+            found[scale].append(in_a_process(__file__, folder, stage, f"bench.{order}{scale}", repetitions=1))
+    one, ten = ({name: statistics.median(run[name] for run in found[scale]) for name in ("cpu", "peak")} for scale in SCALES)
+    path = f"{STAGES[stage]}, {order}"
+    memory = f" ({one['peak']:.0f} -> {ten['peak']:.0f} MB)"
+    cpu = f" ({one['cpu']:.2f} -> {ten['cpu']:.2f} s)"
+    return [
+        at_most(f"{path}: CPU per decision at 10x", "1x", ten["cpu"] / SCALES[-1] / one["cpu"], 1.15, cpu),
+        at_most(f"{path}: peak memory at 10x", "1x", ten["peak"] / one["peak"], 1.25, memory),
+    ]
 
 
 if __name__ == "__main__":

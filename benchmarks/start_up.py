@@ -1,4 +1,4 @@
-"""Starting: CPU seconds of `mimic --help`, and of what the steps of a build import."""
+"""Starting: CPU seconds of `mimic --help`."""
 
 import resource
 import statistics
@@ -9,8 +9,6 @@ from pathlib import Path
 from reporting import REPETITIONS, Row, at_most, show
 
 MIMIC = Path(sys.executable).with_name("mimic")
-STEPS = "import mimic_assets.contrasts, mimic_assets.datasets, mimic_assets.inferences"
-TENSORFLOW = "import tensorflow"
 
 
 def cpu_seconds(*command: str) -> float:
@@ -25,13 +23,8 @@ def cpu_seconds(*command: str) -> float:
 
 
 def measure() -> list[Row]:
-    """Measure the starts."""
-    helped = cpu_seconds(str(MIMIC), "--help")
-    steps, tensorflow = (cpu_seconds(sys.executable, "-c", code) for code in (STEPS, TENSORFLOW))
-    return [
-        at_most("mimic --help, CPU seconds", "none", helped, 0.5),
-        at_most("import of the steps of builds, CPU seconds", f"import tensorflow: {tensorflow:.1f}", steps, tensorflow),
-    ]
+    """Measure the start."""
+    return [at_most("mimic --help, CPU seconds", "none", cpu_seconds(str(MIMIC), "--help"), 0.5)]
 
 
 if __name__ == "__main__":
