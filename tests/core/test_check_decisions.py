@@ -130,6 +130,9 @@ def test_a_block_finds_the_same_and_has_the_whole_decisions_that_are_used_in_ord
     used = sorted((row for row in rows if None not in row[:3] and row[:2] not in left_out), key=lambda row: row[:3])
     assert repr([tuple(row.values()) for row in block.columns(COLUMNS).to_pylist()]) == repr(used)
     assert list(zip(block.rows.individual, block.rows.decision, block.rows.choice, strict=True)) == [row[:3] for row in used]
+    with np.errstate(over="ignore"):
+        sizes = np.array([row[5] for row in used], np.float64).astype(np.float32)  # None becomes NaN
+    np.testing.assert_array_equal(block.rows.x[:, 0], sizes)
     assert block.train.tolist() == [row[4] is True for row in used]
     assert block.rows.selected.tolist() == [row[3] is True for row in used]
 
