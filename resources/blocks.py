@@ -7,7 +7,7 @@ Either way the blocks follow each other by individual.
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +74,11 @@ def spilled_blocks(
         StorageError: they could not be written.
     """
     cuts = _cuts(ids, part, row_bytes)
-    with tempfile.TemporaryDirectory(prefix="mimic-") as folder:
+    with _explaining():
+        temporary = tempfile.TemporaryDirectory(prefix="mimic-")
+    with temporary as folder:
         paths = [Path(folder) / f"{number:05d}.arrow" for number in range(len(cuts) + 1)]
-        with ExitStack() as stack:
-            with _explaining():
-                files = [stack.enter_context(pa.ipc.new_file(str(path), schema)) for path in paths]
-            for batch in _of_part(rows, part):
-                with _explaining():
-                    _write(batch, cuts, files)
-            with _explaining():
-                stack.close()
+        _spill(_of_part(rows, part), cuts, paths, schema)
         for path in paths:
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()
@@ -103,8 +98,9 @@ def _explaining() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        folder = tempfile.tempdir or "no temporary folder"
         raise StorageError(
-            f"{tempfile.gettempdir()}: rows of a table in no order, more than fit into memory, could not be written: "
+            f"{folder}: rows of a table in no order, more than fit into memory, could not be written: "
             f"{error.strerror or error}; give TMPDIR a folder with more room, or the config more partitions, and build again"
         ) from error
 
@@ -156,6 +152,18 @@ def _cuts(ids: Iterable[pa.RecordBatch], part: Part, row_bytes: float) -> Int64:
     ranges = min(int(np.ceil(rows * row_bytes / BYTES_HELD)), MOST_FILES)
     ordered = np.sort(np.concatenate(found))
     return np.unique(ordered[[len(ordered) * number // ranges for number in range(1, ranges)]])
+
+
+def _spill(rows: Iterable[pa.RecordBatch], cuts: Int64, paths: Sequence[Path], schema: pa.Schema) -> None:
+    """Write rows to files by ranges of individuals; after an error the files are left as they are, their folder goes."""
+    with _explaining():
+        files = [pa.ipc.new_file(str(path), schema) for path in paths]
+    for batch in rows:
+        with _explaining():
+            _write(batch, cuts, files)
+    with _explaining():
+        for file in files:
+            file.close()
 
 
 def _write(batch: pa.RecordBatch, cuts: Int64, files: Sequence[pa.ipc.RecordBatchFileWriter]) -> None:

@@ -85,7 +85,6 @@ class SourceFile:
             only: a condition on its own columns, as an Arrow expression; row groups of Parquet that cannot fulfil it are not
                 read, other rows that do not fulfil it may come.
             group: the row group to read, whatever the condition; None reads all.
-            group: the row group to read; None reads all.
         """
         wanted = [name for name in self.own_schema.names if columns is None or name in columns]
         keys = self.keys.select([name for name in self.keys.column_names if columns is None or name in columns])

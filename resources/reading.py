@@ -67,9 +67,12 @@ def groups_of(file: pq.ParquetFile, name: str, columns: Mapping[str, str]) -> li
     groups = []
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
+        if not group.num_rows:  # it has no bounds, and needs none
+            continue
         ids, train = (group.column(index[columns[c]]) if c in columns else None for c in (INDIVIDUAL, TRAIN))
         lowest, highest = _bounds(ids)
-        flags = set(_bounds(train))
+        # not of floats: NaN, which is how pandas writes a missing flag, is not in their bounds
+        flags = frozenset(flag for flag in _bounds(train) if type(flag) in (bool, int))
         groups.append(
             RowGroup(
                 file=name,
@@ -77,7 +80,7 @@ def groups_of(file: pq.ParquetFile, name: str, columns: Mapping[str, str]) -> li
                 rows=group.num_rows,
                 lowest=lowest if type(lowest) is int else None,
                 highest=highest if type(highest) is int else None,
-                splits={frozenset({True}): SPLITS[:1], frozenset({False}): SPLITS[1:]}.get(frozenset(flags), SPLITS),
+                splits={frozenset({True}): SPLITS[:1], frozenset({False}): SPLITS[1:]}.get(flags, SPLITS),
             )
         )
     return groups

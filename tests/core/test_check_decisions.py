@@ -118,6 +118,25 @@ def test_what_is_broken_is_what_a_plain_reading_of_the_rules_finds(labelled, whe
     assert offending(checked) == wrong
 
 
+@pytest.mark.parametrize("where", ["", "region = 'n'"], ids=["all", "where"])
+@given(rows=rows_of_tables, cut=st.integers(1, 5))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_a_block_finds_the_same_and_has_the_whole_decisions_that_are_used_in_order(where, rows, cut):
+    rules = Rules(features=("size",), max_choices=2, where=parse_filter(where) if where else ())
+    source = pa.Table.from_batches(table(rows).to_batches(max_chunksize=cut), table(rows).schema)
+    block = check_block(source, rules)
+    assert block.outcome == check_decisions(table(rows).to_batches(), rules).outcome
+    left_out = {row[:2] for row in rows if where and row[6] != "n" and None not in row[:3]}
+    used = sorted((row for row in rows if None not in row[:3] and row[:2] not in left_out), key=lambda row: row[:3])
+    assert repr([tuple(row.values()) for row in block.columns(COLUMNS).to_pylist()]) == repr(used)
+    assert list(zip(block.rows.individual, block.rows.decision, block.rows.choice, strict=True)) == [row[:3] for row in used]
+    with np.errstate(over="ignore"):
+        sizes = np.array([row[5] for row in used], np.float64).astype(np.float32)  # None becomes NaN
+    np.testing.assert_array_equal(block.rows.x[:, 0], sizes)
+    assert block.train.tolist() == [row[4] is True for row in used]
+    assert block.rows.selected.tolist() == [row[3] is True for row in used]
+
+
 @given(rows=rows_of_tables)
 @settings(deadline=None, derandomize=True, max_examples=100)
 def test_text_ids_break_the_same_rules_as_numbers_and_are_named_by_their_text(rows):

@@ -1,7 +1,7 @@
 """Contrasts: what is sampled is counted, even, random and the same everywhere, and the logit on it agrees."""
 
 from collections import Counter
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from mimic_core.configs import parse_spec
 from mimic_core.contract import Outcome, Rules, check_block
 from mimic_core.contrasts import contrast_schema, require_contrasts, sample, usable_individuals
 from mimic_core.errors import SpecError, TableError
+from mimic_core.identifiers import surrogates
 from mimic_core.logit import estimate
 from mimic_core.rows import hash64
 from mimic_core.shards import plan_parts, shard_index
@@ -227,6 +228,42 @@ def test_neither_row_order_nor_partitions_nor_the_other_split_change_the_sample(
     for split in (True, False):
         alone = source.filter(pa.array([value == split for value in source["_train"].to_pylist()]))
         assert drawn(alone, spec).to_pylist() == [row for row in expected.to_pylist() if row["_train"] == split]
+
+
+def cut_anywhere(source, random):
+    """Cut a table into tables of whole individuals, in the order of the individuals, at random places."""
+    ids = surrogates(source["_individual"])
+    different = np.unique(ids)
+    cuts = sorted(random.sample(range(1, len(different)), random.randint(0, len(different) - 1)))
+    return [source.filter(pa.array(np.isin(ids, different[a:b]))) for a, b in pairwise([0, *cuts, len(different)])]
+
+
+@examples
+@given(TABLES, SPECS, st.randoms(use_true_random=False))
+def test_blocks_that_are_cut_anywhere_between_individuals_give_the_sample_of_the_whole_in_its_order(decisions, spec, random):
+    source = table(decisions)
+    mixed = source.take(random.sample(range(len(source)), len(source)))
+    parts = [pairs for part in cut_anywhere(mixed, random) for pairs in sample(check_block(part, Rules()), spec)]
+    assert [row for part in parts for row in part.to_pylist()] == reference(source, spec)
+
+
+@settings(examples, max_examples=40)
+@given(TABLES, SPECS, st.randoms(use_true_random=False))
+def test_text_ids_are_sampled_as_the_numbers_that_stand_for_them(decisions, spec, random):
+    texts = numbers = table(decisions)
+    for name in KEYS:
+        position = texts.column_names.index(name)
+        texts = texts.set_column(position, name, texts[name].cast(pa.string()))
+        numbers = numbers.set_column(position, name, pa.array(surrogates(texts[name])))
+    mixed = texts.take(random.sample(range(len(texts)), len(texts)))
+    parts = [pairs for part in cut_anywhere(mixed, random) for pairs in sample(check_block(part, Rules()), spec)]
+    found = [row for part in parts for row in part.to_pylist()]
+    assert [(row["label"], row["_choice"]) for row in found] == [
+        (row["label"], row["_choice"]) for row in reference(numbers, spec)
+    ]
+    assert all(
+        "/".join(row[name] for name in ("_individual", "_old_decision", "_old_choice")) == row["label"] for row in found
+    )
 
 
 @examples

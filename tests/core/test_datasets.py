@@ -1,10 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mimic_core.configs import parse_spec
 from mimic_core.contract import check_block
 from mimic_core.datasets import (
+    ids_of,
     require_fits,
     require_trainable,
     rows_of,
@@ -13,8 +18,11 @@ from mimic_core.datasets import (
     shard_path,
 )
 from mimic_core.errors import SpecError, TableError
+from mimic_core.filters import parse_filter
+from mimic_core.identifiers import join_id_tables, surrogates
 from mimic_core.records import decode, encode, layout
-from mimic_core.shards import Shard
+from mimic_core.shards import Shard, plan_parts
+from mimic_core.sources import KEYS
 from mimic_core.specs import DatasetSpec
 
 TRAIN = Shard(split="train", index=0, count=1)
@@ -140,3 +148,113 @@ def test_an_experiment_with_less_max_choices_than_the_largest_decision_is_refuse
     expected = "max_choices: 3 is less than the 4 choices of the largest decision in dataset s/d; give max_choices 4 or more"
     with pytest.raises(SpecError, match=expected):
         require_fits(3, 4, "s/d")
+
+
+EXTREMES = [0, -1, 2**53 + 1, 2**63 - 1, -(2**63)]
+IDS = st.one_of(st.integers(-2, 6), st.sampled_from(EXTREMES), st.integers(-(2**63), 2**63 - 1))
+DECISIONS = st.dictionaries(st.tuples(IDS, IDS), st.lists(IDS, min_size=1, max_size=3, unique=True), min_size=1, max_size=12)
+SIZES = [None, float("nan"), 0.5, -2.0, 3e38]
+
+
+def rows_of_table(decisions, random):
+    """Return (individual, decision, choice, selected, train, size, age) of {(individual, decision): choices}, mixed."""
+    rows = [
+        (i, d, c, c == choices[-1], i % 4 != 0, random.choice(SIZES), random.choice([0, 7, None]))
+        for (i, d), choices in decisions.items()
+        for c in choices
+    ]
+    return random.sample(rows, len(rows))
+
+
+def plain_records(rows):
+    """Return (individual, decision) -> choices, selected and values, as a person would read them off the rows."""
+    found = {}
+    for i, d, c, selected, _, size, age in sorted(rows, key=lambda row: row[:3]):
+        choices, chosen, x = found.setdefault((i, d), ([], [], []))
+        choices.append(c)
+        chosen.append(selected)
+        x.append([-9.0 if size is None or size != size else float(np.float32(size)), -1.0 if age is None else age])
+    return found
+
+
+def decoded(data):
+    """Return records as `plain_records` does."""
+    arrays = decode(data, layout(3, 2), "a.tfrecord")
+    found = {}
+    for i, d, n, selected, choices, x in zip(
+        *(arrays[name] for name in ("individual", "decision", "n_choices", "selected", "choices", "x")), strict=True
+    ):
+        assert not choices[n:].any()
+        assert not x[n:].any()
+        found[int(i), int(d)] = choices[:n].tolist(), [k == selected for k in range(n)], x[:n].tolist()
+    return found
+
+
+def with_originals(records, originals):
+    """Return records with the ids for which surrogates stand, and which of these were used."""
+    individual, decision, choice = (originals[name] for name in KEYS)
+    found = {
+        (individual[i], decision[d]): ([choice[c] for c in choices], *values)
+        for (i, d), (choices, *values) in records.items()
+    }
+    used = {(i, d, c) for (i, d), (choices, *_) in records.items() for c in choices}
+    return found, {name: {ids[k]: originals[name][ids[k]] for ids in used} for k, name in enumerate(KEYS)}
+
+
+def cut_anywhere(source, random):
+    """Cut a table into tables of whole individuals, in the order of the individuals, at random places."""
+    ids = surrogates(source["_individual"])
+    different = np.unique(ids)
+    cuts = sorted(random.sample(range(1, len(different)), random.randint(0, len(different) - 1)))
+    return [
+        source.filter(pa.array(np.isin(ids, different[start:end]))) for start, end in pairwise([0, *cuts, len(different)])
+    ]
+
+
+PARTITIONS = st.fixed_dictionaries({"train": st.integers(1, 4), "test": st.integers(1, 3)})
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["numbers", "texts"])
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(decisions=DECISIONS, random=st.randoms(use_true_random=False), partitions=PARTITIONS, filtered=st.booleans())
+def test_the_records_of_all_shards_are_those_of_a_plain_reading(text, decisions, random, partitions, filtered):
+    rows = rows_of_table(decisions, random)
+    columns = dict(zip([*KEYS, "_selected", "_train", "size", "age"], zip(*rows, strict=True), strict=True))
+    kinds = dict.fromkeys(KEYS, pa.int64()) | {"size": pa.float64(), "age": pa.int32()}
+    source = pa.table({name: pa.array(values, kinds.get(name)) for name, values in columns.items()})
+    if text:
+        for position, name in enumerate(KEYS):
+            source = source.set_column(position, name, source[name].cast(pa.string()))
+    # `where` leaves out whole individuals here, so it splits no decision
+    region = [i % 2 == 0 or not filtered for i, *_ in rows]
+    source = source.append_column("region", pa.array(["n" if kept else None for kept in region], pa.string()))
+    rows = [row for row, kept in zip(rows, region, strict=True) if kept]
+    spec = dataset(missing_values_map={"size": -9, "age": -1}, **({"where": "region = 'n'"} if filtered else {}))
+    assert spec.conditions == (parse_filter("region = 'n'") if filtered else ())
+
+    blocks, found = [check_block(part, rules(spec)) for part in cut_anywhere(source, random)], {}
+    assert not any(block.outcome.violations for block in blocks)
+    for shard in (shard for part in plan_parts(partitions, None) for shard in part.shards):
+        records = decoded(b"".join(bytes(part) for block in blocks for part in encode(rows_of(block, shard), 3)))
+        assert list(records) == sorted(records)
+        ids = join_id_tables([ids_of(block, shard) for block in blocks])
+        assert text or not len(ids)
+        originals = {name: {} for name in KEYS}
+        for row in ids.to_pylist():
+            originals[row["column"]][row["surrogate"]] = int(row["id"])
+        records, used = with_originals(records, originals) if text else (records, originals)
+        assert originals == used
+        assert not records.keys() & found.keys()
+        found |= records
+    expected = {key: sorted(zip(*record, strict=True)) for key, record in plain_records(rows).items()}
+    assert {key: sorted(zip(*record, strict=True)) for key, record in found.items()} == expected
+
+
+def test_the_records_of_a_shard_are_the_same_bytes_however_its_rows_are_cut_into_blocks():
+    spec, random = dataset(), np.random.default_rng(0)
+    whole = records(table(12), spec, Shard(split="train", index=1, count=2))
+    for _ in range(5):
+        cuts = np.sort(random.choice(np.arange(1, 6), random.integers(0, 5), replace=False)) * 4
+        parts = [table(12).slice(start, end - start) for start, end in pairwise([0, *cuts.tolist(), 24])]
+        assert b"".join(records(part, spec, Shard(split="train", index=1, count=2)) for part in parts) == whole
+    assert len(whole) > 0

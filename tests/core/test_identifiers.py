@@ -4,7 +4,7 @@ import pytest
 
 from mimic_core import identifiers
 from mimic_core.errors import TableError
-from mimic_core.identifiers import id_table, require_different, surrogates
+from mimic_core.identifiers import id_table, join_id_tables, require_different, surrogates
 
 
 def test_whole_numbers_stand_for_themselves():
@@ -52,3 +52,21 @@ def test_two_ids_of_one_surrogate_are_named(monkeypatch):
     with pytest.raises(TableError, match=r"column '_choice': the ids 'car' and 'bus' have the same 64-bit hash.*change one"):
         require_different(pa.array(["car", "car", None, "bus"]), "_choice")
     require_different(pa.array(["car", "car", None]), "_choice")
+
+
+def test_a_joined_id_table_has_each_id_of_its_parts_once():
+    parts = [id_table(pa.table({"_individual": ids, "_choice": ["car"] * len(ids)}), ("_individual", "_choice"))
+             for ids in (["ann", "bob"], [], ["bob", "zoë"])]  # fmt: skip
+    joined = join_id_tables(parts)
+    assert joined.schema == identifiers.SCHEMA
+    assert sorted(joined.select(["column", "id"]).to_pydict()["id"]) == ["ann", "bob", "car", "zoë"]
+    assert joined["surrogate"].to_pylist() == surrogates(joined["id"]).tolist()
+    assert join_id_tables([]) == identifiers.SCHEMA.empty_table()
+
+
+def test_two_ids_of_one_surrogate_in_different_parts_are_named(monkeypatch):
+    monkeypatch.setattr(identifiers, "_hashes", lambda texts: np.zeros(len(texts), np.int64))
+    parts = [id_table(pa.table({"_choice": [text]}), ("_choice",)) for text in ("car", "bus")]
+    with pytest.raises(TableError, match=r"column '_choice': the ids 'car' and 'bus' have the same 64-bit hash"):
+        join_id_tables(parts)
+    assert len(join_id_tables(parts[:1] * 2)) == 1

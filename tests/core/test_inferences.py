@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 
 from mimic_core.contract import check_block
 from mimic_core.errors import SpecError, TrainingError
+from mimic_core.identifiers import surrogates
 from mimic_core.inferences import (
     check_features,
     choice_probabilities,
@@ -14,7 +17,8 @@ from mimic_core.inferences import (
     inference_schema,
     rules,
 )
-from mimic_core.shards import Shard
+from mimic_core.shards import Shard, plan_parts
+from mimic_core.sources import KEYS, SPLITS
 
 TEST_SHARD = Shard(split="test", index=3, count=4)
 WHOLE_TEST = Shard(split="test", index=3, count=4, span=(-(2**63), 2**63 - 1))
@@ -227,6 +231,96 @@ def test_only_decisions_with_one_selected_row_are_evaluated():
     assert evaluate_selected(prepared(source), utility, "train") is None
     assert evaluate_selected(prepared(source.drop_columns("_selected")), np.zeros(7), "test") is None
     assert evaluate_selected(prepared(source.slice(0, 0)), np.empty(0), "test") is None
+
+
+IDS = st.one_of(st.integers(-2, 5), st.sampled_from([2**53 + 1, 2**63 - 1, -(2**63)]), st.integers(-(2**63), 2**63 - 1))
+FLAGS = st.sampled_from([True, False, None])
+DECISIONS = st.dictionaries(
+    st.tuples(IDS, IDS),
+    st.tuples(FLAGS, st.dictionaries(IDS, st.tuples(FLAGS, st.floats(-9, 9, width=32)), min_size=1, max_size=4)),
+    min_size=1,
+    max_size=10,
+)
+
+
+def plain_inference(decisions, shards, stands_for):
+    """Score decisions one by one: the utility is twice the size, no flag is false, every individual is in one shard."""
+    found = {}
+    for (i, d), (train, choices) in decisions.items():
+        (shard,) = (s for s in shards if s.holds(np.array([stands_for[i]]), np.array([bool(train)]))[0])
+        weights = {c: np.exp(2 * size) for c, (_, size) in choices.items()}
+        for c, (_, size) in choices.items():
+            others = sum(weight for other, weight in weights.items() if other != c)
+            odds = weights[c] / others if others else np.inf
+            found[i, d, c] = bool(train), weights[c] / sum(weights.values()), odds, 2 * size, shard.index
+    return found
+
+
+def mixed_table(decisions, random, text):
+    """Return the rows of decisions in any order."""
+    rows = [(i, d, c, train, *value) for (i, d), (train, of) in decisions.items() for c, value in of.items()]
+    individual, decision, choice, train, selected, size = zip(*random.sample(rows, len(rows)), strict=True)
+    flags = {"_train": pa.array(train, pa.bool_()), "_selected": pa.array(selected, pa.bool_())}
+    source = table(individual, decision, choice, size=pa.array(size, pa.float32()), **flags)
+    for position, name in enumerate(KEYS * text):
+        source = source.set_column(position, name, source[name].cast(pa.string()))
+    return source
+
+
+def cut_anywhere(source, random):
+    """Cut a table into blocks of whole individuals, in the order of the individuals, at random places."""
+    ids = surrogates(source["_individual"])
+    different = np.unique(ids)
+    cuts = sorted(random.sample(range(1, len(different)), random.randint(0, len(different) - 1)))
+    bounds = pairwise([0, *cuts, len(different)])
+    return [prepared(source.filter(pa.array(np.isin(ids, different[start:end])))) for start, end in bounds]
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["numbers", "texts"])
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(
+    decisions=DECISIONS,
+    random=st.randoms(use_true_random=False),
+    partitions=st.fixed_dictionaries({"train": st.integers(1, 3), "test": st.integers(1, 3)}),
+)
+def test_blocks_that_are_cut_anywhere_between_individuals_have_the_rows_of_a_plain_reading(
+    text, decisions, random, partitions
+):
+    source = mixed_table(decisions, random, text)
+    shards = [shard for part in plan_parts(partitions, None) for shard in part.shards]
+    blocks = cut_anywhere(source, random)
+    assert not any(block.outcome.violations for block in blocks)
+    found = pa.concat_tables(
+        inference_rows(block, block.rows.x[:, 0].astype(float) * 2, shards, experiment_name="e", run_id=RUN_ID)
+        for block in blocks
+    )
+    keys = list(zip(*(surrogates(found[name]).tolist() for name in KEYS), strict=True))
+    assert keys == sorted(keys)
+
+    ids = source["_individual"]
+    stands_for = dict(zip(map(int, ids.to_pylist()), surrogates(ids).tolist(), strict=True))
+    expected = plain_inference(decisions, shards, stands_for)
+    assert len(found) == len(expected)
+    for row in found.to_pylist():
+        values = [row[name] for name in ("_train", "probability", "odds", "utility", "_partition")]
+        assert values == pytest.approx(expected[tuple(int(row[name]) for name in KEYS)], rel=1e-9)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(decisions=DECISIONS, random=st.randoms(use_true_random=False))
+def test_the_evaluations_of_blocks_are_of_all_decisions_with_one_selected_row(decisions, random):
+    blocks = cut_anywhere(mixed_table(decisions, random, text=False), random)
+    for split in SPLITS:
+        found = [evaluate_selected(block, block.rows.x[:, 0].astype(float) * 2, split) for block in blocks]
+        losses = []
+        for train, choices in decisions.values():
+            chosen = [size for selected, size in choices.values() if selected]
+            if len(chosen) == 1 and bool(train) == (split == "train"):
+                losses.append(np.log(sum(np.exp(2 * size) for _, size in choices.values())) - 2 * chosen[0])
+        evaluated = [evaluation for evaluation in found if evaluation]
+        assert sum(evaluation.decisions for evaluation in evaluated) == len(losses)
+        total = sum(evaluation.nll * evaluation.decisions for evaluation in evaluated)
+        assert total == pytest.approx(sum(losses), rel=1e-9, abs=1e-9)
 
 
 def test_features_may_come_in_any_order():

@@ -175,6 +175,13 @@ def test_keys_of_a_narrow_range_anywhere_are_sorted_alike(low):
     assert [key.tolist() for key in keys] == [(low + values[expected]).tolist() for values in offsets]
 
 
+@pytest.mark.parametrize("bits", range(59, 64))
+def test_keys_that_just_do_not_fit_into_one_integer_are_sorted_alike(bits):
+    order, keys = sort_keys(np.array([2**bits - 1, 0]), np.array([1, 0]), np.array([0, 0]))
+    assert order.tolist() == [1, 0]
+    assert [key.tolist() for key in keys] == [[0, 2**bits - 1], [0, 1], [0, 0]]
+
+
 DECISIONS = st.dictionaries(st.tuples(IDS, IDS), st.lists(IDS, min_size=1, max_size=4, unique=True), max_size=6)
 
 
