@@ -1,5 +1,6 @@
 """What tests of several folders share: a home of their own, and the smallest decision table that is worth training on."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     for warning in LIBRARIES_WARN:
         config.addinivalue_line("filterwarnings", f"ignore:{warning}")
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage more seldom, and never among what was imported: that took 8% of the time of the suite."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @cache
