@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from mimic_assets.definitions import defs
 
@@ -99,14 +100,22 @@ def test_no_package_marker_below_tests_shadows_a_package():
     assert not list((ROOT / "tests").rglob("__init__.py"))
 
 
-def test_the_code_location_loads_without_tensorflow_or_pandas_and_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def location(tmp_path_factory):
+    """What loading the code location brought with it, and the folder in which it was loaded."""
+    folder = tmp_path_factory.mktemp("location")
     code = "import mimic_assets.definitions\nmimic_assets.definitions.defs().get_repository_def()"
-    assert loaded_by(code, HEAVY, tmp_path) == []
+    return loaded_by(code, HEAVY, folder), folder
 
 
-def test_loading_the_code_location_touches_no_files(tmp_path):
-    loaded_by("import mimic_assets.definitions\nmimic_assets.definitions.defs().get_repository_def()", HEAVY, tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_the_code_location_loads_without_tensorflow_or_pandas_and_without_a_warning(location):
+    loaded, _ = location
+    assert loaded == []
+
+
+def test_loading_the_code_location_touches_no_files(location):
+    _, folder = location
+    assert not list(folder.iterdir())
 
 
 def test_the_command_line_starts_without_anything_heavy(tmp_path):

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -66,8 +67,9 @@ def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -
     return result.run_id, failure(instance, result.run_id)
 
 
+@cache
 def resolved_job(asset: str) -> dg.JobDefinition:
-    """Return the job of an asset with its code; Dagster reconstructs it by this function's name."""
+    """Return the job of an asset with its code; Dagster reconstructs it by this function's name, four times in a run."""
     from mimic_assets.definitions import defs
 
     return defs().resolve_job_def(BUILDS[asset].name)

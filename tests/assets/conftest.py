@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Platform:
         resources = local_resources(home / "mimic")
         names = ("tables", "specs", "artefacts", "inventory")
         self.tables, self.specs, self.artefacts, self.inventory = (resources[name] for name in names)
+        self._definitions: dict[tuple[tuple[str, str], ...], dg.Definitions] = {}
 
     def imported(self, table: pa.Table, name: str = "haven.features") -> Pin:
         pq.write_table(table, self.home / "table.parquet")
@@ -39,10 +41,13 @@ class Platform:
         return self.tables.import_files(name, [self.home / "table.parquet"])
 
     def definitions(self) -> dg.Definitions:
-        """The code location over this home."""
+        """The code location over this home, which is loaded again when a setting is another one."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MIMIC_HOME", str(self.home / "mimic"))
-            return defs()
+            settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("MIMIC_")))
+            if settings not in self._definitions:
+                self._definitions[settings] = defs()
+            return self._definitions[settings]
 
     def build(self, spec: PartitionSpec) -> dg.ExecuteInProcessResult:
         """Register a spec and execute its job, as the UI would."""

@@ -2,18 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from mimic_assets.cli.environment import open_instance
 from mimic_assets.cli.main import main
 
 MIMIC = Path(sys.executable).with_name("mimic")
@@ -62,8 +63,8 @@ INFERENCE = {
 class CommandLine:
     """The commands over one home, with configs by keyword: a changed key is given, a key given as ... is left out."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, new_instance: Path) -> None:
+        self.home, self.new_instance = home, new_instance
         self._started: list[subprocess.Popen[str]] = []
 
     def end(self) -> None:
@@ -124,6 +125,8 @@ class CommandLine:
         return self.write("inference.json", changed(INFERENCE, {"run_id": run_id, **changes}))
 
     def imported(self, table: pa.Table, name: str = "haven.features") -> None:
+        if not (self.home / "dagster").exists():  # a copy takes milliseconds; Dagster makes one in half a second
+            shutil.copytree(self.new_instance, self.home / "dagster")
         pq.write_table(table, self.home / "table.parquet")
         self.done("tables", "import", name, self.home / "table.parquet")
 
@@ -132,41 +135,101 @@ def changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     return {key: value for key, value in (document | changes).items() if value is not ...}
 
 
-def enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """Make a folder the home of the commands of one test."""
-    monkeypatch.setenv("MIMIC_HOME", str(home / "mimic"))
-    monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
-    monkeypatch.chdir(home)
-    # Dagster keeps a reconstructed job for the life of a process, and with it the home of the test before
-    job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", ("model_run",))
-    for kept in (type(job).get_definition, type(job).get_repository_definition):
-        kept.cache_clear()
-    # TensorFlow's log handler closes the stream it began with when Dagster configures logging while click has replaced it
-    if "absl.logging" in sys.modules:
-        sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
-    return CommandLine(home)
+Enter = Callable[[Path, pytest.MonkeyPatch], CommandLine]
 
 
 @pytest.fixture(scope="session")
-def entering() -> Callable[[Path, pytest.MonkeyPatch], CommandLine]:
-    """Give the function that makes a folder the home of the commands, for homes that tests share."""
+def new_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster home in which nothing happened yet, as the first command makes it."""
+    folder = tmp_path_factory.mktemp("instance")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC_HOME", str(folder / "mimic"))
+        patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+        open_instance().dispose()
+    return folder / "dagster"
+
+
+@pytest.fixture(scope="session")
+def entering(new_instance: Path, forgetting: Callable[[], None]) -> Enter:
+    """Give the function that makes a folder the home of the commands of one test."""
+
+    def enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+        monkeypatch.setenv("MIMIC_HOME", str(home / "mimic"))
+        monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
+        monkeypatch.chdir(home)
+        forgetting()  # a fixture that several tests share comes before what is done for each of them
+        # TensorFlow's log handler closes the stream that it began with when Dagster configures logging while click has
+        # replaced it
+        if "absl.logging" in sys.modules:
+            sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
+        return CommandLine(home, new_instance)
+
     return enter
 
 
+class Prepared:
+    """A home that is prepared once; whoever takes it finds it as it was then, at the same place, which tables need."""
+
+    def __init__(self, folder: Path, entering: Enter, prepare: Callable[[CommandLine], None]) -> None:
+        self.home, self.kept, self.entering, self.prepare = folder / "home", folder / "kept", entering, prepare
+
+    def taken(self, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+        if not self.kept.exists():
+            self.home.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                self.prepare(self.entering(self.home, patch))
+            shutil.copytree(self.home, self.kept)
+        shutil.rmtree(self.home)
+        shutil.copytree(self.kept, self.home)
+        return self.entering(self.home, monkeypatch)
+
+
 @pytest.fixture
-def mimic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+def mimic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entering: Enter) -> Iterator[CommandLine]:
     """The commands over an empty home."""
-    mimic = enter(tmp_path, monkeypatch)
+    mimic = entering(tmp_path, monkeypatch)
     yield mimic
     mimic.end()
 
 
+@pytest.fixture(scope="session")
+def home_with_dataset(tmp_path_factory: pytest.TempPathFactory, entering: Enter, decision_table: Any) -> Prepared:
+    """A home in which a dataset is built."""
+
+    def prepare(mimic: CommandLine) -> None:
+        mimic.imported(decision_table())
+        mimic.done("log-odds", "build-dataset", mimic.dataset())
+
+    return Prepared(tmp_path_factory.mktemp("with_dataset"), entering, prepare)
+
+
 @pytest.fixture
-def with_dataset(mimic: CommandLine, decision_table: Callable[..., pa.Table]) -> CommandLine:
+def with_dataset(home_with_dataset: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     """The commands over a home of its own in which a dataset is built."""
-    mimic.imported(decision_table())
-    mimic.done("log-odds", "build-dataset", mimic.dataset())
-    return mimic
+    mimic = home_with_dataset.taken(monkeypatch)
+    yield mimic
+    mimic.end()
+
+
+@pytest.fixture(scope="session")
+def home_with_run(tmp_path_factory: pytest.TempPathFactory, entering: Enter, decision_table: Any) -> Prepared:
+    """A home with a dataset and a trained linear run, whose id is in the file `run`."""
+
+    def prepare(mimic: CommandLine) -> None:
+        mimic.imported(decision_table())
+        mimic.done("log-odds", "build-dataset", mimic.dataset())
+        (run,) = mimic.partitions("log-odds", "run-experiment", mimic.experiment(models=[{"layers": []}]))
+        mimic.write("run", run["run_id"])
+
+    return Prepared(tmp_path_factory.mktemp("with_run"), entering, prepare)
+
+
+@pytest.fixture
+def with_run(home_with_run: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[CommandLine, str]]:
+    """The commands over a home of its own with a trained linear run, and its id."""
+    mimic = home_with_run.taken(monkeypatch)
+    yield mimic, (mimic.home / "run").read_text()
+    mimic.end()
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +238,19 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shared(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+def shared(shared_home: Path, monkeypatch: pytest.MonkeyPatch, entering: Enter) -> Iterator[CommandLine]:
     """The commands over a home that the tests of a module share."""
-    mimic = enter(shared_home, monkeypatch)
+    mimic = entering(shared_home, monkeypatch)
     yield mimic
     mimic.end()
 
 
 @pytest.fixture
 def unchanged(
-    shared_home: Path, monkeypatch: pytest.MonkeyPatch, decision_table: Callable[..., pa.Table]
+    shared_home: Path, monkeypatch: pytest.MonkeyPatch, entering: Enter, decision_table: Callable[..., pa.Table]
 ) -> Iterator[CommandLine]:
     """The commands over a home with a dataset that the tests of a module share, for commands that change nothing there."""
-    mimic = enter(shared_home, monkeypatch)
+    mimic = entering(shared_home, monkeypatch)
     if not (shared_home / "mimic/objects/s-tfrecords").exists():
         mimic.imported(decision_table())
         mimic.done("log-odds", "build-dataset", mimic.dataset())

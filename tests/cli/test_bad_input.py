@@ -305,13 +305,6 @@ def test_a_layers_file_that_is_not_there(unchanged):
 # ---- inferences
 
 
-@pytest.fixture
-def with_run(with_dataset):
-    """The commands over a home with a trained linear run, and its id."""
-    (run,) = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=[{"layers": []}]))
-    return with_dataset, run["run_id"]
-
-
 def test_an_inference_that_cannot_be_run(with_run):
     mimic, run_id = with_run
     mistakes = {

@@ -1,6 +1,7 @@
 """The smallest example as its page tells it, and the same partitions by the plain `dagster` command."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,17 @@ FIRST = "9b0556be032119fc566fc751c692a13ad7793d33309be140512f65fa1b75fe09"
 SECOND = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """The table of the example, as its script makes it."""
+    path = tmp_path_factory.mktemp("generated") / "first_table.parquet"
+    subprocess.run([sys.executable, str(EXAMPLE / "generate.py"), str(path)], check=True, capture_output=True)
+    return path
+
+
 @pytest.fixture
-def with_table(mimic):
-    generate = [sys.executable, str(EXAMPLE / "generate.py"), "first_table.parquet"]
-    subprocess.run(generate, check=True, capture_output=True)
+def with_table(mimic, generated):
+    shutil.copy(generated, "first_table.parquet")
     mimic.done("tables", "import", "haven.example_log_odds_features", "first_table.parquet")
     return mimic
 
