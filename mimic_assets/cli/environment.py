@@ -121,6 +121,7 @@ def dev(port: int, host: str, rebuild: bool) -> None:
     prepare()
     if rebuild:
         os.environ["MIMIC_REBUILD"] = "1"
+    _share_cores()
     _require_free(host, port)
     from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs
 
@@ -135,6 +136,16 @@ def dev(port: int, host: str, rebuild: bool) -> None:
     # at level info every tick of a sensor would print two lines
     command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port), "--log-level", "warning"]
     os.execv(sys.executable, [sys.executable, *quiet, "-m", *command])  # noqa: S606  our own interpreter
+
+
+def _share_cores() -> None:
+    """Bound the threads of each build's linear algebra, as several builds run at once; what a person has set stays."""
+    from mimic_core.rebuilds import Policy
+
+    each = max(1, (os.cpu_count() or 1) // Policy.max_in_flight)
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # of NumPy and SciPy
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(each))
 
 
 def _require_free(host: str, port: int) -> None:

@@ -1,12 +1,15 @@
 """The settings of Dagster's instance in a home: copies of earlier versions are renewed, edited ones are left alone."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
 from mimic_assets.cli.environment import SHIPPED_BEFORE, prepare
+from mimic_assets.cli.main import main
 from mimic_core.rebuilds import Policy
 
 CURRENT = (Path(__file__).parents[2] / "deploy/local/dagster.yaml").read_text()
@@ -62,3 +65,15 @@ def test_four_builds_leave_room_in_the_queue_for_forms_answers_and_approvals(hom
     (builds,) = [limit for limit in queue.tag_concurrency_limits if not limit.get("value")]
     assert (builds["key"], builds["limit"]) == ("dagster/partition", Policy.max_in_flight)
     assert queue.max_concurrent_runs > Policy.max_in_flight
+
+
+def test_builds_of_a_daemon_share_the_cores_unless_a_person_says_otherwise(home, monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *command: started.append(dict(os.environ)))
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.setenv(name, "x")  # so that it is restored
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert CliRunner().invoke(main, ["dev", "--port", "3987"]).exit_code == 0
+    assert [started[0][name] for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")] == ["1", "3"]
+    assert int(started[0]["TF_NUM_INTRAOP_THREADS"]) == max(1, (os.cpu_count() or 1) // Policy.max_in_flight)
