@@ -45,8 +45,10 @@ docs: .venv ## The generated pages are up to date
 
 check: lint types docs test ## Everything that CI runs
 
-bench: .venv ## The benchmarks, each beside its baseline, and 20 rounds of killed and colliding writers
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: .venv .venv-engines/installed ## The benchmarks, each beside its baseline, and 20 rounds of killed and colliding writers
+	$(BIN)/python benchmarks/run.py
+	for script in read_table import_table check_decisions plan_partitions tick_sensors; do \
+		$(BIN)/python benchmarks/$$script.py || exit 1; done
 	$(BIN)/python -m pytest tests/resources/test_atomicity.py tests/resources/test_concurrency.py --rounds 20
 
 lock: .venv ## Resolve the lock from pyproject.toml (UPGRADE=1: newest versions)

@@ -5,37 +5,25 @@ alternating repetitions. What reads files verifies their checksums too; the base
 """
 
 import gzip
-import platform
-import statistics
 import tempfile
-import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
 from mimic_core import networks, records, runs, splits
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
 from mimic_core.manifests import file_entry, seal
-from mimic_core.sources import Rows, Shard, shard_index
+from mimic_core.rows import Rows
+from mimic_core.shards import Shard, shard_index
 from mimic_core.specs import DatasetSpec, ModelSpec
 
 DECISIONS, INDIVIDUALS, MAX_CHOICES, FEATURES, SHARDS = 200_000, 20_000, 10, 20, 4
-SAMPLE, BATCH, TRAINING_BATCH, REPETITIONS = 5_000, 1024, 100, 5
+SAMPLE, BATCH, TRAINING_BATCH = 5_000, 1024, 100
 MODEL = ModelSpec(layers=("D16", "D32", "D16"), batch_size=TRAINING_BATCH, epochs=REPETITIONS + 1)
-
-
-class Row(NamedTuple):
-    """A line of the table: what was measured, beside what, and whether the ratio reaches the goal."""
-
-    path: str
-    baseline: str
-    ratio: float
-    goal: str
-    met: bool
 
 
 def decisions(ids: np.ndarray) -> Rows:
@@ -103,17 +91,6 @@ def drain(dataset: Any) -> None:
         pass
 
 
-def cpu_seconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median CPU time of each work, all of them in turn; the first turn is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(REPETITIONS + 1):
-        for name, work in works.items():
-            began = time.process_time()
-            work()
-            times[name].append(time.process_time() - began)
-    return {name: statistics.median(found[1:]) for name, found in times.items()}
-
-
 def measure_reading(plain: Path, zipped: Path) -> list[Row]:
     """Compare every way of reading with the usual one, per decision."""
     usual, shuffled = one_record_at_a_time(plain), splits.read_dataset(plain, "train", batch_size=BATCH, shuffle=True)
@@ -131,8 +108,8 @@ def measure_reading(plain: Path, zipped: Path) -> list[Row]:
     rows = []
     for name, seconds in found.items():
         taken = seconds / DECISIONS * 1e6
-        text = f"parse_single_example per record, {baseline:.1f} us"
-        rows.append(Row(f"{name}, {taken:.2f} us", text, baseline / taken, ">= 5", baseline >= 5 * taken))
+        usually = f"parse_single_example per record ({baseline:.1f} us)"
+        rows.append(at_least(name, usually, baseline / taken, 5, f" ({taken:.2f} us per decision)"))
     return rows
 
 
@@ -143,13 +120,8 @@ def measure_memory(plain: Path) -> Row:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     held = sum(array.nbytes for array in vars(rows).values())
-    return Row(
-        f"read_rows, peak {peak / 1e6:.0f} MB",
-        f"arrays returned, {held / 1e6:.0f} MB",
-        peak / held,
-        "<= 2.2",
-        peak <= 2.2 * held,
-    )
+    memory = f" ({peak / 1e6:.0f} MB)"
+    return at_most("read_rows, peak memory", f"arrays returned ({held / 1e6:.0f} MB)", peak / held, 2.2, memory)
 
 
 def measure_training(plain: Path) -> Row:
@@ -175,25 +147,17 @@ def measure_training(plain: Path) -> Row:
         {"epoch": lambda: next(epochs), "input": lambda: only_input(runs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1))}
     )
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
-    name = f"input of a training step at batch {TRAINING_BATCH}, {share * step:.0f} us"
-    return Row(name, f"the step, {step:.0f} us", share, "<= 0.3", share <= 0.3)
+    name = f"input of a training step at batch {TRAINING_BATCH}, from the second epoch"
+    return at_most(name, f"the step ({step:.0f} us)", share, 0.3, f" ({share * step:.0f} us)")
 
 
 def measure() -> list[Row]:
     """Measure everything on datasets in a temporary folder."""
+    networks.import_keras()
     with tempfile.TemporaryDirectory() as name:
         plain, zipped = write(Path(name) / "plain", None), write(Path(name) / "zipped", "GZIP")
         return [*measure_reading(plain, zipped), measure_memory(plain), measure_training(plain)]
 
 
-def main() -> None:
-    """Print the table."""
-    networks.import_keras()
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
-    print(f"{'path, CPU per decision':<70}{'beside':<46}{'ratio':>7}{'goal':>8}")
-    for row in measure():
-        print(f"{row.path:<70}{row.baseline:<46}{row.ratio:>7.2f}{row.goal:>8}{'' if row.met else '  missed'}")
-
-
 if __name__ == "__main__":
-    main()
+    show(measure())

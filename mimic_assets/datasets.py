@@ -70,7 +70,7 @@ class ShardFile:
     def __init__(self, shard: Shard, spec: DatasetSpec, path: str, written: Written) -> None:
         self._shard, self._spec, self._path, self._written = shard, spec, path, written
         # without a time of its own, so that equal records are equal bytes
-        self._gzip = gzip.GzipFile("", "wb", fileobj=written, mtime=0) if spec.compression else None
+        self._gzip = gzip.GzipFile("", "wb", 6, written, mtime=0) if spec.compression else None
         self._decisions = 0
         self._ids: list[pa.Table] = []
 

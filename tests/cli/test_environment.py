@@ -69,7 +69,7 @@ def test_four_builds_leave_room_in_the_queue_for_forms_answers_and_approvals(hom
 
 def test_builds_of_a_daemon_share_the_cores_unless_a_person_says_otherwise(home, monkeypatch):
     started = []
-    monkeypatch.setattr(os, "execv", lambda *command: started.append(dict(os.environ)))
+    monkeypatch.setattr(os, "execv", lambda *_: started.append(dict(os.environ)))
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         monkeypatch.setenv(name, "x")  # so that it is restored
         monkeypatch.delenv(name)

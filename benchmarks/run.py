@@ -1,0 +1,46 @@
+"""`make bench`: measures the stages one after the other, prints the table, and writes RESULTS.md with the machine.
+
+Each script is a process of its own, so that none finds memory that another one left. With names, only these are measured.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from reporting import Row, machine, markdown, show
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = ("build_dataset", "build_contrast", "batch_infer", "growth", "read_records", "start_up")
+MEASURE = "import json, sys, {0}; print(json.dumps([row._asdict() for row in {0}.measure()]))"
+PAGE = """# Results
+
+Written by `make bench`; CPU time, medians of alternating repetitions, each path beside its baseline in the same run.
+Every line is explained at the top of its script in this folder.
+
+{machine}
+
+{table}"""
+
+
+def measured(script: str) -> list[Row]:
+    """Return the lines that a script measures, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", MEASURE.format(script)], cwd=HERE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    if done.returncode:
+        raise SystemExit(f"{script}: failed")
+    return [Row(**line) for line in json.loads(done.stdout.splitlines()[-1])]
+
+
+def main(names: list[str]) -> None:
+    """Measure, print and write."""
+    rows: list[Row] = []
+    for script in names or SCRIPTS:
+        lines = measured(script)
+        show(lines)
+        rows += lines
+    if not names:
+        (HERE / "RESULTS.md").write_text(PAGE.format(machine=machine(), table=markdown(rows)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
