@@ -2,7 +2,6 @@
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -53,20 +52,19 @@ def cpu_seconds(work: Mapping[str, Callable[[], object]], repetitions: int = REP
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def in_a_process(script: str, *arguments: object, repetitions: int = REPETITIONS) -> dict[str, float]:
-    """Return the medians of what `report_process` says in processes of their own."""
+def in_a_process(script: str, *arguments: object) -> dict[str, float]:
+    """Return what `report_process` says in a process of its own."""
     command = [sys.executable, script, *map(str, arguments)]
-    found = []
-    for _ in range(repetitions):
-        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def report_process(work: Callable[[], object]) -> None:
-    """Print the CPU seconds of some work, and how far the memory of this process rose at most, in MB, as JSON."""
+def report_process(work: Callable[[], object], warm_up: Callable[[], object] = lambda: None) -> None:
+    """Print the CPU seconds of some work, and the most memory of this process, in MB, before and after it, as JSON."""
+    warm_up()
     resting = _peak_megabytes()
     began = time.process_time()
     work()
@@ -106,4 +104,6 @@ def machine() -> str:
 
 
 def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not ru_maxrss, which begins with the memory of the process that started this one
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
