@@ -1,6 +1,6 @@
 """Ten times the decisions: CPU time per decision and peak memory of each stage, in processes of their own.
 
-Both tables are built with one shard of each split, so nothing but the table grows. Before the clock starts, each process runs
+Both tables are built with one shard of each split, so nothing but the table grows. Before the clock starts, a process runs
 the stage on a small table, so that imports do not count.
 """
 
