@@ -14,7 +14,7 @@ import numpy as np
 from mimic_core.rows import Bool, Int64, hash64
 from mimic_core.sources import SPLITS
 
-READ_AT_MOST = 1.5  # times the table by all steps together, or ranges save too little over hashes
+READ_AT_MOST = 1.5  # times the table by all steps together, or half of what hashes would read; else ranges save too little
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
 
@@ -67,8 +67,8 @@ class Part:
     """What one step builds: shards, and the row groups that hold their rows.
 
     Attributes:
-        row_groups: in the order of their lowest individuals where these are known; None stands for all rows of a table of
-            which no row groups are known.
+        row_groups: in the order of their lowest individuals; None stands for all rows of a table of which no order is
+            known.
         whole: whether all rows of its individuals are in it, those of the other split too.
     """
 
@@ -116,10 +116,11 @@ def plan_parts(partitions: Mapping[str, int], row_groups: Sequence[RowGroup] | N
     ranges = {split: _ranges(ordered, split, partitions[split]) for split in SPLITS} if ordered else {}
     if ranges and all(ranges.values()):
         by_range = _parts(ranges, parts, ordered)
-        if _rows_read(by_range) <= READ_AT_MOST * _rows_read(_parts(_hashes(dict.fromkeys(SPLITS, 1)), 1, ordered)):
+        if _rows_read(by_range) <= max(READ_AT_MOST, parts / 2) * sum(group.rows for group in ordered):
             return by_range
-    whole = tuple(ordered or row_groups) if row_groups is not None else None
-    return _parts(_hashes(partitions), parts, whole)
+    # of row groups in no order it helps nobody to know which they are, and each step would carry the list
+    helps = ordered and 2 * most_waiting(ordered) <= sum(group.rows for group in ordered)
+    return _parts(_hashes(partitions), parts, ordered if helps else None)
 
 
 def complete_below(row_groups: Sequence[RowGroup]) -> list[int | None]:
@@ -195,22 +196,28 @@ def _hashes(partitions: Mapping[str, int]) -> dict[str, list[Shard]]:
     }
 
 
-def _parts(shards: Mapping[str, Sequence[Shard]], parts: int, row_groups: Sequence[RowGroup] | None) -> list[Part]:
-    bounds = [{(shard.index, shard.count, shard.span) for shard in shards[split]} for split in SPLITS]
-    planned = []
-    for index in range(parts):
-        mine = tuple(s for split in SPLITS for s in shards[split] if s.index * parts // s.count == index)
-        needed = None if row_groups is None else tuple(g for g in row_groups if any(_may_hold(g, s) for s in mine))
-        planned.append(Part(index=index, shards=mine, row_groups=needed, whole=bounds[0] == bounds[1]))
-    return planned
+def _parts(shards: Mapping[str, Sequence[Shard]], parts: int, ordered: Sequence[RowGroup] | None) -> list[Part]:
+    mine: list[list[Shard]] = [[] for _ in range(parts)]
+    for split in SPLITS:
+        for shard in shards[split]:
+            mine[shard.index * parts // shard.count].append(shard)
+    bounds = [[(shard.index, shard.count, shard.span) for shard in shards[split]] for split in SPLITS]
+    whole = bounds[0] == bounds[1]
+    lowest, highest = (
+        np.array([getattr(group, name) for group in ordered or ()], np.int64) for name in ("lowest", "highest")
+    )
+    of_split = {split: np.array([split in group.splits for group in ordered or ()], np.bool_) for split in SPLITS}
 
+    def needed(held: Sequence[Shard]) -> tuple[RowGroup, ...] | None:
+        if ordered is None:
+            return None
+        rows = np.zeros(len(ordered), np.bool_)
+        for shard in held:
+            first, last = shard.span or (LOWEST, HIGHEST)
+            rows |= of_split[shard.split] & (lowest <= last) & (highest >= first)
+        return tuple(ordered[index] for index in np.flatnonzero(rows).tolist())
 
-def _may_hold(group: RowGroup, shard: Shard) -> bool:
-    if shard.split not in group.splits:
-        return False
-    if shard.span is None or group.lowest is None or group.highest is None:
-        return True
-    return group.lowest <= shard.span[1] and group.highest >= shard.span[0]
+    return [Part(index=index, shards=tuple(held), row_groups=needed(held), whole=whole) for index, held in enumerate(mine)]
 
 
 def _rows_read(parts: Sequence[Part]) -> int:

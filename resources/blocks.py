@@ -149,7 +149,8 @@ def _cuts(ids: Iterable[pa.RecordBatch], part: Part, row_bytes: float) -> Int64:
         rows += batch.num_rows
         if sum(map(len, found)) > 2 * SAMPLE:
             found, every = [np.concatenate(found)[::2]], every * 2
-    ranges = min(int(np.ceil(rows * row_bytes / BYTES_HELD)), MOST_FILES)
+    # while a block is read, its user still holds the one before
+    ranges = min(int(np.ceil(2 * rows * row_bytes / BYTES_HELD)), MOST_FILES)
     ordered = np.sort(np.concatenate(found))
     return np.unique(ordered[[len(ordered) * number // ranges for number in range(1, ranges)]])
 
