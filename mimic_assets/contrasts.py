@@ -93,7 +93,7 @@ def pin_published(key: str, tables: TableStore, artefacts: ArtefactStore) -> Pin
 def plan_contrasts(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> list[dg.DynamicOutput[PartTask[ContrastSpec]]]:
-    """Pin the source table and list the shards."""
+    """Pin the source table and divide its rows over steps."""
     stored = specs.get(ContrastSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     pin = pin_source(stored.spec, tables)

@@ -1,6 +1,6 @@
 """TFRecord datasets: one step plans, one or more encode the shards, one publishes them together."""
 
-import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,8 +69,8 @@ class ShardFile:
 
     def __init__(self, shard: Shard, spec: DatasetSpec, path: str, written: Written) -> None:
         self._shard, self._spec, self._path, self._written = shard, spec, path, written
-        # without a time of its own, so that equal records are equal bytes
-        self._gzip = gzip.GzipFile("", "wb", 6, written, mtime=0) if spec.compression else None
+        # a gzip stream without a time, so that equal records are equal bytes
+        self._gzip = zlib.compressobj(wbits=16 + zlib.MAX_WBITS) if spec.compression else None
         self._decisions = 0
         self._ids: list[pa.Table] = []
 
@@ -78,14 +78,14 @@ class ShardFile:
         """Append the decisions of a block that are the shard's."""
         rows = datasets.rows_of(block, self._shard)
         for records in encode(rows, self._spec.max_choices):
-            (self._gzip or self._written).write(records)
+            self._written.write(self._gzip.compress(records) if self._gzip else records)
         self._decisions += rows.decisions
         self._ids.append(datasets.ids_of(block, self._shard))
 
     def end(self, *, keep: bool) -> None:
         """Complete the file, or forget it."""
         if self._gzip:
-            self._gzip.close()
+            self._written.write(self._gzip.flush())
         self._written.discarded = not keep
 
     @property
@@ -117,7 +117,7 @@ def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) 
 def plan_dataset(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> list[dg.DynamicOutput[PartTask[DatasetSpec]]]:
-    """Pin the source and list the shards."""
+    """Pin the source and divide its rows over steps."""
     stored = specs.get(DatasetSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     pin = pin_source(stored.spec, tables, artefacts)

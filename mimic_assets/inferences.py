@@ -93,7 +93,7 @@ def pin_source(spec: InferenceSpec, tables: TableStore) -> Pin:
 def plan_inference(
     context: dg.OpExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> list[dg.DynamicOutput[PartTask[InferenceSpec]]]:
-    """Pin the source table and the run, and list the shards."""
+    """Pin the source table and the run, and divide the rows over steps."""
     stored = specs.get(InferenceSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     run = run_manifest(stored.spec, artefacts)

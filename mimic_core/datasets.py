@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from mimic_core import contract, records
 from mimic_core.errors import SpecError, TableError
-from mimic_core.identifiers import id_table
+from mimic_core.identifiers import SCHEMA as ID_TABLE
+from mimic_core.identifiers import has_text_ids, id_table
 from mimic_core.rows import Rows, where_decisions
 from mimic_core.shards import Shard
 from mimic_core.sources import KEYS
@@ -38,6 +39,8 @@ def rows_of(block: contract.Block, shard: Shard) -> Rows:
 
 def ids_of(block: contract.Block, shard: Shard) -> pa.Table:
     """Return the text ids of those rows of a block that belong to a shard, as `id_table` does."""
+    if not has_text_ids(block.table.schema, KEYS):
+        return ID_TABLE.empty_table()
     mine = shard.holds(block.rows.individual, block.train)
     return id_table(block.columns(KEYS).filter(pa.array(mine)), KEYS)
 

@@ -28,6 +28,11 @@ def surrogates(ids: pa.Array | pa.ChunkedArray) -> Int64:
     return np.append(_hashes(encoded.dictionary), 0)[_numbers(encoded.indices, len(encoded.dictionary))]
 
 
+def has_text_ids(schema: pa.Schema, columns: Sequence[str]) -> bool:
+    """Tell whether the ids of some column are texts."""
+    return any(pa.types.is_string(schema.field(column).type) for column in columns)
+
+
 def id_table(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Return the text ids of a shard: one row per column and id, with its surrogate; no rows where ids are numbers."""
     parts = [SCHEMA.empty_table()]

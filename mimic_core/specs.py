@@ -67,10 +67,10 @@ class TableReader(PartitionSpec):
 
     train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
     test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
-    shards_per_step: Annotated[int, Field(ge=1)] = Field(
+    shards_per_step: Annotated[int, Field(ge=1, le=200)] = Field(
         1,
-        description="Shards of each split that one step builds; more where shards are many and small. It is no part of what "
-        "is built: changing it makes nothing out of date.",
+        description="Shards of each split that one step builds, at most 200; more where shards are many and small. It is no "
+        "part of what is built: changing it makes nothing out of date.",
     )
     where: str | None = Field(
         None,

@@ -51,16 +51,10 @@ class Written:
         self._file, self._digest, self._size = file, hashlib.sha256(), 0
         self.discarded = False
 
-    def write(self, data: "Buffer") -> int:
+    def write(self, data: "Buffer") -> None:
         """Append bytes."""
         self._digest.update(data)
-        size = self._file.write(data)
-        self._size += size
-        return size
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        self._file.flush()
+        self._size += self._file.write(data)
 
     @property
     def entry(self) -> dict[str, Any]:

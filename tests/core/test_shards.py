@@ -168,7 +168,9 @@ def test_ranges_are_taken_only_where_all_steps_together_read_little_more_than_th
     spans = {shard.span is not None for shard in shards(parts)}
     assert len(spans) == 1
     if spans == {True}:
-        assert sum(group.rows for part in parts for group in part.row_groups) <= max(READ_AT_MOST, len(parts) / 2) * len(rows)
+        assert sum(group.rows for part in parts for group in part.row_groups) <= max(READ_AT_MOST, len(parts) / 2) * len(
+            rows
+        )
         assert not unknown & set(range(len(groups)))
         for split in SPLITS:
             of_split = [shard.span for shard in shards(parts) if shard.split == split]
