@@ -63,12 +63,13 @@ def in_a_process(script: str, *arguments: object) -> dict[str, float]:
 
 
 def report_process(work: Callable[[], object], warm_up: Callable[[], object] = lambda: None) -> None:
-    """Print the CPU seconds of some work, and the most memory of this process, in MB, before and after it, as JSON."""
+    """Print as JSON the CPU seconds of some work, the most memory of this process meanwhile, and that before it, in MB."""
     warm_up()
-    resting = _peak_megabytes()
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
+    resting = _megabytes("VmRSS")
     began = time.process_time()
     work()
-    print(json.dumps({"cpu": time.process_time() - began, "peak": _peak_megabytes(), "resting": resting}))
+    print(json.dumps({"cpu": time.process_time() - began, "peak": _megabytes("VmHWM"), "resting": resting}))
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -103,7 +104,7 @@ def machine() -> str:
     )
 
 
-def _peak_megabytes() -> float:
+def _megabytes(name: str) -> float:
     # not ru_maxrss, which begins with the memory of the process that started this one
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) / 1024

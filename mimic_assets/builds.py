@@ -64,6 +64,7 @@ class PartTask(Generic[P]):
         found: what is wrong with the whole table, where the plan looked at it and nothing is left out; else None.
         dropped: (decisions, 2) ids of the part's decisions to leave out; None where the spec drops none.
         left_out: the same for the whole table, in numbers.
+        rows: how many all steps together read, where the table's files say it; else None.
     """
 
     build: Build[P]
@@ -73,6 +74,7 @@ class PartTask(Generic[P]):
     found: tuple[contract.Violation, ...] | None = None
     dropped: pa.Table | None = None
     left_out: contract.LeftOut | None = None
+    rows: int | None = None
 
 
 def rows_of_run(spec: RunSpec | InferenceSpec) -> dict[str, str]:
@@ -105,8 +107,10 @@ def plan_steps(
     """Divide a build over a pinned table into steps; `run` is as in `PartTask`."""
     spec = build.stored.spec
     context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
-    parts = plan_parts(spec.partitions, tables.row_groups(pin), spec.shards_per_step)
-    tasks = [PartTask(build=build, pin=pin, part=part, run=run or {}) for part in parts]
+    groups = tables.row_groups(pin)
+    rows = None if groups is None else sum(group.rows for group in groups)
+    parts = plan_parts(spec.partitions, groups, spec.shards_per_step)
+    tasks = [PartTask(build=build, pin=pin, part=part, run=run or {}, rows=rows) for part in parts]
     # a filter, and what is wrong with a decision, may separate rows of it that are in different shards
     if spec.drops or rules.where:
         checked = _check_whole(pin, rules, tables)
@@ -140,7 +144,7 @@ def checked_blocks(
 
 
 def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    """Compose the manifest of a build; its fingerprint covers everything that defines the result and nothing else."""
+    """Compose the manifest of a build; its fingerprint covers what defines the rows and nothing else."""
     spec, now = build.stored.spec, datetime.now(UTC)
     return {
         "asset": spec.asset,
@@ -189,7 +193,13 @@ def whole_outcome(
     rules: contract.Rules,
     tables: TableStore,
 ) -> contract.Outcome:
-    """Return what the contract found in the whole table; `found` are the tallies of all parts."""
+    """Return what the contract found in the whole table; `found` are the tallies of all parts.
+
+    Raises:
+        TableError: the parts did not read all of it.
+    """
+    if task.rows is not None:
+        contract.require_all_read(found.rows_read, task.rows, task.pin.name)
     outcome = found.outcome
     of_parts = (*in_both_splits(found), *outcome.violations)
     if not of_parts and not task.found:
@@ -241,7 +251,7 @@ def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> contrac
 
 
 def _after(checked: contract.Checked, tasks: list[PartTask[R]], drops: bool) -> list[PartTask[R]]:
-    """Tell the shards what the plan found in the whole table."""
+    """Tell the steps what the plan found in the whole table."""
     violations = checked.outcome.violations
     if not drops:
         return [replace(task, found=violations) for task in tasks]

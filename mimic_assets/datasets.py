@@ -34,6 +34,7 @@ from mimic_core.filters import check_filter
 from mimic_core.identifiers import join_id_tables, parquet_bytes
 from mimic_core.manifests import seal
 from mimic_core.records import encode
+from mimic_core.rows import Rows
 from mimic_core.shards import Shard
 from mimic_core.sources import SPLITS, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
@@ -74,13 +75,15 @@ class ShardFile:
         self._decisions = 0
         self._ids: list[pa.Table] = []
 
-    def add(self, block: contract.Block) -> None:
-        """Append the decisions of a block that are the shard's."""
-        rows = datasets.rows_of(block, self._shard)
+    def add(self, rows: Rows) -> None:
+        """Append decisions."""
         for records in encode(rows, self._spec.max_choices):
             self._written.write(self._gzip.compress(records) if self._gzip else records)
         self._decisions += rows.decisions
-        self._ids.append(datasets.ids_of(block, self._shard))
+
+    def add_ids(self, ids: pa.Table) -> None:
+        """Note the text ids of decisions that were appended."""
+        self._ids.append(ids)
 
     def end(self, *, keep: bool) -> None:
         """Complete the file, or forget it."""
@@ -141,8 +144,11 @@ def build_dataset_part(
         for block in checked_blocks(context, task, rules, tables):
             tallies.append(tally(block, rules, whole=task.part.whole))
             kept = kept and not block.outcome.violations
-            for file in files if kept else ():
-                file.add(block)
+            if kept:
+                for place, rows in datasets.by_shard(block, task.part):
+                    files[place].add(rows)
+                for place, ids in datasets.ids_by_shard(block, task.part):
+                    files[place].add_ids(ids)
         for file in files:
             file.end(keep=kept)
     entries = [file.entry for file in files] if kept else []

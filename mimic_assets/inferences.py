@@ -126,7 +126,7 @@ def score_part(
             utilities = utilities or _utilities(task, artefacts)
             utility = utilities(block.rows.x)
             evaluated.append({split: inferences.evaluate_selected(block, utility, split) for split in SPLITS})
-            yield inferences.inference_rows(block, utility, task.part.shards, **rows_of_run(spec))
+            yield inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
 
     staged = tables.stage(spec.destination, scored(), task.part.name)
     context.log.info(f"{task.part.name}: {staged.rows:,} rows")

@@ -1,6 +1,6 @@
-"""The decision-table contract: which rows and decisions break which rule, with counts and examples, and sums over shards.
+"""The decision-table contract: which rows and decisions break which rule, with counts and examples, and sums over blocks.
 
-Nothing here raises for bad rows: shards report, the build adds the reports up and refuses to publish a broken table,
+Nothing here raises for bad rows: blocks report, the build adds the reports up and refuses to publish a broken table,
 so that a person sees every broken rule at once.
 """
 
@@ -61,7 +61,7 @@ class Violation:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the contract found in a shard or a table.
+    """What the contract found in a block or a table.
 
     Attributes:
         rows, decisions: how many were checked.
@@ -105,6 +105,7 @@ class Block:
         rows: these, the features in the order of the rules; those with a null id are missing.
         train: (rows,) whether each of them is for training.
         outcome: what the contract found.
+        rows_read: how many rows there were before decisions were dropped.
     """
 
     table: pa.Table
@@ -112,6 +113,7 @@ class Block:
     rows: Rows
     train: Bool
     outcome: Outcome
+    rows_read: int
 
     @property
     def in_order(self) -> bool:
@@ -143,6 +145,7 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         dropped: (decisions, 2) ids of decisions to leave out, as `check_table` found them; with it rows without an id are
             left out too.
     """
+    rows_read = len(table)
     if dropped is not None:
         table = _without(table, dropped)
     found = _Found(rules)
@@ -162,7 +165,8 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         x=x if in_order else x[order],
         starts=decisions.starts,
     )
-    return Block(table=table, order=order, rows=rows, train=flags[TRAIN], outcome=checked.outcome)
+    train, outcome = flags[TRAIN], checked.outcome
+    return Block(table=table, order=order, rows=rows, train=train, outcome=outcome, rows_read=rows_read)
 
 
 def check_table(read: Callable[[], Iterable[pa.RecordBatch]], rows: int, rules: Rules) -> Checked:
@@ -207,7 +211,7 @@ def document(outcome: Outcome, left_out: LeftOut | None = None) -> dict[str, Any
 
 
 def add_up(outcomes: Iterable[Outcome]) -> Outcome:
-    """Sum the outcomes of shards; equal rules are merged."""
+    """Sum the outcomes of blocks; equal rules are merged."""
     outcomes = list(outcomes)
     merged: dict[str, Violation] = {}
     for violation in (violation for outcome in outcomes for violation in outcome.violations):
@@ -247,6 +251,19 @@ def check_whole_decisions(train: pa.Table, test: pa.Table) -> list[Violation]:
     both = train.join(test, [INDIVIDUAL, DECISION], join_type="left semi")
     examples = _examples(both.slice(0, EXAMPLES))
     return [Violation(rule=SPLIT_DECISION, count=len(both), examples=examples)] if len(both) else []
+
+
+def require_all_read(read: int, rows: int, table: str) -> None:
+    """Refuse a build whose steps did not read each row of a table once.
+
+    Raises:
+        TableError: the files' statistics, by which steps choose what they read, do not fit the rows.
+    """
+    if read != rows:
+        raise TableError(
+            f"table {table}: its files hold {rows:,} rows, the steps of this build read {read:,}; nothing was published. "
+            "The lowest and highest _individual that a file states for some row group do not fit its rows; write them anew"
+        )
 
 
 def require_kept(outcome: Outcome, table: str) -> None:

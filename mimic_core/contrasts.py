@@ -22,7 +22,7 @@ from mimic_core.specs import ContrastSpec
 CODE_VERSION = "1"  # bump by hand when the same spec and table give other rows
 
 OLD_DECISION, OLD_CHOICE = "_old_decision", "_old_choice"
-PAIRS_PER_PART = 250_000  # bounds the memory of what is made from a shard
+PAIRS_PER_PART = 250_000  # bounds the memory of what is made from a block
 
 UInt64 = npt.NDArray[np.uint64]
 

@@ -3,17 +3,18 @@
 The format is described in docs/formats.md and is read back by `mimic_core.splits`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mimic_core import contract, records
 from mimic_core.errors import SpecError, TableError
-from mimic_core.identifiers import SCHEMA as ID_TABLE
 from mimic_core.identifiers import has_text_ids, id_table
-from mimic_core.rows import Rows, where_decisions
-from mimic_core.shards import Shard
+from mimic_core.rows import Rows, slice_decisions, take_decisions
+from mimic_core.shards import Part, Shard
 from mimic_core.sources import KEYS
 from mimic_core.specs import DatasetSpec
 
@@ -30,19 +31,29 @@ def rules(spec: DatasetSpec) -> contract.Rules:
     )
 
 
-def rows_of(block: contract.Block, shard: Shard) -> Rows:
-    """Return those decisions of a block, which keeps the contract, that belong to a shard."""
+def by_shard(block: contract.Block, part: Part) -> Iterator[tuple[int, Rows]]:
+    """Divide the decisions of a block, which keeps the contract, over the shards of a part.
+
+    Yields:
+        Where a shard that has some stands in `part.shards`, and its decisions in the order of individual and decision.
+    """
     first = block.rows.starts
-    mine = shard.holds(block.rows.individual[first], block.train[first])
-    return block.rows if mine.all() else where_decisions(block.rows, mine)
+    places = part.places(block.rows.individual[first], block.train[first])  # (decisions,)
+    order = np.argsort(places, kind="stable")
+    ordered = take_decisions(block.rows, order)
+    ends = np.cumsum(np.bincount(places, minlength=len(part.shards)))
+    for place, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        if end > start:
+            yield place, slice_decisions(ordered, start, end)
 
 
-def ids_of(block: contract.Block, shard: Shard) -> pa.Table:
-    """Return the text ids of those rows of a block that belong to a shard, as `id_table` does."""
+def ids_by_shard(block: contract.Block, part: Part) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the text ids of the rows of each shard as `id_table` does; nothing where ids are numbers."""
     if not has_text_ids(block.table.schema, KEYS):
-        return ID_TABLE.empty_table()
-    mine = shard.holds(block.rows.individual, block.train)
-    return id_table(block.columns(KEYS).filter(pa.array(mine)), KEYS)
+        return
+    places, ids = part.places(block.rows.individual, block.train), block.columns(KEYS)
+    for place in np.unique(places).tolist():
+        yield place, id_table(ids.filter(pa.array(places == place)), KEYS)
 
 
 def shard_path(shard: Shard, compression: str | None = None) -> str:

@@ -34,7 +34,7 @@ def has_text_ids(schema: pa.Schema, columns: Sequence[str]) -> bool:
 
 
 def id_table(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return the text ids of a shard: one row per column and id, with its surrogate; no rows where ids are numbers."""
+    """Return the text ids of some rows: one row per column and id, with its surrogate; no rows where ids are numbers."""
     parts = [SCHEMA.empty_table()]
     for column in columns:
         if pa.types.is_string(rows.schema.field(column).type):

@@ -10,7 +10,7 @@ from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, evaluate, log_sum_exp
 from mimic_core.filters import Condition
 from mimic_core.rows import Float64, Int64
-from mimic_core.shards import Shard
+from mimic_core.shards import Part
 from mimic_core.sources import DECISION, INDIVIDUAL, KEYS, TRAIN
 
 CODE_VERSION = "1"  # bump by hand when the same run and table give other rows
@@ -105,15 +105,13 @@ def evaluate_selected(block: contract.Block, utility: Float64, split: str) -> Ev
     return evaluate(utility[keep], rows.selected[keep], np.cumsum(lengths) - lengths)
 
 
-def inference_rows(
-    block: contract.Block, utility: Float64, shards: Sequence[Shard], *, experiment_name: str, run_id: str
-) -> pa.Table:
+def inference_rows(block: contract.Block, utility: Float64, part: Part, *, experiment_name: str, run_id: str) -> pa.Table:
     """Build the rows of an inference table, in the order of individual, decision and choice.
 
     Args:
         block: whole decisions that keep the contract.
         utility: (rows,) of its rows in order.
-        shards: those to which the rows belong.
+        part: the shards to which the rows belong.
 
     Raises:
         TrainingError: the network gave a utility that is not finite.
@@ -129,9 +127,7 @@ def inference_rows(
             "look for features far outside the training data, or train the run again"
         )
     probability, odds, log_odds = choice_probabilities(utility, rows.starts)
-    partition = np.zeros(len(rows), np.int32)
-    for shard in shards:
-        partition[shard.holds(rows.individual, block.train)] = shard.index
+    index = np.array([shard.index for shard in part.shards], np.int32)
     columns = {
         **{name: ids[name] for name in KEYS},
         TRAIN: block.train,
@@ -141,7 +137,7 @@ def inference_rows(
         "utility": utility,
         "experiment_name": pa.repeat(experiment_name, len(rows)),
         "run_id": pa.repeat(run_id, len(rows)),
-        "_partition": partition,
+        "_partition": index[part.places(rows.individual, block.train)],
     }
     return pa.table(columns, schema=inference_schema(ids.schema))
 

@@ -127,17 +127,32 @@ def feature_matrix(
     return x
 
 
-def where_decisions(rows: Rows, keep: Bool) -> Rows:
-    """Return some decisions; `keep` is (decisions,)."""
-    lengths = rows.counts[keep]
-    kept = np.repeat(keep, rows.counts)
+def take_decisions(rows: Rows, decisions: Int64) -> Rows:
+    """Return some decisions in the order given; their positions are (decisions,)."""
+    lengths = rows.counts[decisions]
+    starts = np.cumsum(lengths) - lengths
+    kept = np.arange(int(lengths.sum())) + np.repeat(rows.starts[decisions] - starts, lengths)
     return Rows(
         individual=rows.individual[kept],
         decision=rows.decision[kept],
         choice=rows.choice[kept],
         selected=rows.selected[kept],
         x=rows.x[kept],
-        starts=np.cumsum(lengths) - lengths,
+        starts=starts,
+    )
+
+
+def slice_decisions(rows: Rows, first: int, last: int) -> Rows:
+    """Return the decisions from `first` to before `last`, without a copy of their values."""
+    bounds = np.append(rows.starts, len(rows))
+    start, end = bounds[first], bounds[last]
+    return Rows(
+        individual=rows.individual[start:end],
+        decision=rows.decision[start:end],
+        choice=rows.choice[start:end],
+        selected=rows.selected[start:end],
+        x=rows.x[start:end],
+        starts=rows.starts[first:last] - start,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from mimic_core import logit, networks
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, evaluate, named
-from mimic_core.rows import Float32, Float64, Rows, hash64, where_decisions
+from mimic_core.rows import Float32, Float64, Rows, hash64, take_decisions
 from mimic_core.specs import ModelSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def split_validation(rows: Rows, share: float, seed: int) -> dict[str, Rows]:
             f"model.validation: a share of {share} of {len(individuals)} training individuals leaves no one to train on; "
             "give a smaller share, or train on more individuals"
         )
-    return {"train": where_decisions(rows, ~mine), "validation": where_decisions(rows, mine)}
+    return {"train": take_decisions(rows, np.flatnonzero(~mine)), "validation": take_decisions(rows, np.flatnonzero(mine))}
 
 
 def metrics(run: TrainedRun) -> dict[str, float | int | None]:

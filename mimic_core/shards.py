@@ -54,13 +54,6 @@ class Shard:
         """A name that sorts and is safe everywhere, such as `train_00000`."""
         return f"{self.split}_{self.index:05d}"
 
-    def holds(self, individual: Int64, train: Bool) -> Bool:
-        """Return (rows,) which rows belong to it, from their individuals' int64 ids and whether they are for training."""
-        mine = train if self.split == "train" else ~train
-        if self.span is not None:
-            return np.asarray(mine & (individual >= self.span[0]) & (individual <= self.span[1]))
-        return mine if self.count == 1 else np.asarray(mine & (shard_index(individual, self.count) == self.index))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -82,9 +75,24 @@ class Part:
         """A name that sorts and is safe everywhere, such as `part_00000`."""
         return f"part_{self.index:05d}"
 
+    def places(self, individual: Int64, train: Bool) -> Int64:
+        """Return (rows,) where the shard of each row stands in `shards`, -1 for one of another part.
+
+        Args:
+            individual: (rows,) int64 ids.
+            train: (rows,) whether rows are for training.
+        """
+        places = np.full(len(individual), -1)
+        for split in SPLITS:
+            mine = [(place, shard) for place, shard in enumerate(self.shards) if shard.split == split]
+            if mine:
+                rows = train if split == "train" else ~train
+                places[rows] = _places(mine, individual[rows])
+        return places
+
     def holds(self, individual: Int64, train: Bool) -> Bool:
         """Return (rows,) which rows belong to one of its shards."""
-        return np.asarray(np.logical_or.reduce([shard.holds(individual, train) for shard in self.shards]))
+        return self.places(individual, train) >= 0
 
     @property
     def share(self) -> float:
@@ -115,9 +123,10 @@ def plan_parts(partitions: Mapping[str, int], row_groups: Sequence[RowGroup] | N
     parts = count_parts(partitions, per_step)
     ranges = {split: _ranges(ordered, split, partitions[split]) for split in SPLITS} if ordered else {}
     if ranges and all(ranges.values()):
-        by_range = _parts(ranges, parts, ordered)
-        if _rows_read(by_range) <= max(READ_AT_MOST, parts / 2) * sum(group.rows for group in ordered):
-            return by_range
+        most = count_parts(partitions)  # whatever `per_step` is: it must not change the shards
+        read = sum(group.rows for part in _parts(ranges, most, ordered) for group in part.row_groups or ())
+        if read <= max(READ_AT_MOST, most / 2) * sum(group.rows for group in ordered):
+            return _parts(ranges, parts, ordered)
     # of row groups in no order it helps nobody to know which they are, and each step would carry the list
     helps = ordered and 2 * most_waiting(ordered) <= sum(group.rows for group in ordered)
     return _parts(_hashes(partitions), parts, ordered if helps else None)
@@ -163,6 +172,19 @@ def shard_index(individual: Int64, count: int) -> Int64:
     Source: the finaliser of splitmix64, Steele, Lea and Flood, OOPSLA 2014.
     """
     return (hash64(individual) % np.uint64(count)).astype(np.int64)
+
+
+def _places(shards: Sequence[tuple[int, Shard]], individual: Int64) -> Int64:
+    """Return (rows,) the places of the shards, in ascending order and given with them, to which individuals belong."""
+    place = np.array([place for place, _ in shards])
+    spans = [shard.span for _, shard in shards if shard.span]
+    if spans:
+        first, last = (np.array([span[end] for span in spans], np.int64) for end in (0, 1))
+        at = np.searchsorted(first, individual, side="right") - 1
+        return np.where((at >= 0) & (individual <= last[at]), place[at], -1)
+    by_index = np.full(shards[0][1].count, -1)
+    by_index[[shard.index for _, shard in shards]] = place
+    return np.asarray(by_index[shard_index(individual, len(by_index))])
 
 
 def _in_order(row_groups: Sequence[RowGroup] | None) -> tuple[RowGroup, ...]:
@@ -218,7 +240,3 @@ def _parts(shards: Mapping[str, Sequence[Shard]], parts: int, ordered: Sequence[
         return tuple(ordered[index] for index in np.flatnonzero(rows).tolist())
 
     return [Part(index=index, shards=tuple(held), row_groups=needed(held), whole=whole) for index, held in enumerate(mine)]
-
-
-def _rows_read(parts: Sequence[Part]) -> int:
-    return sum(group.rows for part in parts for group in part.row_groups or ())

@@ -89,7 +89,7 @@ def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Ro
     source = open_split(folder, split, features)
     parts = [_flat(records, source) for records in source.blocks()]
     keys = {name: np.concatenate([part[name] for part in parts]) for name in KEYS_OF_DECISIONS}
-    # shards are sorted, but one after the other they are not: an individual's shard is given by a hash
+    # each shard is sorted, but one after the other they are not where an individual's shard is given by a hash
     order, (individual, decision, _) = sort_keys(
         keys["individual"], keys["decision"], np.zeros(len(keys["decision"]), np.int64)
     )

@@ -16,12 +16,14 @@ class Tally:
 
     Attributes:
         outcome: what the contract found.
+        rows_read: how many rows were read, also those of dropped decisions.
         rows, decisions, individuals: split -> how many there are.
         keys: split -> ids of what must not be in both splits, where blocks alone do not show it: of individuals, or of
             decisions for rules without labels.
     """
 
     outcome: contract.Outcome
+    rows_read: int
     rows: Mapping[str, int]
     decisions: Mapping[str, int]
     individuals: Mapping[str, int]
@@ -36,7 +38,8 @@ def tally(block: contract.Block, rules: contract.Rules, *, whole: bool) -> Tally
     keys: dict[str, pa.Table] = {}
     if not whole:
         keys = {split: _keys(block, rules, split) for split in SPLITS}
-    return Tally(outcome=block.outcome, rows=_by_split(int(train.sum()), len(train)), keys=keys, **counts)
+    counts["rows"] = _by_split(int(train.sum()), len(train))
+    return Tally(outcome=block.outcome, rows_read=block.rows_read, keys=keys, **counts)
 
 
 def add_tallies(tallies: Iterable[Tally]) -> Tally:
@@ -48,7 +51,8 @@ def add_tallies(tallies: Iterable[Tally]) -> Tally:
     }
     held = {split: [part.keys[split] for part in parts if split in part.keys] for split in SPLITS}
     keys = {split: pa.concat_tables(tables) for split, tables in held.items() if tables}
-    return Tally(outcome=contract.add_up(part.outcome for part in parts), keys=keys, **counts)
+    outcome, rows_read = contract.add_up(part.outcome for part in parts), sum(part.rows_read for part in parts)
+    return Tally(outcome=outcome, rows_read=rows_read, keys=keys, **counts)
 
 
 def in_both_splits(whole: Tally) -> list[contract.Violation]:

@@ -22,8 +22,7 @@ from mimic_core.sources import INDIVIDUAL, TRAIN
 
 BYTES_HELD = 256 * 2**20  # of rows that wait for others of their individuals
 FEWEST_ROWS = 50_000  # of a block, unless it is the last; smaller ones cost more than they save
-TEXT_BYTES = 24  # of a text in memory, roughly
-MOST_FILES = 500  # that are open at once
+MOST_FILES = 300  # that are open at once
 SAMPLE = 1_000_000  # ids from which the ranges of temporary files are chosen
 
 
@@ -88,9 +87,12 @@ def spilled_blocks(
             path.unlink()
 
 
-def row_bytes(schema: pa.Schema) -> float:
-    """Return about how many bytes a row takes in memory."""
-    return sum(field.type.bit_width / 8 if pa.types.is_primitive(field.type) else TEXT_BYTES for field in schema)
+def row_bytes(schema: pa.Schema, rows: Iterable[pa.RecordBatch] = ()) -> float:
+    """Return about how many bytes a row takes in memory; where texts have any length, the first of some rows tell."""
+    if all(pa.types.is_primitive(field.type) for field in schema):
+        return float(sum(field.type.bit_width for field in schema)) / 8
+    first = next(iter(rows), None)
+    return float(first.nbytes) / first.num_rows if first is not None and first.num_rows else 0.0
 
 
 @contextmanager

@@ -216,7 +216,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConflictError: the files of a registered table were changed since the pin.
             StorageError: temporary files could not be written.
         """
-        row_bytes = blocks.row_bytes(columns)
+        row_bytes = blocks.row_bytes(columns, chain.from_iterable(self._groups(pin, columns.names, part)))
         rows = pin.rows if part.row_groups is None else sum(group.rows for group in part.row_groups)
         if blocks.holds_all(part, rows, row_bytes):
             yield from blocks.held_blocks(part, self._groups(pin, columns.names, part), columns)

@@ -76,8 +76,9 @@ def write_example_dataset(home: Path) -> None:
     files, block = [], contract.check_block(table.select(columns.names), datasets.rules(spec))
     assert not block.outcome.violations
     (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
-    for shard in part.shards:
-        rows = datasets.rows_of(block, shard)
+    held = dict(datasets.by_shard(block, part))
+    for place, shard in enumerate(part.shards):
+        rows = held[place]
         path = folder / datasets.shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         data = b"".join(encode(rows, spec.max_choices))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ from mimic_core.configs import parse_spec
 from mimic_core.shards import Part
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, RunSpec
 from mimic_core.splits import read_rows
-from resources import blocks, staging
+from resources import blocks, reading, staging
 
 INDIVIDUALS = tuple(range(1, 41))
 TEST = tuple(range(4, 41, 4))
@@ -194,3 +195,33 @@ def test_steps_that_build_sample_and_plan_import_no_tensorflow(platform, table):
         check=True,
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [[True, True, False], []]
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_how_many_shards_a_step_builds_changes_no_file_and_no_partition_of_a_row(platform, table):
+    platform.imported(table)
+    widths = {"train_partitions": 8, "test_partitions": 1}
+    platform.built(dataset(**widths), run(), inference(**widths))
+    files = [file["sha256"] for file in platform.manifest(dataset(**widths))["files"]]
+    scored = platform.rows("haven.scored")
+    for per_step in (3, 8):
+        together = widths | {"shards_per_step": per_step}
+        assert steps(platform.build(dataset(**together)), "build_dataset_part") == -(-8 // per_step)
+        assert [file["sha256"] for file in platform.manifest(dataset(**together))["files"]] == files
+        platform.built(inference(**together))
+        assert platform.rows("haven.scored") == scored
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_statistics_of_a_file_that_do_not_fit_its_rows_are_no_missing_rows(platform, table, monkeypatch):
+    platform.imported(table)
+    true_bounds = reading.groups_of
+
+    def too_narrow(*of: Any) -> Any:
+        first, second, *others = true_bounds(*of)
+        return [first, replace(second, lowest=second.highest + 1, highest=second.highest + 1), *others]
+
+    monkeypatch.setattr(reading, "groups_of", too_narrow)
+    for spec in (dataset(train_partitions=4, test_partitions=4), contrast(train_partitions=4, test_partitions=4)):
+        assert "its files hold 300 rows, the steps of this build read" in platform.refused(spec)
+        assert platform.manifest(spec) is None

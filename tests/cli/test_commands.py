@@ -175,21 +175,21 @@ def test_an_export_that_is_refused_leaves_the_file_that_was_there(mimic, decisio
 # ---- building
 
 
-def test_a_dataset_is_built_with_a_line_per_shard_and_a_summary(mimic, decision_table):
+def test_a_dataset_is_built_with_a_line_per_part_and_a_summary(mimic, decision_table):
     mimic.imported(decision_table())
     result = mimic.done("log-odds", "build-dataset", mimic.dataset())
     title, *lines = result.stderr.splitlines()
     assert title == "tfrecord_dataset s/d"
-    assert [line.strip() for line in lines] == ["shard 1/3: train_00000", "shard 2/3: train_00001", "shard 3/3: test_00000"]
+    assert [line.strip() for line in lines] == ["part 1/2: part_00000", "part 2/2: part_00001"]
     assert "built: tfrecord_dataset s/d\n  rows 42, decisions 18, train_decisions 15, test_decisions 3" in result.stdout
 
 
-def test_a_contrast_set_is_built_with_a_line_per_shard_and_a_summary(mimic, decision_table):
+def test_a_contrast_set_is_built_with_a_line_per_part_and_a_summary(mimic, decision_table):
     mimic.imported(decision_table())
     result = mimic.done("log-odds", "build-contrast", mimic.contrast())
     title, *lines = result.stderr.splitlines()
     assert title == "contrast_set haven.contrasts"
-    assert [line.strip() for line in lines] == ["shard 1/3: train_00000", "shard 2/3: train_00001", "shard 3/3: test_00000"]
+    assert [line.strip() for line in lines] == ["part 1/2: part_00000", "part 2/2: part_00001"]
     built, counts, place = result.stdout.splitlines()
     assert (built, place) == ("built: contrast_set haven.contrasts", "  at haven.contrasts")
     assert counts.startswith("  rows 48, decisions 24, train_decisions 20, test_decisions 4, individuals 6,")

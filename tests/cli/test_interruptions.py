@@ -44,7 +44,7 @@ def manifest(mimic, folder: str) -> dict[str, object]:
 @pytest.mark.parametrize("said", ["tfrecord_dataset s/d", f"1/{SHARDS}", f"{SHARDS - 2}/{SHARDS}"])
 def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_run_again_at_once(with_dataset, said):
     before = manifest(with_dataset, "s-tfrecords/d")
-    config = with_dataset.dataset(train_partitions=SHARDS - 1)
+    config = with_dataset.dataset(train_partitions=SHARDS)
     process = with_dataset.start("log-odds", "build-dataset", config)
     wait_for(process, said)
     stop(process, signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_a_contrast_build_that_is_stopped_leaves_the_previous_rows_and_can_be_ru
     mimic.imported(decision_table())
     mimic.done("log-odds", "build-contrast", mimic.contrast())
     before = manifest(mimic, "contrast-sets/haven.contrasts"), exported(mimic, "haven.contrasts")
-    config = mimic.contrast(train_partitions=2 * SHARDS - 1, decisions_per_individual=1)
+    config = mimic.contrast(train_partitions=2 * SHARDS, decisions_per_individual=1)
     process = mimic.start("log-odds", "build-contrast", config)
     wait_for(process, f"2/{2 * SHARDS}")
     stop(process, how)
@@ -123,7 +123,7 @@ def test_a_contrast_build_that_is_stopped_leaves_the_previous_rows_and_can_be_ru
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_build_that_is_asked_to_stop_ends_cleanly(with_dataset, how):
     before = manifest(with_dataset, "s-tfrecords/d")
-    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS - 1))
+    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS))
     wait_for(process, f"2/{SHARDS}")
     errors = stop(process, how)
     assert process.returncode == 130
@@ -143,11 +143,11 @@ def slots(with_dataset):
 
 def test_a_build_that_is_killed_with_the_last_slot_of_a_pool_does_not_keep_it(with_dataset, slots):
     slots(1)
-    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS - 1))
+    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS))
     wait_for(process, f"2/{SHARDS}")
     stop(process, signal.SIGKILL)
     (killed,) = [run_id for run_id, status in runs().items() if status in UNFINISHED]
-    with dg.DagsterInstance.get() as instance:  # if it was killed between two shards, as if it was one step later
+    with dg.DagsterInstance.get() as instance:  # if it was killed between two steps, as if it was one step later
         instance.event_log_storage.claim_concurrency_slot("tfrecord_dataset", killed, "step")
         assert instance.event_log_storage.get_concurrency_run_ids() == {killed}
     process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset())

@@ -258,7 +258,7 @@ def test_an_interrupted_rebuild_keeps_what_it_published(mimic, decision_table):
     register(mimic, mimic.dataset(dataset="slow", train_partitions=40))
     rebuild = mimic.start("rebuild")
     assert rebuild.stderr is not None
-    assert any("shard 2/41" in line for line in rebuild.stderr)
+    assert any("part 2/40" in line for line in rebuild.stderr)
     rebuild.send_signal(signal.SIGINT)
     _, errors = rebuild.communicate(timeout=60)
     assert rebuild.returncode == 130

@@ -83,7 +83,7 @@ def test_a_live_daemon_builds_and_the_command_follows_it(mimic):
     result = mimic.done("log-odds", "build-dataset", mimic.dataset())
     assert "built: tfrecord_dataset s/d" in result.stdout
     assert "submitted to the running daemon" in result.stderr
-    assert re.findall(r"shard (\d/3)", result.stderr) == ["1/3", "2/3", "3/3"]
+    assert re.findall(r"part (\d/2)", result.stderr) == ["1/2", "2/2"]
     (run,) = runs()
     assert run.tags[BUILD] == "tfrecord_dataset:s/d"
     assert LAUNCH in run.tags
@@ -122,7 +122,7 @@ def test_two_commands_for_one_partition_take_turns_and_each_can_be_ended_while_i
 def test_a_run_that_is_executed_ends_with_its_command_and_publishes_nothing(mimic):
     published = mimic.published()
     process = mimic.start("log-odds", "build-dataset", mimic.dataset(train_partitions=SHARDS))
-    said(process, "shard 1/")
+    said(process, "part 1/")
     process.send_signal(signal.SIGINT)
     assert f"mimic: tfrecord_dataset s/d: canceled its run {runs()[-1].run_id}" in ended(process)
     assert statuses(-1) == ["CANCELED"]

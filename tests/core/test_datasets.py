@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from mimic_core.configs import parse_spec
 from mimic_core.contract import check_block
 from mimic_core.datasets import (
-    ids_of,
+    by_shard,
+    ids_by_shard,
     require_fits,
     require_trainable,
-    rows_of,
     rules,
     schema_document,
     shard_path,
@@ -25,7 +25,7 @@ from mimic_core.shards import Shard, plan_parts
 from mimic_core.sources import KEYS
 from mimic_core.specs import DatasetSpec
 
-TRAIN = Shard(split="train", index=0, count=1)
+(WHOLE,) = plan_parts({"train": 1, "test": 1}, None)
 
 
 def dataset(**changes):
@@ -54,9 +54,10 @@ def table(n=4, **changes):
     return pa.table({**columns, **changes})
 
 
-def records(source, spec, shard=TRAIN):
-    """Return the bytes of a shard of a table."""
-    return b"".join(encode(rows_of(check_block(source, rules(spec)), shard), spec.max_choices))
+def records(source, spec, part=WHOLE, place=0):
+    """Return the bytes of a shard of a table, of all its training decisions unless told."""
+    held = dict(by_shard(check_block(source, rules(spec)), part))
+    return b"".join(encode(held[place], spec.max_choices)) if place in held else b""
 
 
 def test_a_block_is_checked_sorted_and_counted():
@@ -102,10 +103,9 @@ def test_an_empty_shard_is_no_violation_and_no_bytes():
     block = check_block(table().slice(0, 0), rules(dataset()))
     assert block.outcome.violations == ()
     assert (block.outcome.rows, len(block.individuals("train"))) == (0, 0)
-    assert list(encode(rows_of(block, TRAIN), 3)) == []
-    rows = rows_of(check_block(table(), rules(dataset())), Shard(split="test", index=0, count=1))
-    assert (len(rows), rows.decisions, rows.x.shape) == (0, 0, (0, 2))
-    assert list(encode(rows, 3)) == []
+    assert list(by_shard(block, WHOLE)) == []
+    assert list(encode(block.rows, 3)) == []
+    assert [place for place, _ in by_shard(check_block(table(), rules(dataset())), WHOLE)] == [0]
 
 
 def test_a_path_tells_the_split_the_shard_and_the_number_of_shards():
@@ -234,10 +234,12 @@ def test_the_records_of_all_shards_are_those_of_a_plain_reading(text, decisions,
 
     blocks, found = [check_block(part, rules(spec)) for part in cut_anywhere(source, random)], {}
     assert not any(block.outcome.violations for block in blocks)
-    for shard in (shard for part in plan_parts(partitions, None) for shard in part.shards):
-        records = decoded(b"".join(bytes(part) for block in blocks for part in encode(rows_of(block, shard), 3)))
+    (whole,) = plan_parts(partitions, None, per_step=4)
+    for place in range(len(whole.shards)):
+        parts = [rows for block in blocks for at, rows in by_shard(block, whole) if at == place]
+        records = decoded(b"".join(bytes(part) for rows in parts for part in encode(rows, 3)))
         assert list(records) == sorted(records)
-        ids = join_id_tables([ids_of(block, shard) for block in blocks])
+        ids = join_id_tables([ids for block in blocks for at, ids in ids_by_shard(block, whole) if at == place])
         assert text or not len(ids)
         originals = {name: {} for name in KEYS}
         for row in ids.to_pylist():
@@ -252,9 +254,11 @@ def test_the_records_of_all_shards_are_those_of_a_plain_reading(text, decisions,
 
 def test_the_records_of_a_shard_are_the_same_bytes_however_its_rows_are_cut_into_blocks():
     spec, random = dataset(), np.random.default_rng(0)
-    whole = records(table(12), spec, Shard(split="train", index=1, count=2))
+    (halves,) = plan_parts({"train": 2, "test": 1}, None, per_step=2)
+    whole = records(table(12), spec, halves, 1)
+    assert whole
     for _ in range(5):
         cuts = np.sort(random.choice(np.arange(1, 6), random.integers(0, 5), replace=False)) * 4
         parts = [table(12).slice(start, end - start) for start, end in pairwise([0, *cuts.tolist(), 24])]
-        assert b"".join(records(part, spec, Shard(split="train", index=1, count=2)) for part in parts) == whole
+        assert b"".join(records(part, spec, halves, 1) for part in parts) == whole
     assert len(whole) > 0

@@ -17,12 +17,17 @@ from mimic_core.inferences import (
     inference_schema,
     rules,
 )
-from mimic_core.shards import Shard, plan_parts
+from mimic_core.shards import Part, Shard, plan_parts
 from mimic_core.sources import KEYS, SPLITS
 
 TEST_SHARD = Shard(split="test", index=3, count=4)
 WHOLE_TEST = Shard(split="test", index=3, count=4, span=(-(2**63), 2**63 - 1))
 RUN_ID = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
+
+
+def one(*shards):
+    """A part of some shards."""
+    return Part(index=0, shards=shards, row_groups=None, whole=False)
 
 
 def table(individual, decision, choice, **columns):
@@ -143,7 +148,7 @@ def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_
         np.arange(6 * n) % n, np.arange(6 * n) // n % 2, np.arange(6 * n) // n, _train=pa.array([False] * (6 * n))
     )
     utility = np.random.default_rng(0).normal(size=6 * n)
-    found = inference_rows(prepared(source), utility, [TEST_SHARD], experiment_name="e", run_id=RUN_ID).to_pandas()
+    found = inference_rows(prepared(source), utility, one(TEST_SHARD), experiment_name="e", run_id=RUN_ID).to_pandas()
     sums = found.groupby(["_individual", "_decision"])["probability"].agg(["sum", "size"])
     assert len(sums) == 2 * n
     assert (sums["size"] == 3).all()
@@ -153,7 +158,7 @@ def test_probabilities_sum_to_one_within_individual_and_decision_where_decision_
 def test_rows_hold_ids_the_split_the_shard_and_the_run():
     source = table([2**53 + 1, -1, 2**53 + 1], [0, 2**63 - 1, 0], [1, 0, 0])
     utility = np.array([5.0, 0.0, 0.0])
-    found = inference_rows(prepared(source), utility, [WHOLE_TEST], experiment_name="test", run_id=RUN_ID)
+    found = inference_rows(prepared(source), utility, one(WHOLE_TEST), experiment_name="test", run_id=RUN_ID)
     assert found.schema == inference_schema(source.schema)
     assert found.to_pylist() == [
         {
@@ -180,13 +185,13 @@ def test_rows_hold_ids_the_split_the_shard_and_the_run():
 def test_rows_of_a_training_shard_say_so():
     block = prepared(table([1], [0], [0], _train=[True]))
     shards = [Shard(split="train", index=0, count=1), TEST_SHARD]
-    found = inference_rows(block, np.zeros(1), shards, experiment_name="e", run_id=RUN_ID)
+    found = inference_rows(block, np.zeros(1), one(*shards), experiment_name="e", run_id=RUN_ID)
     assert (found["_train"].to_pylist(), found["_partition"].to_pylist()) == ([True], [0])
 
 
 def test_a_shard_of_no_rows_gives_no_rows():
     source = table([], [], [])
-    found = inference_rows(prepared(source), np.empty(0), [TEST_SHARD], experiment_name="e", run_id=RUN_ID)
+    found = inference_rows(prepared(source), np.empty(0), one(TEST_SHARD), experiment_name="e", run_id=RUN_ID)
     assert (len(found), found.schema) == (0, inference_schema(source.schema))
 
 
@@ -218,7 +223,7 @@ def test_utilities_that_are_not_finite_are_refused_with_ids():
     block = prepared(table([1, 1, 7], [0, 0, 5], [0, 1, 0]))
     expected = r"gives 2 of 3 rows a utility that is not finite \(individual 1 decision 0, individual 7 decision 5\)"
     with pytest.raises(TrainingError, match=f"run {RUN_ID} {expected}"):
-        inference_rows(block, np.array([np.nan, 0.0, np.inf]), [TEST_SHARD], experiment_name="e", run_id=RUN_ID)
+        inference_rows(block, np.array([np.nan, 0.0, np.inf]), one(TEST_SHARD), experiment_name="e", run_id=RUN_ID)
 
 
 def test_only_decisions_with_one_selected_row_are_evaluated():
@@ -247,7 +252,7 @@ def plain_inference(decisions, shards, stands_for):
     """Score decisions one by one: the utility is twice the size, no flag is false, every individual is in one shard."""
     found = {}
     for (i, d), (train, choices) in decisions.items():
-        (shard,) = (s for s in shards if s.holds(np.array([stands_for[i]]), np.array([bool(train)]))[0])
+        (shard,) = (s for s in shards if one(s).holds(np.array([stands_for[i]]), np.array([bool(train)]))[0])
         weights = {c: np.exp(2 * size) for c, (_, size) in choices.items()}
         for c, (_, size) in choices.items():
             others = sum(weight for other, weight in weights.items() if other != c)
@@ -291,7 +296,7 @@ def test_blocks_that_are_cut_anywhere_between_individuals_have_the_rows_of_a_pla
     blocks = cut_anywhere(source, random)
     assert not any(block.outcome.violations for block in blocks)
     found = pa.concat_tables(
-        inference_rows(block, block.rows.x[:, 0].astype(float) * 2, shards, experiment_name="e", run_id=RUN_ID)
+        inference_rows(block, block.rows.x[:, 0].astype(float) * 2, one(*shards), experiment_name="e", run_id=RUN_ID)
         for block in blocks
     )
     keys = list(zip(*(surrogates(found[name]).tolist() for name in KEYS), strict=True))

@@ -11,7 +11,7 @@ import scipy.optimize
 from mimic_core import logit, runs, splits
 from mimic_core.configs import parse_spec
 from mimic_core.contract import Rules, check_block
-from mimic_core.datasets import rows_of, rules, schema_document, shard_path
+from mimic_core.datasets import by_shard, rules, schema_document, shard_path
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.logit import estimate
@@ -97,8 +97,9 @@ def through_a_dataset(folder, source, max_choices=4, missing_values_map=None, fe
     block = check_block(source, rules(spec))
     assert block.outcome.violations == ()
     (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
-    for shard in part.shards:
-        data = b"".join(encode(rows_of(block, shard), spec.max_choices))
+    held = dict(by_shard(block, part))
+    for place, shard in enumerate(part.shards):
+        data = b"".join(encode(held[place], spec.max_choices)) if place in held else b""
         path = folder / shard_path(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

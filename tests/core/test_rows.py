@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_core.contract import Rules, check_block
-from mimic_core.rows import decision_starts, feature_matrix, hash64, sort_keys, where_decisions
+from mimic_core.rows import decision_starts, feature_matrix, hash64, sort_keys, take_decisions
 
 EXTREMES = [0, -1, 1, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)]
 IDS = st.one_of(st.sampled_from(EXTREMES), st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
@@ -255,4 +255,4 @@ def test_kept_decisions_are_those_of_a_table_that_has_only_them(decisions, rando
     keep = np.array([random.random() < 0.5 for _ in first], bool)
     ids = zip(all_of_them.individual[first].tolist(), all_of_them.decision[first].tolist(), strict=True)
     kept = {key for key, wanted in zip(ids, keep, strict=True) if wanted}
-    assert same(where_decisions(all_of_them, keep), flat(table_of([row for row in rows if row[:2] in kept])))
+    assert same(take_decisions(all_of_them, np.flatnonzero(keep)), flat(table_of([row for row in rows if row[:2] in kept])))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mimic_core.configs import parse_spec
 from mimic_core.contract import check_block
-from mimic_core.datasets import rows_of, rules, schema_document, shard_path
+from mimic_core.datasets import by_shard, rules, schema_document, shard_path
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError
 from mimic_core.manifests import file_entry, seal
 from mimic_core.records import encode
@@ -56,14 +56,18 @@ def write(folder, rows, features, *, train=2, test=1, max_choices=3, compression
     table = pa.table(columns | {name: rows.x[:, j] for j, name in enumerate(features)})
     files, block = [], check_block(table, rules(spec))
     (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
-    for shard in part.shards:
-        shard_rows = rows_of(block, shard)
-        data = b"".join(encode(shard_rows, spec.max_choices))
+    held = dict(by_shard(block, part))
+    for place, shard in enumerate(part.shards):
+        data = b"".join(encode(held[place], spec.max_choices)) if place in held else b""
         data = gzip.compress(data, mtime=0) if compression else data
         path = folder / shard_path(shard, compression)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        written = {"path": str(path.relative_to(folder)), "split": shard.split, "decisions": shard_rows.decisions}
+        written = {
+            "path": str(path.relative_to(folder)),
+            "split": shard.split,
+            "decisions": held[place].decisions if place in held else 0,
+        }
         files.append(file_entry(data, **written))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mimic_core.errors import ConflictError, StorageError
 from mimic_core.identifiers import surrogates
-from mimic_core.shards import Part, Shard, plan_parts
+from mimic_core.shards import Part, Shard, plan_parts, shard_index
 from mimic_core.sources import SPLITS
 from resources import blocks, staging
 from resources.environments import local_resources
@@ -79,15 +79,19 @@ def read(tables: TableStore, pin: Pin, part: Part, *on_spill: Callable[[float], 
     return list(tables.blocks(pin, tables.schema_of(pin), part, *on_spill))
 
 
+def holds(shard: Shard, individual: int, train: bool) -> bool:
+    if shard.span:
+        mine = shard.span[0] <= individual <= shard.span[1]
+    else:
+        mine = shard_index(np.array([individual]), shard.count)[0] == shard.index
+    return bool(mine) and train == (shard.split == "train")
+
+
 def expected_rows(source: pa.Table, part: Part) -> list[int]:
     """Return the numbers of the rows of a part, straight from what its shards say: no flag is false, no id is 0."""
     ids = surrogates(source["_individual"])
     train = np.array([bool(value) for value in source["_train"].to_pylist()], bool)
-    return [
-        row
-        for row in range(len(source))
-        if any(shard.holds(ids[row : row + 1], train[row : row + 1])[0] for shard in part.shards)
-    ]
+    return [row for row in range(len(source)) if any(holds(shard, int(ids[row]), train[row]) for shard in part.shards)]
 
 
 def require_whole(found: list[pa.Table], source: pa.Table, part: Part) -> None:
