@@ -30,6 +30,7 @@ R = TypeVar("R", bound=TableReader)
 RUN_COLUMNS = ("experiment_name", "run_id")
 CONTRACT = "decision_table_contract"
 SECONDS_BETWEEN_SIGNS = 10  # of a long step
+MANY_ROWS = 1_000_000  # that take a second to read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,9 +236,17 @@ def dropped_count(task: PartTask[Any]) -> dict[str, int]:
     return {"dropped_decisions": task.left_out.decisions} if task.left_out else {}
 
 
-def dropped_notes(task: PartTask[Any]) -> list[str]:
-    """Say what is wrong with the decisions that were left out."""
-    return [f"left out: {violation}" for violation in task.left_out.violations] if task.left_out else []
+def notes(tasks: Sequence[PartTask[Any]]) -> list[str]:
+    """Say what is wrong with the decisions that were left out, and where a large table was read many times over."""
+    task, steps = tasks[0], len(tasks)
+    by_hash = any(shard.span is None and shard.count > 1 for part in tasks for shard in part.part.shards)
+    said = []
+    if steps > 1 and by_hash and task.pin.rows >= MANY_ROWS:
+        said.append(
+            f"each of {steps} steps read all {task.pin.rows:,} rows: they are in no order of _individual, their row groups "
+            "are too large, or ids are text; import them in that order, or give a larger shards_per_step"
+        )
+    return said + [f"left out: {violation}" for violation in task.left_out.violations] if task.left_out else []
 
 
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:

@@ -15,10 +15,10 @@ from mimic_assets.builds import (
     contract_result,
     data_version_tag,
     dropped_count,
-    dropped_notes,
     manifest,
     metadata,
     note_pinned,
+    notes,
     plan_steps,
     table_input,
     whole_outcome,
@@ -157,7 +157,7 @@ def publish_contrasts(
             tables.discard(part)
     contract.require_kept(outcome, pin.name)
     contrasts.require_contrasts(counts["individuals"], outcome, pin.name)
-    document = _publish(context, tasks[0], staged, counts, report, tables, artefacts)
+    document = _publish(context, tasks, staged, counts, report, tables, artefacts)
     columns = tables.schema_of(tables.pin(build.stored.spec.key, document["snapshot"]))
     shown = metadata(document, document["table"], {field.name: str(field.type) for field in columns})
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
@@ -179,14 +179,14 @@ def contrast_set(source_table: Any) -> Any:
 
 def _publish(
     context: dg.OpExecutionContext,
-    task: PartTask[ContrastSpec],
+    tasks: list[PartTask[ContrastSpec]],
     staged: list[Staged],
     counts: dict[str, int],
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
-    build, pin, spec = task.build, task.pin, task.build.stored.spec
+    build, pin, spec = tasks[0].build, tasks[0].pin, tasks[0].build.stored.spec
     schema = tables.schema_of(pin)
     inputs = _inputs(pin, tables)
     # the number of shards does not change the rows, so it must not make anything below out of date
@@ -203,7 +203,7 @@ def _publish(
             counts=counts,
             contract=report,
             table=spec.key,
-            notes=dropped_notes(task),
+            notes=notes(tasks),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         columns = contrasts.contrast_schema(schema, pin.name)

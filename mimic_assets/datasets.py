@@ -17,10 +17,10 @@ from mimic_assets.builds import (
     contract_result,
     data_version_tag,
     dropped_count,
-    dropped_notes,
     manifest,
     metadata,
     note_pinned,
+    notes,
     plan_steps,
     table_input,
     whole_outcome,
@@ -181,7 +181,7 @@ def publish_dataset(
         artefacts.discard(build.folder)
     contract.require_kept(outcome, pin.name)
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
-    document = _publish(context, tasks[0], built, counts, report, tables, artefacts)
+    document = _publish(context, tasks, built, counts, report, tables, artefacts)
     spec = build.stored.spec
     types = dict.fromkeys(spec.features, "float32")
     shown = metadata(document, str(artefacts.path(build.folder)), types)
@@ -209,14 +209,14 @@ def _open(shard: Shard, spec: DatasetSpec, folder: str, artefacts: ArtefactStore
 
 def _publish(
     context: dg.OpExecutionContext,
-    task: PartTask[DatasetSpec],
+    tasks: list[PartTask[DatasetSpec]],
     built: list[BuiltPart],
     counts: dict[str, int],
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
-    build, pin, spec = task.build, task.pin, task.build.stored.spec
+    build, pin, spec = tasks[0].build, tasks[0].pin, tasks[0].build.stored.spec
     files = sorted((file for part in built for file in part.files), key=_in_order)
     id_tables = sorted((ids for part in built for ids in part.id_tables), key=_in_order)
     inputs = _inputs(spec, pin, tables)
@@ -234,7 +234,7 @@ def _publish(
             schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
             files=files,
             id_tables=id_tables,
-            notes=dropped_notes(task),
+            notes=notes(tasks),
         )
         publication.publish(document)
     return document

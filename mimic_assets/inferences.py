@@ -16,10 +16,10 @@ from mimic_assets.builds import (
     contract_result,
     data_version_tag,
     dropped_count,
-    dropped_notes,
     manifest,
     metadata,
     note_pinned,
+    notes,
     plan_steps,
     rows_of_run,
     table_input,
@@ -155,7 +155,7 @@ def publish_inference(
         for part in scored:
             tables.discard(part.staged)
     contract.require_kept(outcome, pin.name)
-    document = _publish(context, tasks[0], scored, found, report, tables, artefacts)
+    document = _publish(context, tasks, scored, found, report, tables, artefacts)
     types = {field.name: str(field.type) for field in inferences.inference_schema(tables.schema_of(pin))}
     shown = metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
@@ -188,13 +188,14 @@ def _utilities(task: PartTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
 
 def _publish(
     context: dg.OpExecutionContext,
-    task: PartTask[InferenceSpec],
+    tasks: list[PartTask[InferenceSpec]],
     scored: list[ScoredPart],
     found: Tally,
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
+    task = tasks[0]
     build, spec = task.build, task.build.stored.spec
     evaluated = _combined([part.evaluated for part in scored])
     counts = {
@@ -219,7 +220,7 @@ def _publish(
             metrics=named(evaluated["train"], "train") | named(evaluated["test"], "test"),
             contract=report,
             table=spec.destination,
-            notes=dropped_notes(task),
+            notes=notes(tasks),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         key = rows_of_run(spec)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from mimic_core.errors import StorageError
+from mimic_core.errors import StorageError, TableError
 from mimic_core.identifiers import surrogates
 from mimic_core.rows import Int64, flag_values
 from mimic_core.shards import Part, RowGroup, complete_below, most_waiting
@@ -48,7 +48,7 @@ def held_blocks(part: Part, groups: Iterable[Iterable[pa.RecordBatch]], schema: 
     else:
         read: list[RowGroup] = []  # since the last block
         for group, limit, batches in zip(part.row_groups, complete_below(part.row_groups), groups, strict=True):
-            waiting += _of_part(batches, part)
+            waiting += _of_part(_within_bounds(batches, group), part)
             read.append(group)
             if limit is None or sum(one.rows for one in read if one.highest is None or one.highest <= limit) < FEWEST_ROWS:
                 continue
@@ -105,6 +105,20 @@ def _explaining() -> Iterator[None]:
             f"{folder}: rows of a table in no order, more than fit into memory, could not be written: "
             f"{error.strerror or error}; give TMPDIR a folder with more room, or the config more partitions, and build again"
         ) from error
+
+
+def _within_bounds(batches: Iterable[pa.RecordBatch], group: RowGroup) -> Iterator[pa.RecordBatch]:
+    """Pass on the rows of a row group, whose individuals must be those that its file states."""
+    for batch in batches:
+        if group.lowest is not None and group.highest is not None and batch.num_rows:
+            individual = surrogates(batch.column(INDIVIDUAL))
+            lowest, highest = int(individual.min()), int(individual.max())
+            if lowest < group.lowest or highest > group.highest:
+                raise TableError(
+                    f"{group.file}: states that its row group {group.index} holds _individual {group.lowest} to "
+                    f"{group.highest}, it holds {lowest} to {highest}; write the file anew"
+                )
+        yield batch
 
 
 def _waiting(part: Part, rows: int) -> float:

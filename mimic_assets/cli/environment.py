@@ -39,6 +39,8 @@ def prepare() -> dict[str, str]:
     # a mistake in a setting is told now, not by the first alert or when Dagster loads the code location
     for check in (alert_sink, rebuild_policy, rebuilds_by_itself):
         check()
+    if (temporary := os.environ.get("TMPDIR")) and not Path(temporary).is_dir():  # Python would take another one
+        raise SpecError(f"TMPDIR is {temporary}, and there is no such folder; make it, or unset TMPDIR")
     home = mimic_home()
     if set("#?%") & set(str(home)):
         raise SpecError(f"MIMIC_HOME is {home}, which has one of # ? % in it; give a folder without them")

@@ -213,15 +213,22 @@ def test_how_many_shards_a_step_builds_changes_no_file_and_no_partition_of_a_row
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_statistics_of_a_file_that_do_not_fit_its_rows_are_no_missing_rows(platform, table, monkeypatch):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda group: {"lowest": group.highest}, "states that its row group 1 holds _individual"),
+        (lambda _: {"rows": 9}, "its files hold 299 rows, the steps of this build read 300; nothing was published"),
+    ],
+)
+def test_statistics_of_a_file_that_do_not_fit_its_rows_are_no_missing_rows(platform, table, monkeypatch, wrong, message):
     platform.imported(table)
     true_bounds = reading.groups_of
 
     def too_narrow(*of: Any) -> Any:
         first, second, *others = true_bounds(*of)
-        return [first, replace(second, lowest=second.highest + 1, highest=second.highest + 1), *others]
+        return [first, replace(second, **wrong(second)), *others]
 
     monkeypatch.setattr(reading, "groups_of", too_narrow)
     for spec in (dataset(train_partitions=4, test_partitions=4), contrast(train_partitions=4, test_partitions=4)):
-        assert "its files hold 300 rows, the steps of this build read" in platform.refused(spec)
+        assert message in platform.refused(spec)
         assert platform.manifest(spec) is None

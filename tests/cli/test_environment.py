@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from mimic_assets.cli.environment import SHIPPED_BEFORE, prepare
 from mimic_assets.cli.main import main
+from mimic_core.errors import SpecError
 from mimic_core.rebuilds import Policy
 
 CURRENT = (Path(__file__).parents[2] / "deploy/local/dagster.yaml").read_text()
@@ -77,3 +78,9 @@ def test_builds_of_a_daemon_share_the_cores_unless_a_person_says_otherwise(home,
     assert CliRunner().invoke(main, ["dev", "--port", "3987"]).exit_code == 0
     assert [started[0][name] for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")] == ["1", "3"]
     assert int(started[0]["TF_NUM_INTRAOP_THREADS"]) == max(1, (os.cpu_count() or 1) // Policy.max_in_flight)
+
+
+def test_a_folder_for_temporary_files_that_is_not_there_is_no_other_one(home, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(home / "nowhere"))
+    with pytest.raises(SpecError, match="TMPDIR is .*nowhere, and there is no such folder; make it, or unset TMPDIR"):
+        prepare()

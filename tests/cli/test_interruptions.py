@@ -54,7 +54,7 @@ def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_r
     statuses = runs()
     assert statuses.pop(built["dagster_run_id"]) == dg.DagsterRunStatus.SUCCESS
     assert not set(statuses.values()) & set(UNFINISHED)
-    assert len(manifest(with_dataset, "s-tfrecords/d")["files"]) == SHARDS
+    assert len(manifest(with_dataset, "s-tfrecords/d")["files"]) == SHARDS + 1
     assert [row["state"] for row in with_dataset.partitions("status")] == ["current", "current", "out_of_date"]
 
 
@@ -80,7 +80,7 @@ def test_an_inference_that_is_killed_leaves_the_previous_rows_and_the_next_one_r
     mimic.done("log-odds", "run-batch-infer", mimic.inference(run_id))
     config = mimic.inference(run_id, train_partitions=9)
     process = mimic.start("log-odds", "run-batch-infer", config)
-    wait_for(process, "2/10")
+    wait_for(process, "2/9")
     stop(process, signal.SIGKILL)
     assert scored_partitions(mimic) <= {0, 1}
     mimic.done("log-odds", "run-batch-infer", config)

@@ -112,6 +112,10 @@ def test_compression_is_part_of_what_is_built_where_it_is_set():
     assert zipped.defining == plain.defining | {"compression": "GZIP"}
 
 
+def test_what_a_key_may_be_is_said_in_our_words():
+    assert 'compression: expected "GZIP", found "gzip"' in refused(DatasetSpec, DATASET | {"compression": "gzip"})
+
+
 def test_an_integral_number_is_an_integer():
     models = [{**model, "epochs": 10.0, "batch_size": 100.0} for model in EXPERIMENT["models"]]
     assert run_ids({**EXPERIMENT, "max_choices": 3.0, "models": models}) == [FIRST, SECOND]
