@@ -46,7 +46,7 @@ def inference(**changes: object) -> InferenceSpec:
 
 @pytest.fixture
 def table(decision_table) -> pa.Table:
-    """320 rows, in the order of their ids."""
+    """280 rows, in the order of their ids."""
     return decision_table(INDIVIDUALS, test=TEST)
 
 
@@ -217,7 +217,7 @@ def test_how_many_shards_a_step_builds_changes_no_file_and_no_partition_of_a_row
     ("wrong", "message"),
     [
         (lambda group: {"lowest": group.highest}, "states that its row group 1 holds _individual"),
-        (lambda _: {"rows": 9}, "its files hold 299 rows, the steps of this build read 300; nothing was published"),
+        (lambda _: {"rows": 9}, "its files hold 279 rows, the steps of this build read 280; nothing was published"),
     ],
 )
 def test_statistics_of_a_file_that_do_not_fit_its_rows_are_no_missing_rows(platform, table, monkeypatch, wrong, message):

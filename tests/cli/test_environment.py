@@ -82,5 +82,5 @@ def test_builds_of_a_daemon_share_the_cores_unless_a_person_says_otherwise(home,
 
 def test_a_folder_for_temporary_files_that_is_not_there_is_no_other_one(home, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(home / "nowhere"))
-    with pytest.raises(SpecError, match="TMPDIR is .*nowhere, and there is no such folder; make it, or unset TMPDIR"):
+    with pytest.raises(SpecError, match=r"TMPDIR is .*nowhere, and there is no such folder; make it, or unset TMPDIR"):
         prepare()
