@@ -15,6 +15,7 @@ from mimic_core.errors import ConflictError, NotFoundError, TableError
 from mimic_core.manifests import fingerprint
 from mimic_core.shards import RowGroup
 from resources.files import SourceFile, find_files, reading
+from resources.footers import Footers, cut, turns_of
 from resources.iceberg import local_path
 from resources.imports import open_files, standard_rows
 
@@ -160,15 +161,20 @@ def read_groups(
     """Stream some row groups of a table in the order given, each as a stream of its own; else as `read_rows`."""
     files = {str(file.path): file for file in require_unchanged(location, name, token).files}
 
-    def batches(group: RowGroup) -> Iterator[pa.RecordBatch]:
+    turns = turns_of(groups)
+    footers = Footers(turn[0].file for turn in turns)
+
+    def batches(turn: Sequence[RowGroup]) -> Iterator[pa.RecordBatch]:
+        indices = [group.index for group in turn]
         try:
-            for part in standard_rows(files[group.file], schema, columns, group=group.index):
+            for part in standard_rows(files[turn[0].file], schema, columns, groups=indices, footers=footers):
                 yield from part.to_batches()
         except TableError as error:
             require_unchanged(location, name, token)
             raise TableError(f"table {name}: {error}") from error
 
-    yield from map(batches, groups)
+    for turn in turns:
+        yield from cut(batches(turn), [group.rows for group in turn])
     require_unchanged(location, name, token)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from mimic_core.errors import TableError
 from mimic_core.shards import RowGroup
 from mimic_core.sources import INDIVIDUAL, KEYS, TRAIN
+from resources.footers import Footers
 from resources.reading import groups_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,11 @@ class SourceFile:
             return groups_of(file, str(self.path), own)
 
     def batches(
-        self, columns: Sequence[str] | None = None, only: Any = None, group: int | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        only: Any = None,
+        groups: Sequence[int] | None = None,
+        footers: Footers | None = None,
     ) -> Iterator[pa.Table]:
         """Stream its rows with little of it in memory.
 
@@ -84,28 +89,29 @@ class SourceFile:
             columns: to read, of those in `schema`; None reads all.
             only: a condition on its own columns, as an Arrow expression; row groups of Parquet that cannot fulfil it are not
                 read, other rows that do not fulfil it may come.
-            group: the row group to read, whatever the condition; None reads all.
+            groups: the row groups to read, in this order, whatever the condition; None reads all.
+            footers: those of files of which it is one, by their paths.
         """
         wanted = [name for name in self.own_schema.names if columns is None or name in columns]
         keys = self.keys.select([name for name in self.keys.column_names if columns is None or name in columns])
         if not wanted and not keys.column_names:
             wanted = self.own_schema.names[:1]  # rows without a column cannot be counted
-        for batch in self._read(wanted, only, group):
+        for batch in self._read(wanted, only, groups, footers or Footers()):
             given = [pa.repeat(column[0], len(batch)) for column in keys.columns]
             yield pa.table([*batch.columns, *given], names=[*batch.schema.names, *keys.column_names])
 
-    def _read(self, columns: Sequence[str], only: Any, group: int | None) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, columns: Sequence[str], only: Any, groups: Sequence[int] | None, footers: Footers
+    ) -> Iterator[pa.RecordBatch]:
         if self.kind == "csv":
             yield from self.fragment.to_batches(schema=self.own_schema, columns=columns, batch_readahead=2)
             return
-        import pyarrow.parquet as pq
-
-        groups = [one.id for one in self.fragment.subset(only).row_groups] if only is not None else None
-        groups = groups if group is None else [group]
+        if groups is None and only is not None:
+            groups = [one.id for one in self.fragment.subset(only).row_groups]
         if groups == []:
             return
         # measured: Arrow's datasets hold a decoded row group, 364 MB where this holds 126 MB
-        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+        with footers.opened(str(self.path), self.path) as file:
             yield from file.iter_batches(row_groups=groups, columns=columns)
 
 

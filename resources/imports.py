@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from mimic_core.errors import TableError
 from mimic_core.sources import standard_columns
 from resources.files import SourceFile, find_files, reading
+from resources.footers import Footers
 
 # Iceberg has fewer widths than Arrow
 WIDER = {
@@ -59,7 +60,8 @@ def standard_rows(
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     where: Mapping[str, Any] | None = None,
-    group: int | None = None,
+    groups: Sequence[int] | None = None,
+    footers: Footers | None = None,
 ) -> Iterator[pa.Table]:
     """Stream a file's rows with the column types that a table stores.
 
@@ -67,7 +69,8 @@ def standard_rows(
         schema: all columns of the table; one that the file has not is null.
         columns: to read, in this order; None reads all.
         where: column -> value; only rows with these values, a file whose folders' names have others is not opened.
-        group: the row group to read; None reads all.
+        groups: the row groups to read, in this order; None reads all.
+        footers: those of files of which it is one, by their paths.
 
     Raises:
         TableError: the file cannot be read, or an id or flag is not one.
@@ -77,7 +80,7 @@ def standard_rows(
     target = pa.schema([schema.field(name) for name in needed])
     try:
         if _may_hold(file.keys, target, where):
-            for part in file.batches(needed, _condition(file.own_schema, schema, where), group):
+            for part in file.batches(needed, _condition(file.own_schema, schema, where), groups, footers):
                 rows = _chosen(shaped(standard_columns(part), target), target.names, where)
                 if len(rows):
                     yield rows.select(names)

@@ -5,7 +5,6 @@ pyiceberg's own reader decodes each file as a whole; it is left what it alone ca
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from mimic_core.shards import RowGroup
 from mimic_core.sources import INDIVIDUAL, SPLITS, TRAIN
+from resources.footers import Footers, cut, turns_of
 from resources.iceberg import equal, plain_schema, widens
 
 if TYPE_CHECKING:
@@ -90,13 +90,18 @@ def read_groups(table: "Table", columns: Sequence[str], groups: Sequence[RowGrou
     """Stream some row groups of a table in the order given, each as a stream of its own."""
     tasks = {task.file.file_path: task for task in table.scan().plan_files()}
     wanted = _arrow_schema(table.schema(), columns)
-    for name, of_file in groupby(groups, key=lambda group: group.file):
-        with table.io.new_input(tasks[name].file.file_path).open() as opened:
-            file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BUFFER)
+    turns = turns_of(groups)
+    footers = Footers(turn[0].file for turn in turns)
+    for turn in turns:
+        name = turn[0].file
+        with (
+            table.io.new_input(tasks[name].file.file_path).open() as source,
+            footers.opened(name, source, READ_BUFFER) as file,
+        ):
             names = _names_in_file(file.schema_arrow, wanted, table)
             assert names is not None  # noqa: S101  else it has no row groups
-            for group in of_file:
-                yield _read_columns(file, names, wanted, wanted, {}, [group.index])
+            batches = _read_columns(file, names, wanted, wanted, {}, [group.index for group in turn])
+            yield from cut(batches, [group.rows for group in turn])
 
 
 def _bounds(column: Any) -> tuple[Any, Any]:

@@ -372,6 +372,59 @@ def test_temporary_files_are_gone_when_all_blocks_are_read_or_the_reader_stops(s
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_more_temporary_files_are_open_at_once_than_may_be(store, pins, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, value in WAYS["spilled to few files from a small sample"].items():
+        monkeypatch.setattr(blocks, name, value)
+    pin, source = pins["shuffled", "registered"]
+    (part,) = plan_parts({"train": 1, "test": 1}, store.row_groups(pin))
+    stream = store.blocks(pin, SCHEMA, part)
+    found = [next(stream)]
+    assert len(list(tmp_path.glob("mimic-*/*"))) == blocks.MOST_FILES
+    found += stream
+    assert len(found) == blocks.MOST_FILES
+    require_whole(found, source, part)
+
+
+def batches_of(individual: np.ndarray, rows: int) -> list[pa.RecordBatch]:
+    ids = pa.record_batch({"_individual": individual, "_train": individual >= 0})
+    return [ids.slice(start, rows) for start in range(0, len(ids), rows)]
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(
+    individuals=st.integers(50, 300),
+    giant=st.sampled_from([0, 0, 100, 2000]),
+    order=st.sampled_from([*orders(1, 1)]),
+    files=st.integers(1, 8),
+    batch=st.integers(50, 500),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_temporary_files_are_of_about_the_same_size(individuals, giant, order, files, batch, seed):
+    """None is longer than twice their mean, unless one individual has more rows than that mean."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, 40, individuals)
+    sizes[generator.integers(individuals)] += giant
+    ids = np.repeat(np.sort(generator.choice(10**6, individuals, replace=False)), sizes)
+    ranks = {
+        "sorted": np.arange(len(ids)),
+        "reversed": -np.arange(len(ids)),
+        "shuffled": generator.random(len(ids)),
+        "nearly sorted": np.arange(len(ids)) + generator.uniform(0, 100, len(ids)),
+        "in turn": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    source = batches_of(ids[np.argsort(ranks[order], kind="stable")], batch)
+    (part,) = plan_parts({"train": 1, "test": 1}, None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"BYTES_HELD": 1, "MOST_FILES": files, "SAMPLE": 400}.items():
+            patch.setattr(blocks, name, value)
+        found = list(blocks.spilled_blocks(part, source, source, source[0].schema, 1))
+    assert sum(map(len, found)) == len(ids)
+    mean = len(ids) / files
+    largest = [np.unique(block["_individual"], return_counts=True)[1].max() for block in found]
+    assert all(len(block) <= 2 * mean or rows > mean for block, rows in zip(found, largest, strict=True))
+
+
 def test_a_temporary_folder_that_is_not_there_is_named_with_what_to_do(shuffled, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     expected = "none: rows of a table in no order, .* could not be written: No such file or directory; give TMPDIR a folder"

@@ -11,6 +11,8 @@ from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy.exc import OperationalError
 
 from mimic_core.errors import ConflictError, NotFoundError, StorageError, TableError
+from mimic_core.shards import plan_parts
+from resources import blocks
 from resources.environments import local_resources
 from resources.tables import RESULTS, SOURCE, Pin, TableStore
 
@@ -237,6 +239,32 @@ def test_files_that_change_while_they_are_read_end_the_reading_with_an_error(tab
     parquet(tmp_path / "files/c.parquet", rows(3))
     with pytest.raises(ConflictError, match="were changed since this build began"):
         list(batches)
+
+
+@pytest.mark.parametrize("change", ["rewritten alike", "rewritten shorter", "rewritten elsewhere", "removed", "added"])
+def test_files_that_change_while_blocks_are_read_end_the_reading_with_an_error(tables, tmp_path, monkeypatch, change):
+    """Other rows in the same places, or in a file that is not open any more, can be read without an error."""
+    monkeypatch.setattr(blocks, "FEWEST_ROWS", 1)
+    first, second = (tmp_path / f"files/{name}.parquet" for name in "ab")
+    before, after = rows(*range(100, 200)), rows(*range(200, 300))
+    for path, table in ((first, rows(*range(100))), (second, before)):
+        parquet(path, table, row_group_size=25, use_dictionary=False, compression="none")
+    pin = tables.register(NAME, tmp_path / "files")
+    (part,) = plan_parts({"train": 1, "test": 1}, tables.row_groups(pin))
+    stream = tables.blocks(pin, tables.schema_of(pin), part)
+    assert next(stream)["_individual"].to_pylist() == list(range(25))
+    if change == "rewritten alike":
+        parquet(second, after, row_group_size=25, use_dictionary=False, compression="none")
+    elif change == "rewritten shorter":
+        parquet(second, after.slice(0, 25))
+    elif change == "rewritten elsewhere":
+        parquet(tmp_path / "new", after).rename(first)
+    elif change == "removed":
+        second.unlink()
+    else:
+        parquet(tmp_path / "files/c.parquet", after)
+    with pytest.raises(ConflictError, match="were changed since this build began; start the build again"):
+        list(stream)
 
 
 def test_files_that_are_gone_are_named_with_what_to_do(tables, tmp_path):
