@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,9 +12,8 @@ from mimic_core.shards import RowGroup
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-MOST_BYTES = (
-    16 * 2**20
-)  # of the footers that are kept, as they lie in their files; measured: parsed they take six times as much
+MOST_BYTES = 16 * 2**20  # of the footers that are kept, as they lie in their files; parsed they take six times as much
+SMALL = 20_000  # rows; reading smaller row groups one by one takes several times as long as one stream of them
 
 
 class Footers:
@@ -51,15 +49,19 @@ class Footers:
 
 
 def turns_of(groups: Iterable[RowGroup]) -> list[list[RowGroup]]:
-    """Part row groups, in the order given, into those that are read from a file before another one's turn comes."""
-    return [list(turn) for _, turn in groupby(groups, key=lambda group: group.file)]
+    """Part row groups, in the order given, into those that are read at once: small ones that follow each other in a file."""
+    turns: list[list[RowGroup]] = []
+    for group in groups:
+        before = turns[-1][-1] if turns else None
+        if before is not None and before.file == group.file and max(before.rows, group.rows) < SMALL:
+            turns[-1].append(group)
+        else:
+            turns.append([group])
+    return turns
 
 
 def cut(batches: Iterable[pa.RecordBatch], lengths: Iterable[int]) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Cut a stream of rows into streams of some lengths, each to be read to its end before the next.
-
-    Reading small row groups one by one takes several times as long as reading them as one stream.
-    """
+    """Cut a stream of rows into streams of some lengths, each to be read to its end before the next."""
     coming = iter(batches)
     rest: list[pa.RecordBatch] = []
 

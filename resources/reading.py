@@ -5,6 +5,7 @@ pyiceberg's own reader decodes each file as a whole; it is left what it alone ca
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -90,18 +91,18 @@ def read_groups(table: "Table", columns: Sequence[str], groups: Sequence[RowGrou
     """Stream some row groups of a table in the order given, each as a stream of its own."""
     tasks = {task.file.file_path: task for task in table.scan().plan_files()}
     wanted = _arrow_schema(table.schema(), columns)
-    turns = turns_of(groups)
-    footers = Footers(turn[0].file for turn in turns)
-    for turn in turns:
-        name = turn[0].file
+    files = [(name, list(turns)) for name, turns in groupby(turns_of(groups), key=lambda turn: turn[0].file)]
+    footers = Footers(name for name, _ in files)
+    for name, turns in files:
         with (
             table.io.new_input(tasks[name].file.file_path).open() as source,
             footers.opened(name, source, READ_BUFFER) as file,
         ):
             names = _names_in_file(file.schema_arrow, wanted, table)
             assert names is not None  # noqa: S101  else it has no row groups
-            batches = _read_columns(file, names, wanted, wanted, {}, [group.index for group in turn])
-            yield from cut(batches, [group.rows for group in turn])
+            for turn in turns:
+                batches = _read_columns(file, names, wanted, wanted, {}, [group.index for group in turn])
+                yield from cut(batches, [group.rows for group in turn])
 
 
 def _bounds(column: Any) -> tuple[Any, Any]:

@@ -219,7 +219,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         row_bytes = blocks.row_bytes(columns, chain.from_iterable(self._groups(pin, columns.names, part)))
         rows = pin.rows if part.row_groups is None else sum(group.rows for group in part.row_groups)
         if blocks.holds_all(part, rows, row_bytes):
-            yield from blocks.held_blocks(part, self._groups(pin, columns.names, part), columns)
+            try:
+                yield from blocks.held_blocks(part, self._groups(pin, columns.names, part), columns)
+            except TableError:
+                if pin.location:  # that files were changed tells more than what is wrong with their rows
+                    external.require_unchanged(pin.location, pin.name, pin.token)
+                raise
             return
         on_spill(rows * part.share * row_bytes)
         ids = [name for name in (INDIVIDUAL, TRAIN) if name in columns.names]
