@@ -1,13 +1,11 @@
 """TFRecord datasets: one step plans, one or more encode the shards, one publishes them together."""
 
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from mimic_assets.builds import (
     PartTask,
@@ -31,16 +29,13 @@ from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.filters import check_filter
-from mimic_core.identifiers import join_id_tables, parquet_bytes
 from mimic_core.manifests import seal
-from mimic_core.records import encode
-from mimic_core.rows import Rows
-from mimic_core.shards import Shard
 from mimic_core.sources import SPLITS, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
 from mimic_core.tallies import Tally, add_tallies, tally
-from resources.artefacts import ArtefactStore, Written
+from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
+from resources.shard_files import writing
 from resources.specs import SpecStore
 from resources.tables import CONTRAST, SOURCE, Pin, TableStore
 
@@ -63,46 +58,6 @@ class BuiltPart:
     tally: Tally
     files: list[dict[str, Any]]
     id_tables: list[dict[str, Any]]
-
-
-class ShardFile:
-    """The file of one shard while it is written, and the text ids in it."""
-
-    def __init__(self, shard: Shard, spec: DatasetSpec, path: str, written: Written) -> None:
-        self._shard, self._spec, self._path, self._written = shard, spec, path, written
-        # a gzip stream without a time, so that equal records are equal bytes
-        self._gzip = zlib.compressobj(wbits=16 + zlib.MAX_WBITS) if spec.compression else None
-        self._decisions = 0
-        self._ids: list[pa.Table] = []
-
-    def add(self, rows: Rows) -> None:
-        """Append decisions."""
-        for records in encode(rows, self._spec.max_choices):
-            self._written.write(self._gzip.compress(records) if self._gzip else records)
-        self._decisions += rows.decisions
-
-    def add_ids(self, ids: pa.Table) -> None:
-        """Note the text ids of decisions that were appended."""
-        self._ids.append(ids)
-
-    def end(self, *, keep: bool) -> None:
-        """Complete the file, or forget it."""
-        if self._gzip:
-            self._written.write(self._gzip.flush())
-        self._written.discarded = not keep
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {"path": self._path, "split": self._shard.split, "decisions": self._decisions, **self._written.entry}
-
-    def write_ids(self, folder: str, artefacts: ArtefactStore) -> list[dict[str, Any]]:
-        """Write the id table beside it, where there are text ids; returns its manifest entry."""
-        ids = join_id_tables(self._ids)
-        if not len(ids):
-            return []
-        path = datasets.ids_path(self._shard)
-        return [{"path": path, "rows": len(ids), **artefacts.write(f"{folder}/{path}", [parquet_bytes(ids)])}]
 
 
 def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) -> Pin:
@@ -139,7 +94,7 @@ def build_dataset_part(
     spec, folder = task.build.stored.spec, task.build.folder
     rules, tallies = datasets.rules(spec), []
     with ExitStack() as stack:
-        files = [_open(shard, spec, folder, artefacts, stack) for shard in task.part.shards]
+        files = [stack.enter_context(writing(shard, spec, folder, artefacts)) for shard in task.part.shards]
         kept = True
         for block in checked_blocks(context, task, rules, tables):
             tallies.append(tally(block, rules, whole=task.part.whole))
@@ -149,8 +104,8 @@ def build_dataset_part(
                     files[place].add(rows)
                 for place, ids in datasets.ids_by_shard(block, task.part):
                     files[place].add_ids(ids)
-        for file in files:
-            file.end(keep=kept)
+        for file in files if not kept else ():
+            file.discard()
     entries = [file.entry for file in files] if kept else []
     for entry in entries:
         context.log.info(f"{entry['path']}: {entry['decisions']:,} decisions, {entry['bytes']:,} bytes")
@@ -200,11 +155,6 @@ def tfrecord_dataset(source_table: Any, contrast_set: Any) -> Any:
     tasks = plan_dataset(source_table=source_table, contrast_set=contrast_set)
     result, kept = publish_dataset(tasks.collect(), tasks.map(build_dataset_part).collect())
     return {"result": result, "tfrecord_dataset_decision_table_contract": kept}
-
-
-def _open(shard: Shard, spec: DatasetSpec, folder: str, artefacts: ArtefactStore, stack: ExitStack) -> ShardFile:
-    path = datasets.shard_path(shard, spec.compression)
-    return ShardFile(shard, spec, path, stack.enter_context(artefacts.writing(f"{folder}/{path}")))
 
 
 def _publish(
