@@ -264,6 +264,22 @@ def lost_its_selected(table: pa.Table, decision: tuple[int, int]) -> bool:
     return not any(row["_selected"] for row in rows if row["_choice"] is not None)
 
 
+def test_decisions_are_left_out_of_both_splits_whose_numbers_of_shards_differ(platform, decision_table):
+    """A part holds other individuals of one split than of the other; what is left out does not say of which split it is."""
+    rows = decision_table(range(1, 13), test=range(7, 13)).to_pylist()
+    for row in rows:
+        row["_choice"] = None if (row["_decision"], row["_choice"]) == (1, 0) else row["_choice"]
+    platform.imported(pa.Table.from_pylist(rows))
+    spec = dataset(train_partitions=3, test_partitions=2, **DROP)
+    platform.built(spec)
+    counts = platform.manifest(spec)["counts"]
+    assert (counts["decisions"], counts["dropped_decisions"]) == (24, 12)
+    for split, individuals in (("train", range(1, 7)), ("test", range(7, 13))):
+        found = read_rows(platform.folder(spec), split, ["size"])
+        left = set(zip(found.individual.tolist(), found.decision.tolist(), strict=True))
+        assert left == {(individual, decision) for individual in individuals for decision in (0, 2)}
+
+
 def test_each_stage_leaves_out_what_breaks_its_own_rules(platform, decision_table):
     platform.imported(decision_table(), "haven.whole")
     platform.built(dataset(table="whole"), run())
