@@ -31,7 +31,7 @@ dev: .venv ## The Dagster UI and daemon on one port (PORT=3000)
 	@touch $@
 
 test: .venv .venv-engines/installed ## All tests
-	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 lint: .venv ## Style and format
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """`make bench`: measures the stages one after the other, prints the table, and writes RESULTS.md with the machine.
 
-Each script is a process of its own, so that none finds memory that another one left. With names, only these are measured.
+Each script is a process of its own, so that none finds memory that another one left. With names, only these are measured,
+and only their sections of the page are written anew.
 """
 
 import json
@@ -19,8 +20,7 @@ Written by `make bench`; CPU time, medians of alternating repetitions, each path
 Every line is explained at the top of its script in this folder.
 
 {machine}
-
-{table}"""
+"""
 
 
 def measured(script: str) -> list[Row]:
@@ -33,13 +33,15 @@ def measured(script: str) -> list[Row]:
 
 def main(names: list[str]) -> None:
     """Measure, print and write."""
-    rows: list[Row] = []
+    page = HERE / "RESULTS.md"
+    before = page.read_text(encoding="utf-8").split("\n## ")[1:] if page.exists() else []
+    sections = {section.partition("\n")[0]: section for section in before}
     for script in names or SCRIPTS:
         lines = measured(script)
         show(lines)
-        rows += lines
-    if not names:
-        (HERE / "RESULTS.md").write_text(PAGE.format(machine=machine(), table=markdown(rows)), encoding="utf-8")
+        sections[script] = f"{script}\n\n{markdown(lines)}"
+        text = "".join(f"\n## {sections[name].rstrip()}\n" for name in SCRIPTS if name in sections)
+        page.write_text(PAGE.format(machine=machine()) + text, encoding="utf-8")
 
 
 if __name__ == "__main__":
