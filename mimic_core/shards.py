@@ -49,11 +49,6 @@ class Shard:
     count: int
     span: tuple[int, int] | None = None
 
-    @property
-    def name(self) -> str:
-        """A name that sorts and is safe everywhere, such as `train_00000`."""
-        return f"{self.split}_{self.index:05d}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Part:

@@ -46,7 +46,7 @@ def test_the_shards_of_a_part_are_listed_train_first_with_their_place():
         Shard(split="train", index=1, count=2),
         Shard(split="test", index=0, count=1),
     )
-    assert [shard.name for shard in part.shards] == ["train_00000", "train_00001", "test_00000"]
+    assert [(shard.split, shard.index) for shard in part.shards] == [("train", 0), ("train", 1), ("test", 0)]
 
 
 def test_shards_get_about_equal_numbers_of_individuals():
@@ -134,8 +134,8 @@ def test_every_individual_is_in_one_shard_of_its_split_and_its_part_reads_all_it
     parts = plan_parts(partitions, groups, per_step)
 
     assert [part.index for part in parts] == list(range(count_parts(partitions, per_step)))
-    assert sorted(shard.name for shard in shards(parts)) == sorted(
-        f"{split}_{index:05d}" for split in SPLITS for index in range(partitions[split])
+    assert sorted((shard.split, shard.index) for shard in shards(parts)) == sorted(
+        (split, index) for split in SPLITS for index in range(partitions[split])
     )
     for part in parts:
         assert part.shards
