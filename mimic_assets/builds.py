@@ -246,7 +246,8 @@ def notes(tasks: Sequence[PartTask[Any]]) -> list[str]:
             f"each of {steps} steps read all {task.pin.rows:,} rows: they are in no order of _individual, their row groups "
             "are too large, or ids are text; import them in that order, or give a larger shards_per_step"
         )
-    return said + [f"left out: {violation}" for violation in task.left_out.violations] if task.left_out else []
+    violations = task.left_out.violations if task.left_out else ()
+    return said + [f"left out: {violation}" for violation in violations]
 
 
 def data_version_tag(document: dict[str, Any]) -> dict[str, str]:

@@ -102,6 +102,7 @@ class Block:
     Attributes:
         table: the rows as the table has them, in any order, also those that `where` leaves out.
         order: (rows,) which of them are used, in the order of individual, decision and choice.
+        in_order: whether that is all of them, as they are.
         rows: these, the features in the order of the rules; those with a null id are missing.
         train: (rows,) whether each of them is for training.
         outcome: what the contract found.
@@ -110,15 +111,11 @@ class Block:
 
     table: pa.Table
     order: Int64
+    in_order: bool
     rows: Rows
     train: Bool
     outcome: Outcome
     rows_read: int
-
-    @property
-    def in_order(self) -> bool:
-        """Whether the rows of `table` are those of `rows`, one by one."""
-        return len(self.order) == len(self.table) and bool((np.diff(self.order) == 1).all())
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Return columns of the rows that are used as the table has them, in order."""
@@ -165,8 +162,15 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         x=x if in_order else x[order],
         starts=decisions.starts,
     )
-    train, outcome = flags[TRAIN], checked.outcome
-    return Block(table=table, order=order, rows=rows, train=train, outcome=outcome, rows_read=rows_read)
+    return Block(
+        table=table,
+        order=order,
+        in_order=in_order,
+        rows=rows,
+        train=flags[TRAIN],
+        outcome=checked.outcome,
+        rows_read=rows_read,
+    )
 
 
 def check_table(read: Callable[[], Iterable[pa.RecordBatch]], rows: int, rules: Rules) -> Checked:

@@ -241,3 +241,16 @@ def test_a_build_whose_steps_did_not_read_every_row_publishes_nothing(platform, 
     message = platform.refused(contrast(train_partitions=4, test_partitions=4))
     assert "its files hold 280 rows, the steps of this build read 2" in message
     assert platform.manifest(contrast()) is None
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_build_notes_that_each_step_read_all_of_a_large_table(platform, table, monkeypatch):
+    monkeypatch.setattr(builds, "MANY_ROWS", len(table))
+    wide = dataset(train_partitions=3, test_partitions=3)
+    platform.imported(table)
+    platform.built(wide)
+    assert platform.manifest(wide)["notes"] == []
+    platform.imported(shuffled(table))
+    platform.built(wide)
+    (note,) = platform.manifest(wide)["notes"]
+    assert note.startswith("each of 3 steps read all 280 rows: they are in no order of _individual")
