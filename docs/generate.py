@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
 from mimic_core.configs import PATTERN_HELP, ordered_fields
-from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, SamplingWeights
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples" / "first_table"
@@ -58,6 +58,7 @@ SECTIONS: dict[type[BaseModel], tuple[str, str | None]] = {
         "Partition of `contrast_set`; its key is `<database>.<destination_table>`.",
         "contrast.json",
     ),
+    SamplingWeights: ("A value of `sampling` in a contrast.", None),
     DatasetSpec: ("Partition of `tfrecord_dataset`; its key is `<space>/<dataset>`.", "dataset.json"),
     ExperimentSpec: (
         "Each model becomes a partition of `model_run`; its key is `<space>/<experiment_name>/<run_id>`. The `run_id` is "

@@ -190,7 +190,7 @@ def _publish(
     schema = tables.schema_of(pin)
     inputs = _inputs(pin, tables)
     # the number of shards does not change the rows, so it must not make anything below out of date
-    token = fingerprint({"sampling": spec.sampling, "inputs": inputs, "code_version": contrasts.CODE_VERSION})[:24]
+    token = fingerprint({"sampling": spec.deciding, "inputs": inputs, "code_version": contrasts.CODE_VERSION})[:24]
     publishing = artefacts.publishing(spec.folder, build.version, build.replaces)
     with tables.discarding(spec.key, staged), publishing as publication:
         if publication.done:

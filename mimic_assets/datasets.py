@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from mimic_assets.builds import (
     PartTask,
@@ -29,8 +30,9 @@ from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_core import contract, datasets
 from mimic_core.filters import check_filter
+from mimic_core.identifiers import join_id_tables
 from mimic_core.manifests import seal
-from mimic_core.sources import SPLITS, check_schema, columns_to_read
+from mimic_core.sources import OPTIONAL, SPLITS, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
 from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
@@ -53,11 +55,13 @@ class BuiltPart:
         tally: what it found in them.
         files: manifest entries of their files.
         id_tables: those of their id tables, where the table's ids are text.
+        labels: the values of `_alternative`, where the table has it.
     """
 
     tally: Tally
     files: list[dict[str, Any]]
     id_tables: list[dict[str, Any]]
+    labels: pa.Table
 
 
 def pin_source(spec: DatasetSpec, tables: TableStore, artefacts: ArtefactStore) -> Pin:
@@ -92,7 +96,7 @@ def build_dataset_part(
 ) -> BuiltPart:
     """Read, check and encode the decisions of some shards."""
     spec, folder = task.build.stored.spec, task.build.folder
-    rules, tallies = datasets.rules(spec), []
+    rules, tallies, labels = datasets.rules(spec), [], []
     with ExitStack() as stack:
         files = [stack.enter_context(writing(shard, spec, folder, artefacts)) for shard in task.part.shards]
         kept = True
@@ -100,6 +104,7 @@ def build_dataset_part(
             tallies.append(tally(block, rules, whole=task.part.whole))
             kept = kept and not block.outcome.violations
             if kept:
+                labels.append(datasets.labels(block))
                 for place, rows in datasets.by_shard(block, task.part):
                     files[place].add(rows)
                 for place, ids in datasets.ids_by_shard(block, task.part):
@@ -110,7 +115,7 @@ def build_dataset_part(
     for entry in entries:
         context.log.info(f"{entry['path']}: {entry['decisions']:,} decisions, {entry['bytes']:,} bytes")
     id_tables = [entry for file in files if kept for entry in file.write_ids(folder, artefacts)]
-    return BuiltPart(tally=add_tallies(tallies), files=entries, id_tables=id_tables)
+    return BuiltPart(tally=add_tallies(tallies), files=entries, id_tables=id_tables, labels=join_id_tables(labels))
 
 
 @dg.op(
@@ -173,7 +178,9 @@ def _publish(
     with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
         if publication.done:
             return publication.done
-        sealed = seal(datasets.schema_document(spec, files, id_tables))
+        optional = [name for name in OPTIONAL if name in tables.schema_of(pin).names]
+        alternatives = datasets.join_labels([part.labels for part in built], pin.name)
+        sealed = seal(datasets.schema_document(spec, files, id_tables, optional, alternatives))
         document = manifest(
             build,
             context.run_id,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mimic_core.errors import SpecError, did_you_mean
-from mimic_core.specs import OPERATIONAL, ModelSpec, Spec, normalise
+from mimic_core.specs import OPERATIONAL, ModelSpec, SamplingWeights, Spec, normalise
 
 PATTERN_HELP = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit",
@@ -168,7 +168,11 @@ def _problem(kind: type[BaseModel], error: dict[str, Any]) -> str:
         known = list(ordered_fields(_model_at(kind, error["loc"][:-1])))
         return f"{path}: unknown key{did_you_mean(str(error['loc'][-1]), known)}; the keys are {', '.join(known)}"
     if reason == "value_error":
-        return str(error["ctx"]["error"])
+        said = str(error["ctx"]["error"])
+        if not error["loc"]:
+            return said
+        # what is wrong with a whole model begins with the key that it concerns
+        return f"{path}{'.' if _is_model(error['loc']) else ': '}{said}"
     if reason == "string_pattern_mismatch":
         return f"{path}: expected {PATTERN_HELP[error['ctx']['pattern']]}, found {_described(found)}"
     expected = {
@@ -199,7 +203,13 @@ def _path(location: Sequence[str | int]) -> str:
 
 
 def _model_at(kind: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    if location and location[0] == "sampling":
+        return SamplingWeights
     return ModelSpec if location and location[0] in {"models", "model"} else kind
+
+
+def _is_model(location: Sequence[str | int]) -> bool:
+    return location == ("model",) or (location[0] == "models" and len(location) == 2)
 
 
 def _described(value: Any) -> str:

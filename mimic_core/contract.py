@@ -17,7 +17,7 @@ from mimic_core.filters import Condition, selected_rows
 from mimic_core.identifiers import require_different, surrogates
 from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, feature_matrix, flag_values, sort_keys
 from mimic_core.shards import shard_index
-from mimic_core.sources import DECISION, FLAGS, INDIVIDUAL, KEYS, SELECTED, TRAIN
+from mimic_core.sources import ALTERNATIVE, DECISION, FLAGS, INDIVIDUAL, KEYS, OFFSET, SELECTED, TRAIN, WEIGHT
 
 EXAMPLES = 5
 LOOKED_AT = 1_000  # broken rows, for examples of different decisions
@@ -161,6 +161,9 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         selected=flags[SELECTED],
         x=x if in_order else x[order],
         starts=decisions.starts,
+        weight=_numbers(table, WEIGHT, order[decisions.starts]),
+        alternative=surrogates(table[ALTERNATIVE])[order] if ALTERNATIVE in table.column_names else None,
+        offset=_numbers(table, OFFSET, order),
     )
     return Block(
         table=table,
@@ -305,10 +308,10 @@ class _Found:
     def add(self, part: pa.Table | pa.RecordBatch) -> Float32:
         """Look at more rows; returns their (rows, features) values."""
         rules = self._rules
-        ids = part.select([name for name in (*KEYS, *FLAGS) if name in part.schema.names])
+        ids = part.select([name for name in (*KEYS, *FLAGS, WEIGHT) if name in part.schema.names])
         used = selected_rows(part, rules.where)
         x = feature_matrix(part, rules.features, rules.missing_values_map)
-        for rule, wrong in _row_rules(ids, x, rules):
+        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part)):
             if (wrong & used).any():
                 self._wrong.setdefault(rule, []).append(self._rows + np.flatnonzero(wrong & used))
         ids = ids if isinstance(ids, pa.Table) else pa.Table.from_batches([ids])
@@ -381,6 +384,21 @@ def _row_rules(ids: pa.Table | pa.RecordBatch, x: Float32, rules: Rules) -> Iter
         yield f"rows whose feature {name!r} is infinite (or too large for float32)", np.isinf(x[:, j])
 
 
+def _optional_rules(part: pa.Table | pa.RecordBatch) -> Iterable[tuple[str, Bool]]:
+    """Name the rules that rows break by what they hold in reserved columns that a table need not have."""
+    if (weight := _numbers(part, WEIGHT)) is not None:
+        yield f"rows whose {WEIGHT} is null, negative or not finite", ~(np.isfinite(weight) & (weight >= 0))
+    if ALTERNATIVE in part.schema.names and part.column(ALTERNATIVE).null_count:
+        yield f"rows with a null {ALTERNATIVE}", np.asarray(pc.is_null(part.column(ALTERNATIVE)))
+    if (offset := _numbers(part, OFFSET)) is not None:
+        yield f"rows whose {OFFSET} is null or not finite", ~np.isfinite(offset)
+
+
+def _numbers(part: pa.Table | pa.RecordBatch, name: str, rows: Int64 | slice = slice(None)) -> Float32 | None:
+    """Return (rows,) values of a column, a null as NaN; None where there is no such column."""
+    return feature_matrix(part, [name], {})[rows, 0] if name in part.schema.names else None
+
+
 def _checked(ids: pa.Table, rules: Rules, broken: list[_Broken]) -> tuple[Checked, _Decisions]:
     decisions, filtered = _sorted(ids), 0
     if rules.where:
@@ -439,6 +457,9 @@ def _decision_rules(ids: pa.Table, decisions: _Decisions, rules: Rules) -> Itera
     if rules.max_choices is not None:
         rule = f"decisions with more than max_choices = {rules.max_choices} rows"
         yield of_decisions(rule, decisions.counts > rules.max_choices)
+    if (weight := _numbers(ids, WEIGHT, decisions.row)) is not None:
+        uneven = np.minimum.reduceat(weight, first) < np.maximum.reduceat(weight, first)
+        yield of_decisions(f"decisions with more than one {WEIGHT}", uneven)
     if TRAIN in ids.column_names:
         train = flag_values(ids, TRAIN)[decisions.row]
         if not rules.labelled:

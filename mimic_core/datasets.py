@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mimic_core import contract, records
 from mimic_core.errors import SpecError, TableError
-from mimic_core.identifiers import has_text_ids, id_table
+from mimic_core.identifiers import SCHEMA, has_text_ids, id_table, join_id_tables
 from mimic_core.rows import Rows, slice_decisions, take_decisions
 from mimic_core.shards import Part, Shard
-from mimic_core.sources import KEYS
+from mimic_core.sources import ALTERNATIVE, KEYS
 from mimic_core.specs import DatasetSpec
 
 CODE_VERSION = "1"  # bump by hand when the same spec and table give other records
+
+MOST_ALTERNATIVES = 10_000
 
 
 def rules(spec: DatasetSpec) -> contract.Rules:
@@ -76,8 +79,38 @@ def ids_path(shard: Shard) -> str:
     return f"ids/{shard.split}-{shard.index:05d}-of-{shard.count:05d}.parquet"
 
 
+def labels(block: contract.Block) -> pa.Table:
+    """Return what each number in `alternatives` stands for, as `id_table` does; no rows without `_alternative`."""
+    if ALTERNATIVE not in block.table.column_names:
+        return id_table(block.table, ())
+    found = pc.unique(block.table[ALTERNATIVE]).drop_null()
+    if pa.types.is_string(found.type):
+        return id_table(pa.table({ALTERNATIVE: found}), [ALTERNATIVE])
+    return pa.table([pa.repeat(ALTERNATIVE, len(found)), found, found.cast(pa.string())], schema=SCHEMA)
+
+
+def join_labels(tables: Sequence[pa.Table], source: str) -> list[dict[str, Any]]:
+    """Return the labels of blocks as `schema.json` lists them, in the order of the labels.
+
+    Raises:
+        TableError: there are too many, or two have the same number.
+    """
+    joined = join_id_tables(tables)
+    if len(joined) > MOST_ALTERNATIVES:
+        raise TableError(
+            f"table {source}: {ALTERNATIVE!r} has {len(joined):,} different labels, expected at most {MOST_ALTERNATIVES:,}: "
+            "it says what a choice is, such as 'car' or 'train'; leave the column out if each choice is one of its own"
+        )
+    pairs = sorted(zip(joined["id"].to_pylist(), joined["surrogate"].to_pylist(), strict=True))
+    return [{"alternative": number, "label": label} for label, number in pairs]
+
+
 def schema_document(
-    spec: DatasetSpec, files: Sequence[dict[str, Any]], id_tables: Sequence[dict[str, Any]]
+    spec: DatasetSpec,
+    files: Sequence[dict[str, Any]],
+    id_tables: Sequence[dict[str, Any]],
+    optional: Sequence[str] = (),
+    alternatives: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return what `schema.json` says: everything that a reader of the files needs.
 
@@ -85,8 +118,10 @@ def schema_document(
         spec: the dataset.
         files: manifest entries of the shards' files: path, split, decisions, bytes, sha256.
         id_tables: manifest entries of their id tables; none where the table's ids are numbers.
+        optional: which reserved columns the table has of those that it need not have.
+        alternatives: the labels as `join_labels` returns them.
     """
-    fields = records.shapes(spec.max_choices, len(spec.features))
+    fields = records.shapes(spec.max_choices, len(spec.features), optional)
     return {
         "dataset": spec.key,
         "features": list(spec.features),
@@ -95,10 +130,11 @@ def schema_document(
         "framing": f"TFRecord, {spec.compression or 'uncompressed'}, one tf.train.Example per decision",
         "compression": spec.compression,
         "padding": "the first n_choices entries along the axis of choices are real, the others are 0",
-        "record_bytes": records.layout(spec.max_choices, len(spec.features)).record_bytes,
+        "record_bytes": records.layout(spec.max_choices, len(spec.features), optional).record_bytes,
         "fields": {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()},
         "files": list(files),
         "id_tables": list(id_tables),
+        **({"alternatives": list(alternatives)} if ALTERNATIVE in optional else {}),
     }
 
 

@@ -7,7 +7,7 @@ Source: the TFRecord framing and the tf.train.Example message of TensorFlow; bas
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ import numpy.typing as npt
 
 from mimic_core.errors import CorruptFileError
 from mimic_core.rows import Rows
+from mimic_core.sources import ALTERNATIVE, OFFSET, WEIGHT
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4  # length and its checksum; checksum of the payload
 INTEGER_BYTES = 10  # the longest varint
 ZERO = b"\x80" * (INTEGER_BYTES - 1) + b"\0"  # a varint of that length
 BLOCK = 2048  # decisions encoded at a time
+KEYS_OF_OPTIONAL = {WEIGHT: "weight", ALTERNATIVE: "alternatives", OFFSET: "sampling_log_probability"}
 VARINT = np.dtype([("low", "<u8"), ("high", "<u2")])  # the ten bytes of an integer
 
 Bytes = npt.NDArray[np.uint8]
@@ -59,8 +61,17 @@ class Layout:
         return len(self.template)
 
 
-def shapes(max_choices: int, features: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return dtype and shape of each key of an Example."""
+def shapes(max_choices: int, features: int, optional: Iterable[str] = ()) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of each key of an Example.
+
+    Args:
+        optional: which of the reserved columns that a table need not have are in the records.
+    """
+    extras: dict[str, tuple[str, tuple[int, ...]]] = {
+        WEIGHT: ("float32", ()),
+        ALTERNATIVE: ("int64", (max_choices,)),
+        OFFSET: ("float32", (max_choices,)),
+    }
     return {
         "x": ("float32", (max_choices, features)),
         "n_choices": ("int64", ()),
@@ -68,13 +79,14 @@ def shapes(max_choices: int, features: int) -> dict[str, tuple[str, tuple[int, .
         "individual": ("int64", ()),
         "decision": ("int64", ()),
         "choices": ("int64", (max_choices,)),
+        **{KEYS_OF_OPTIONAL[name]: extras[name] for name in extras if name in optional},
     }
 
 
-def layout(max_choices: int, features: int) -> Layout:
-    """Lay out a record: a framed tf.train.Example with zeros for its values."""
+def layout(max_choices: int, features: int, optional: Iterable[str] = ()) -> Layout:
+    """Lay out a record: a framed tf.train.Example with zeros for its values; arguments as `shapes` takes them."""
     entries, ends = [], []
-    for name, (dtype, shape) in shapes(max_choices, features).items():
+    for name, (dtype, shape) in shapes(max_choices, features, optional).items():
         size = int(np.prod(shape, dtype=np.int64))
         real = dtype == "float32"
         values = b"\0" * 4 * size if real else ZERO * size
@@ -102,11 +114,12 @@ def encode(rows: Rows, max_choices: int) -> Iterator[memoryview]:
     Yields:
         Bytes of whole records; all of them in order are a TFRecord file.
     """
-    shape = layout(max_choices, rows.x.shape[1])
+    shape = layout(max_choices, rows.x.shape[1], rows.optional)
     bounds = np.append(rows.starts, len(rows))
     for first in range(0, rows.decisions, BLOCK):
         last = min(first + BLOCK, rows.decisions)
-        yield _encode_block(rows, bounds[first : last + 1], shape)
+        weight = None if rows.weight is None else rows.weight[first:last]
+        yield _encode_block(rows, bounds[first : last + 1], weight, shape)
 
 
 def decode(data: bytes, shape: Layout, name: str) -> dict[str, npt.NDArray[Any]]:
@@ -147,14 +160,17 @@ def values(records: Bytes, field: Field, real: npt.NDArray[np.bool_] | None = No
     if field.dtype != "float32":
         integers = _from_varints(raw.view(VARINT)).reshape(len(records), *field.shape)
         return integers if real is None else np.asarray(integers[real])
-    if real is None:
-        return np.array(raw, order="C").view("<f4").reshape(len(records), *field.shape)
+    if real is None or len(field.shape) < 2:
+        numbers = np.array(raw, order="C").view("<f4").reshape(len(records), *field.shape)
+        return numbers if real is None else np.asarray(numbers[real])
     # all features of a choice are copied as one item: half the time of copying them as numbers
     whole = raw.view(np.dtype((np.void, 4 * field.shape[-1])))  # (decisions, max_choices)
     return np.asarray(whole[real].view("<f4").reshape(-1, field.shape[-1]))
 
 
-def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> memoryview:
+def _encode_block(
+    rows: Rows, bounds: npt.NDArray[np.int64], weight: npt.NDArray[np.float32] | None, shape: Layout
+) -> memoryview:
     first, last = int(bounds[0]), int(bounds[-1])
     starts, counts = bounds[:-1], np.diff(bounds)
     real = np.arange(shape.fields["choices"].size) < counts[:, None]  # (records, max_choices)
@@ -162,6 +178,10 @@ def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> m
     # a choice's values are copied as one item of a structured array, past the padding
     _items(records, shape.fields["x"])[real] = rows.x[first:last].view(f"V{rows.x.shape[1] * 4}")[:, 0]
     _items(records, shape.fields["choices"])[real] = _to_varints(rows.choice[first:last])
+    if rows.alternative is not None:
+        _items(records, shape.fields["alternatives"])[real] = _to_varints(rows.alternative[first:last])
+    if rows.offset is not None:
+        _items(records, shape.fields["sampling_log_probability"])[real] = rows.offset[first:last].view("V4")
     integers = {
         "n_choices": counts,
         "selected": np.flatnonzero(rows.selected[first:last]) - (starts - first),
@@ -170,6 +190,8 @@ def _encode_block(rows: Rows, bounds: npt.NDArray[np.int64], shape: Layout) -> m
     }
     for name, values in integers.items():
         _items(records, shape.fields[name])[:, 0] = _to_varints(values)
+    if weight is not None:
+        _items(records, shape.fields["weight"])[:, 0] = weight.view("V4")
     end = shape.record_bytes - FOOTER_BYTES
     payloads = np.ndarray(len(starts), f"V{end - HEADER_BYTES}", records.data, HEADER_BYTES, records.strides[:1])
     # one call of the library per record: the framing asks for a checksum of each

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mimic_core.sources import ALTERNATIVE, OFFSET, WEIGHT
+
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -24,6 +26,9 @@ class Rows:
         selected: (rows,) bool; all false where the table has no such column or holds a null.
         x: (rows, features) float32, missing values replaced.
         starts: (decisions,) int64, the first row of each decision.
+        weight: (decisions,) float32, 0 or more; None where the table has no `_weight`.
+        alternative: (rows,) int64, what each choice is: the surrogate of its label; None without `_alternative`.
+        offset: (rows,) float32, what training adds to the utility; None without `_sampling_log_probability`.
     """
 
     individual: Int64
@@ -32,6 +37,9 @@ class Rows:
     selected: Bool
     x: Float32
     starts: Int64
+    weight: Float32 | None = None
+    alternative: Int64 | None = None
+    offset: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.choice)
@@ -45,6 +53,12 @@ class Rows:
     def counts(self) -> Int64:
         """(decisions,) number of choices that each decision offers."""
         return np.diff(np.append(self.starts, len(self)))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Which reserved columns there are of those that a table need not have."""
+        held = {WEIGHT: self.weight, ALTERNATIVE: self.alternative, OFFSET: self.offset}
+        return tuple(name for name, values in held.items() if values is not None)
 
     @property
     def individuals(self) -> Int64:
@@ -132,6 +146,17 @@ def take_decisions(rows: Rows, decisions: Int64) -> Rows:
     lengths = rows.counts[decisions]
     starts = np.cumsum(lengths) - lengths
     kept = np.arange(int(lengths.sum())) + np.repeat(rows.starts[decisions] - starts, lengths)
+    return _chosen(rows, kept, decisions, starts)
+
+
+def slice_decisions(rows: Rows, first: int, last: int) -> Rows:
+    """Return the decisions from `first` to before `last`, without a copy of their values."""
+    bounds = np.append(rows.starts, len(rows))
+    start, end = bounds[first], bounds[last]
+    return _chosen(rows, slice(start, end), slice(first, last), rows.starts[first:last] - start)
+
+
+def _chosen(rows: Rows, kept: Int64 | slice, decisions: Int64 | slice, starts: Int64) -> Rows:
     return Rows(
         individual=rows.individual[kept],
         decision=rows.decision[kept],
@@ -139,20 +164,9 @@ def take_decisions(rows: Rows, decisions: Int64) -> Rows:
         selected=rows.selected[kept],
         x=rows.x[kept],
         starts=starts,
-    )
-
-
-def slice_decisions(rows: Rows, first: int, last: int) -> Rows:
-    """Return the decisions from `first` to before `last`, without a copy of their values."""
-    bounds = np.append(rows.starts, len(rows))
-    start, end = bounds[first], bounds[last]
-    return Rows(
-        individual=rows.individual[start:end],
-        decision=rows.decision[start:end],
-        choice=rows.choice[start:end],
-        selected=rows.selected[start:end],
-        x=rows.x[start:end],
-        starts=rows.starts[first:last] - start,
+        weight=None if rows.weight is None else rows.weight[decisions],
+        alternative=None if rows.alternative is None else rows.alternative[kept],
+        offset=None if rows.offset is None else rows.offset[kept],
     )
 
 

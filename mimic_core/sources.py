@@ -15,6 +15,8 @@ INDIVIDUAL, DECISION, CHOICE = "_individual", "_decision", "_choice"
 SELECTED, TRAIN = "_selected", "_train"
 KEYS = (INDIVIDUAL, DECISION, CHOICE)
 FLAGS = (SELECTED, TRAIN)
+WEIGHT, ALTERNATIVE, OFFSET = "_weight", "_alternative", "_sampling_log_probability"
+OPTIONAL = (*FLAGS, WEIGHT, ALTERNATIVE, OFFSET)  # reserved columns that are read wherever a table has them
 SPLITS = ("train", "test")
 
 
@@ -28,22 +30,23 @@ def check_schema(
             wherever they exist.
 
     Raises:
-        TableError: missing columns, ids that are neither int64 nor text, flags that are not bool, features that are not
-            numeric; all of them at once.
+        TableError: missing columns, ids and labels that are neither int64 nor text, flags that are not bool, features,
+            weights and log-probabilities that are not numeric; all of them at once.
     """
     problems = []
     for name in [*required, *features]:
         if name not in schema.names:
             problems.append(f"column {name!r} is missing{did_you_mean(name, schema.names)}")
-    present = [name for name in (*KEYS, *FLAGS) if name in schema.names]
+    present = [name for name in (*KEYS, *FLAGS, ALTERNATIVE) if name in schema.names]
     for name in present:
         kind = schema.field(name).type
         expected = (pa.bool_(),) if name in FLAGS else (pa.int64(), pa.string())
         if kind not in expected:
             problems.append(f"column {name!r} is {kind}, expected {' or '.join(map(str, expected))}")
-    for name in features:
+    for name in (WEIGHT, OFFSET, *features):
         if name in schema.names and not _is_numeric(schema.field(name).type):
-            problems.append(f"feature {name!r} is {schema.field(name).type}, expected numbers")
+            what = "feature" if name in features else "column"
+            problems.append(f"{what} {name!r} is {schema.field(name).type}, expected numbers")
     if problems:
         listed = "\n  ".join(problems)
         raise TableError(
@@ -58,8 +61,9 @@ def numeric_columns(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def columns_to_read(schema: pa.Schema, features: Sequence[str], where: Sequence[Condition] = ()) -> pa.Schema:
-    """Return the columns of a table that a build reads: keys, the flags that exist, features, and those of the filter."""
-    names = [*KEYS, *(name for name in FLAGS if name in schema.names), *features, *(condition.column for condition in where)]
+    """Return the columns of a table that a build reads: keys, reserved ones that exist, features, those of the filter."""
+    optional = [name for name in OPTIONAL if name in schema.names]
+    names = [*KEYS, *optional, *features, *(condition.column for condition in where)]
     return pa.schema([schema.field(name) for name in dict.fromkeys(names)])
 
 
@@ -79,7 +83,7 @@ def standard_columns(table: pa.Table) -> pa.Table:
             column = column.cast(field.type.value_type)
         if column.type in (pa.large_string(), pa.string_view()):
             column = column.cast(pa.string())
-        if field.name in KEYS:
+        if field.name in (*KEYS, ALTERNATIVE):
             column = _ids(column, field.name)
         if field.name in FLAGS:
             column = _flags(column, field.name)

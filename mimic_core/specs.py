@@ -8,8 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from mimic_core import interactions
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
 
@@ -17,6 +18,16 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _two(pair: tuple[str, ...]) -> tuple[str, ...]:
+    if len(pair) != 2:
+        raise ValueError(f"expected two names or patterns of features, found {json.dumps(pair)}")
+    return pair
+
+
+Pair = Annotated[tuple[Feature, ...], AfterValidator(_two)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_PAIRS = 1_000_000  # per individual
 OPERATIONAL = frozenset({"refresh", "shards_per_step"})  # keys that ids and versions leave out
@@ -107,6 +118,14 @@ class TableReader(PartitionSpec):
         return {"train": self.train_partitions, "test": self.test_partitions}
 
 
+class SamplingWeights(Spec):
+    """The protocol of weighted sampling: a rejected choice is drawn with a probability in proportion to its weight."""
+
+    weights: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="Column of the source table with the weights, numbers above zero."
+    )
+
+
 class ContrastSpec(TableReader):
     """`build-contrast`: pairs of a selected and a rejected choice are sampled from a decision table."""
 
@@ -122,7 +141,22 @@ class ContrastSpec(TableReader):
     alternatives_per_decision: Annotated[int, Field(ge=1)] = Field(
         description="Rejected choices per draw, each paired with the selected one."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of the sampling.")
+    sampling: SamplingWeights | None = Field(
+        None,
+        description='How rejected choices are sampled. "uniform", as when it is unset: evenly, without a correction. '
+        '{"weights": COLUMN}: independently and with replacement, in proportion to a column; '
+        "`_sampling_log_probability` in the contrast table then corrects the estimate for it.",
+    )
+    seed: Seed = Field(0, description="Seed of the sampling.")
+
+    @field_validator("sampling", mode="before")
+    @classmethod
+    def _uniform_is_the_default(cls, value: Any) -> Any:
+        if value == "uniform":
+            return None
+        if isinstance(value, str):
+            raise ValueError(f'expected "uniform" or {{"weights": COLUMN}}, found {json.dumps(value)}')
+        return value
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:
@@ -152,11 +186,12 @@ class ContrastSpec(TableReader):
         return f"{self.database}.{self.source_table}"
 
     @property
-    def sampling(self) -> dict[str, Any]:
+    def deciding(self) -> dict[str, Any]:
         """What decides which rows are sampled: everything but the number of shards."""
         names = ["decisions_per_individual", "alternatives_per_decision", "seed"]
         names += ["where"] * (self.where is not None) + ["invalid_decisions"] * self.drops
-        return {name: getattr(self, name) for name in names}
+        drawn = {"sampling": self.sampling.document} if self.sampling else {}
+        return {name: getattr(self, name) for name in names} | drawn
 
 
 class DatasetSpec(TableReader):
@@ -167,6 +202,12 @@ class DatasetSpec(TableReader):
     database: TableName = Field(description="Database of the source table.")
     table: TableName = Field(description="Name of the source table: a decision table, or a contrast set.")
     max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
+    overflow: Literal["error", "sample"] = Field(
+        "error",
+        description='What to do with a decision that offers more than max_choices: "error" builds nothing, "sample" keeps '
+        "the selected choice and a uniform sample of the others.",
+    )
+    seed: Seed = Field(0, description='Seed of that sample; without "overflow": "sample" it does nothing.')
     features: Features = Field(description="Feature columns, in the order in which they are stored.")
     missing_values_map: dict[str, Float32] = Field(
         default_factory=dict, description="Feature column -> the value that stands in for a null or NaN."
@@ -209,12 +250,26 @@ class ModelSpec(Spec):
     epochs: Annotated[int, Field(ge=1)] = Field(10, description="Passes over the training decisions.")
     optimizer: str = Field("Adam", description="Name of an optimizer in keras.optimizers.")
     optimizer_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything random in this model.")
+    seed: Seed = Field(0, description="Seed of everything random in this model.")
     validation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="Share of training individuals, by a seeded hash, that chooses the epoch instead of the test split; "
         "a linear model is estimated without them.",
     )
+    l2: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Of a linear model only: lambda of the ridge penalty lambda / 2 * (sum of squared coefficients) that is "
+        "added to the mean negative log-likelihood, on the columns as given. Without standard errors.",
+    )
+
+    @model_validator(mode="after")
+    def _penalty_fits(self) -> Self:
+        if self.l2 is not None and self.layers:
+            raise ValueError(
+                f"l2: {self.l2:g} is for a linear model (layers: []); "
+                "give a kernel_regularizer to the layers of the layers file instead"
+            )
+        return self
 
     @property
     def linear(self) -> bool:
@@ -228,8 +283,32 @@ class _Experiment(PartitionSpec):
     dataset: Name = Field(description="Dataset to train on.")
     max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
     features: Features = Field(description="Features to use: those of the dataset or fewer, in any order.")
+    interactions: tuple[Pair, ...] = Field(
+        (),
+        description='Products of two columns to use beside the features, such as [["asc_*", "income"]]: a pattern stands '
+        "for all features that it matches, a name for that column of the dataset, listed among the features or not.",
+    )
     database: TableName = Field(description="Database of the results table.")
     table: TableName = Field(description="Results table: one row per run and epoch.")
+
+    @model_validator(mode="after")
+    def _columns_can_be_named(self) -> Self:
+        _no_repeats(self.features)
+        try:
+            interactions.expand(self.interactions, self.features)
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of the dataset that a model reads: the features, and those that only interactions name."""
+        return interactions.inputs(self.interactions, self.features)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what has a coefficient in a linear model: the features, and the interactions as `a:b`."""
+        return interactions.column_names(self.interactions, self.features)
 
     @property
     def dataset_key(self) -> str:
@@ -254,11 +333,6 @@ class RunSpec(_Experiment):
 
     model: ModelSpec
 
-    @model_validator(mode="after")
-    def _features_differ(self) -> Self:
-        _no_repeats(self.features)
-        return self
-
     @property
     def run_id(self) -> str:
         """SHA-256 over what the user set, as the original tool computes it."""
@@ -280,7 +354,6 @@ class ExperimentSpec(_Experiment):
 
     @model_validator(mode="after")
     def _models_differ(self) -> Self:
-        _no_repeats(self.features)
         seen: dict[str, int] = {}
         for index, model in enumerate(self.models):
             text = json.dumps(model.document, sort_keys=True)
@@ -307,6 +380,11 @@ class InferenceSpec(TableReader):
     database: TableName = Field(description="Database of the source table and of the inference table.")
     table: TableName = Field(description="Name of the source table.")
     features: Features = Field(description="The run's features, in any order.")
+    explain: tuple[Feature, ...] = Field(
+        (),
+        description="Features whose effects to compute: a column d_probability_d_<feature> each, and their averages and "
+        "quantiles with the elasticities.",
+    )
     space: Name = Field(description="Space that holds the run.")
     experiment_name: Name = Field(description="Experiment of the run.")
     run_id: RunId = Field(description="The run to apply.")
@@ -317,6 +395,14 @@ class InferenceSpec(TableReader):
         _no_repeats(self.features)
         if self.table == self.upload_table:
             raise ValueError(f"upload_table: {self.upload_table!r} is the source table; give the inference table a name")
+        return self
+
+    @model_validator(mode="after")
+    def _explained_are_features(self) -> Self:
+        _no_repeats(self.explain, "explain")
+        for name in self.explain:
+            if name not in self.features:
+                raise ValueError(f"explain: {name!r} is not one of the features{did_you_mean(name, self.features)}")
         return self
 
     @property
@@ -386,7 +472,7 @@ def spec_digest(document: dict[str, Any], *parts: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _no_repeats(features: Sequence[str]) -> None:
+def _no_repeats(features: Sequence[str], key: str = "features") -> None:
     repeated = sorted({name for name in features if features.count(name) > 1})
     if repeated:
-        raise ValueError(f"features: {', '.join(map(repr, repeated))} stands more than once; name each feature once")
+        raise ValueError(f"{key}: {', '.join(map(repr, repeated))} stands more than once; name each feature once")

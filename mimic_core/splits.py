@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
 from mimic_core.manifests import unseal, verify_file
-from mimic_core.records import Bytes, Layout, frames, layout, values
+from mimic_core.records import KEYS_OF_OPTIONAL, Bytes, Layout, frames, layout, values
 from mimic_core.rows import Bool, Float32, Int64, Rows, sort_keys
 from mimic_core.sources import SPLITS
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BLOCK_BYTES = 2**21  # read at a time, whole records; four times as many took as long, a quarter of it longer
-KEYS_OF_DECISIONS = ("individual", "decision", "n_choices", "selected")
+OF_DECISIONS = ("individual", "decision", "n_choices", "selected", "weight")  # keys of one value per decision
+OF_ROWS = ("choices", "x", "alternatives", "sampling_log_probability")  # those of one per choice; some need not be there
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -88,31 +89,25 @@ def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Ro
     """
     source = open_split(folder, split, features)
     parts = [_flat(records, source) for records in source.blocks()]
-    keys = {name: np.concatenate([part[name] for part in parts]) for name in KEYS_OF_DECISIONS}
+    keys = {name: np.concatenate([part[name] for part in parts]) for name in OF_DECISIONS if name in parts[0]}
     # each shard is sorted, but one after the other they are not where an individual's shard is given by a hash
     order, (individual, decision, _) = sort_keys(
         keys["individual"], keys["decision"], np.zeros(len(keys["decision"]), np.int64)
     )
-    counts, position = (keys[name] if order is None else keys[name][order] for name in ("n_choices", "selected"))
-    starts: Int64 = np.cumsum(counts) - counts
-    places = None if order is None else _places(keys["n_choices"], starts, order)
-    rows = int(counts.sum())
-    choice, x, first = np.empty(rows, np.int64), np.empty((rows, len(source.columns)), np.float32), 0
+    read = keys["n_choices"]
+    if order is not None:
+        keys = {name: values[order] for name, values in keys.items()} | {"individual": individual, "decision": decision}
+    starts: Int64 = np.cumsum(keys["n_choices"]) - keys["n_choices"]
+    places, rows = None if order is None else _places(read, starts, order), int(read.sum())
+    held = {name: np.empty((rows, *part.shape[1:]), part.dtype) for name, part in parts[0].items() if name in OF_ROWS}
+    first = 0
     for part in parts:
         last = first + len(part["choices"])
         at = slice(first, last) if places is None else places[first:last]
-        choice[at], x[at] = part.pop("choices"), part.pop("x")  # popped: a part goes as soon as it is placed
+        for name, array in held.items():
+            array[at] = part.pop(name)  # popped: a part goes as soon as it is placed
         first = last
-    selected = np.zeros(rows, np.bool_)
-    selected[starts + position] = True
-    return Rows(
-        individual=np.repeat(individual, counts),
-        decision=np.repeat(decision, counts),
-        choice=choice,
-        selected=selected,
-        x=x,
-        starts=starts,
-    )
+    return _rows(keys | held, starts)
 
 
 def read_dataset(
@@ -187,7 +182,7 @@ def open_split(folder: Path, split: str, features: list[str] | None = None) -> S
     return Split(
         paths=list(files),
         compressed=schema.get("compression") is not None,
-        layout=layout(schema["max_choices"], len(schema["features"])),
+        layout=layout(schema["max_choices"], len(schema["features"]), optional_columns(schema)),
         columns=columns,
     )
 
@@ -198,6 +193,16 @@ def read_schema(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFoundError(f"{folder}: there is no dataset here (no schema.json)")
     return unseal(path.read_bytes(), str(path))
+
+
+def optional_columns(schema: dict[str, Any]) -> list[str]:
+    """Return which reserved columns a dataset has of those that a table need not have."""
+    return [name for name, key in KEYS_OF_OPTIONAL.items() if key in schema["fields"]]
+
+
+def alternative_labels(schema: dict[str, Any]) -> dict[int, str]:
+    """Return what each number in `alternatives` stands for; empty for a dataset without `_alternative`."""
+    return {entry["alternative"]: entry["label"] for entry in schema.get("alternatives", [])}
 
 
 def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[int]:
@@ -215,13 +220,29 @@ def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[
 
 
 def _flat(records: Bytes, source: Split) -> Arrays:
-    """Decode a block: the keys of its decisions, and `choices` and `x` of the rows really offered."""
+    """Decode a block: what it has for each of its decisions, and for each of the rows really offered."""
     fields = source.layout.fields
-    part = {name: values(records, fields[name]) for name in KEYS_OF_DECISIONS}
+    part = {name: values(records, fields[name]) for name in OF_DECISIONS if name in fields}
     real = _mask(part["n_choices"], source)
-    part["choices"] = values(records, fields["choices"], real)
-    part["x"] = _chosen(values(records, fields["x"], real), source)
-    return part
+    part |= {name: values(records, fields[name], real) for name in OF_ROWS if name in fields}
+    return part | {"x": _chosen(part["x"], source)}
+
+
+def _rows(keys: Arrays, starts: Int64) -> Rows:
+    counts = keys["n_choices"]
+    selected = np.zeros(len(keys["choices"]), np.bool_)
+    selected[starts + keys["selected"]] = True
+    return Rows(
+        individual=np.repeat(keys["individual"], counts),
+        decision=np.repeat(keys["decision"], counts),
+        choice=keys["choices"],
+        selected=selected,
+        x=keys["x"],
+        starts=starts,
+        weight=keys.get("weight"),
+        alternative=keys.get("alternatives"),
+        offset=keys.get("sampling_log_probability"),
+    )
 
 
 def _dense(records: Bytes, source: Split) -> Arrays:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mimic_core import contrasts, datasets, inferences, runs
 from mimic_core.manifests import build_version
-from mimic_core.sources import FLAGS, KEYS
+from mimic_core.sources import KEYS, OPTIONAL
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
 
 SOURCE, CONTRAST, DATASET, RUN, INFERENCE = STAGES = (
@@ -205,7 +205,7 @@ def columns_of(wants: Registered, table: TableState) -> dict[str, Any]:
     """Return the columns of a table that a build records, as `mimic_core.sources.columns_to_read` chooses them."""
     if wants.columns is None:
         return {name: dict(facts) for name, facts in table.columns.items()}
-    names = dict.fromkeys((*KEYS, *(name for name in FLAGS if name in table.columns), *wants.columns))
+    names = dict.fromkeys((*KEYS, *(name for name in OPTIONAL if name in table.columns), *wants.columns))
     return {name: dict(table.columns[name]) if name in table.columns else None for name in names}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core.sources import FLAGS, KEYS
+from mimic_core.sources import ALTERNATIVE, FLAGS, KEYS
 
 BLOCK = 1 << 20  # bytes, what Arrow guesses the types from
 # a number may be followed by one with decimals, blanks by anything
@@ -28,7 +28,7 @@ def settled_schema(path: Path, guessed: pa.Schema) -> pa.Schema:
     if not doubtful or (path.suffix != ".gz" and path.stat().st_size < BLOCK) or _hold(path, doubtful):
         return guessed
     for field in doubtful:
-        later = (*LATER[field.type], *([pa.string()] if field.name in (*KEYS, *FLAGS) else []))
+        later = (*LATER[field.type], *([pa.string()] if field.name in (*KEYS, *FLAGS, ALTERNATIVE) else []))
         kinds = [field.with_type(kind) for kind in (field.type, *later)]
         settled = next((kind for kind in kinds if _hold(path, [kind])), field)
         guessed = guessed.set(guessed.get_field_index(field.name), settled)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mimic_core.errors import TableError
-from mimic_core.sources import FLAGS, KEYS
+from mimic_core.sources import KEYS, OPTIONAL
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table, Transaction
@@ -104,7 +104,7 @@ def transaction_for(table: "Table", columns: pa.Schema | None, *, append: bool) 
         ]
         problems += [
             f"column {column!r} is missing, and no build takes a table with a null there"
-            for column in (*KEYS, *FLAGS)
+            for column in (*KEYS, *OPTIONAL)
             if column in have.names and column not in columns.names
         ]
         if problems:

@@ -45,6 +45,7 @@ TYPES = {
         "destination_table": "String",
         "decisions_per_individual": "Int",
         "alternatives_per_decision": "Int",
+        "sampling": "Shape?",
         "seed": "Int?",
         "refresh": "String?",
     },
@@ -57,6 +58,8 @@ TYPES = {
         "where": "String?",
         "invalid_decisions": "String?",
         "max_choices": "Int",
+        "overflow": "String?",
+        "seed": "Int?",
         "features": "[String]",
         "missing_values_map": "{Float?}?",
         "compression": "String?",
@@ -70,6 +73,7 @@ TYPES = {
         "dataset": "String",
         "max_choices": "Int",
         "features": "[String]",
+        "interactions": "[[String]]?",
         "database": "String",
         "table": "String",
         "models": "[Shape]",
@@ -83,6 +87,7 @@ TYPES = {
         "optimizer_kwargs": "{Any?}?",
         "seed": "Int?",
         "validation": "Float?",
+        "l2": "Float?",
     },
     InferenceSpec: {
         "database": "String",
@@ -93,6 +98,7 @@ TYPES = {
         "where": "String?",
         "invalid_decisions": "String?",
         "features": "[String]",
+        "explain": "[String]?",
         "space": "String",
         "experiment_name": "String",
         "run_id": "String",
@@ -100,7 +106,17 @@ TYPES = {
         "refresh": "String?",
     },
 }
-WRONG = {"String": 3, "Int": "3", "Float": "0.5", "[String]": "size", "[Shape]": {}, "{Float?}": [], "{Any?}": "x"}
+WRONG = {
+    "String": 3,
+    "Shape": [],
+    "[[String]]": "size",
+    "Int": "3",
+    "Float": "0.5",
+    "[String]": "size",
+    "[Shape]": {},
+    "{Float?}": [],
+    "{Any?}": "x",
+}
 
 
 def document(kind, **changes):

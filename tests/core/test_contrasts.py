@@ -447,10 +447,10 @@ def test_the_config_of_the_original_tool_is_read_as_it_is():
 
 
 def test_partitions_do_not_decide_what_is_sampled_and_the_rest_does():
-    sampling = spec(2, 2).sampling
-    assert sampling == {"decisions_per_individual": 2, "alternatives_per_decision": 2, "seed": 0}
-    assert spec(2, 2, train_partitions=9, test_partitions=9).sampling == sampling
-    assert all(other.sampling != sampling for other in (spec(3, 2), spec(2, 3), spec(2, 2, 1)))
+    deciding = spec(2, 2).deciding
+    assert deciding == {"decisions_per_individual": 2, "alternatives_per_decision": 2, "seed": 0}
+    assert spec(2, 2, train_partitions=9, test_partitions=9).deciding == deciding
+    assert all(other.deciding != deciding for other in (spec(3, 2), spec(2, 3), spec(2, 2, 1)))
 
 
 def test_a_contrast_table_with_the_name_of_its_source_is_refused():

@@ -196,8 +196,8 @@ def test_how_many_shards_a_step_builds_is_no_part_of_what_is_built():
 def test_an_unknown_key_is_named_with_the_nearest_known_one():
     assert refused(DatasetSpec, {**DATASET, "max_choice": 3}) == (
         "my.json: max_choice: unknown key (did you mean 'max_choices'?); the keys are database, table, max_choices, "
-        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, missing_values_map, "
-        "compression, refresh, shards_per_step"
+        "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, overflow, seed, "
+        "missing_values_map, compression, refresh, shards_per_step"
     )
 
 
