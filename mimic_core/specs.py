@@ -301,14 +301,9 @@ class _Experiment(PartitionSpec):
         return self
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Columns of the dataset that a model reads: the features, and those that only interactions name."""
-        return interactions.inputs(self.interactions, self.features)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of what has a coefficient in a linear model: the features, and the interactions as `a:b`."""
-        return interactions.column_names(self.interactions, self.features)
+    def columns(self) -> interactions.Columns:
+        """What a model reads of the dataset, and what it makes of that."""
+        return interactions.columns(self.interactions, self.features)
 
     @property
     def dataset_key(self) -> str:
