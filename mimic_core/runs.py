@@ -101,7 +101,7 @@ def train(
         notes.append("the test split is empty: there are no test numbers" + _last_epoch(model, chooser))
     utilities = networks.utility_function(network)
     with np.errstate(over="ignore", invalid="ignore"):  # said below in words
-        evaluated = {name: evaluate(utilities(rows.x), rows.selected, rows.starts) for name, rows in parts.items()}
+        evaluated = {name: evaluate(rows, utilities(rows.x)) for name, rows in parts.items()}
     evaluations = {name: result for name, result in evaluated.items() if result is not None}
     for name, result in evaluations.items():
         if not np.isfinite(result.nll):
@@ -153,7 +153,7 @@ def _estimate(
     history: list[Epoch] = []
 
     def record(iteration: int, nll: float, coefficients: Float64) -> None:
-        judged = evaluate(chooser.x.astype(np.float64) @ coefficients, chooser.selected, chooser.starts)
+        judged = evaluate(chooser, chooser.x.astype(np.float64) @ coefficients)
         history.append(Epoch(epoch=iteration, loss=nll, val_loss=judged.nll if judged else None))
         on_epoch(history[-1])
 
@@ -187,7 +187,7 @@ def _fit(
             )
         _require_finite_weights(network, number)
         with np.errstate(over="ignore", invalid="ignore"):  # said below in words
-            judged = evaluate(utilities(chooser.x), chooser.selected, chooser.starts)
+            judged = evaluate(chooser, utilities(chooser.x))
         if judged and not np.isfinite(judged.nll):
             raise TrainingError(
                 f"the val_loss of epoch {number} is {judged.nll}; expected a finite number. The features reach "
