@@ -224,8 +224,8 @@ def test_exactly_dependent_columns_leave_the_utilities_unaffected():
     found = estimate(replace(rows, x=x), [*FEATURES, "twice", "sums"])
     assert len(found.not_identified) == 2
     assert all(found.coefficients[[*FEATURES, "twice", "sums"].index(name)] == 0 for name in found.not_identified)
-    alone = evaluate(rows.x @ estimate(rows, FEATURES).coefficients, rows.selected, rows.starts)
-    together = evaluate(x.astype(float) @ found.coefficients, rows.selected, rows.starts)
+    alone = evaluate(rows, rows.x @ estimate(rows, FEATURES).coefficients)
+    together = evaluate(rows, x.astype(float) @ found.coefficients)
     assert together.nll == pytest.approx(alone.nll, abs=1e-7)
 
 
@@ -271,7 +271,7 @@ def test_swissmetro_gives_the_reference_numbers():
     train = train_rows(source, features)
     test = rows_for_test(source, features)
     found = estimate(train, features)
-    fitted, judged = (evaluate(rows.x @ found.coefficients, rows.selected, rows.starts) for rows in (train, test))
+    fitted, judged = (evaluate(rows, rows.x @ found.coefficients) for rows in (train, test))
     assert (fitted.decisions, judged.decisions) == (8568, 2151)
     assert fitted.nll == pytest.approx(0.806235, abs=1e-5)
     assert judged.nll == pytest.approx(0.807659, abs=1e-5)

@@ -57,7 +57,7 @@ def weights(run):
 
 
 def nll(run, rows):
-    return evaluate(utility_function(run.network)(rows.x), rows.selected, rows.starts).nll
+    return evaluate(rows, utility_function(run.network)(rows.x)).nll
 
 
 def through_a_dataset(folder, source, max_choices, train_partitions):
