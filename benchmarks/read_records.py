@@ -144,7 +144,10 @@ def measure_training(plain: Path) -> Row:
         return total
 
     found = cpu_seconds(
-        {"epoch": lambda: next(epochs), "input": lambda: only_input(training.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1))}
+        {
+            "epoch": lambda: next(epochs),
+            "input": lambda: only_input(training.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1)),
+        }
     )
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
     name = f"input of a training step at batch {TRAINING_BATCH}, from the second epoch"

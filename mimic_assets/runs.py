@@ -167,7 +167,7 @@ def _inputs(spec: RunSpec, dataset: dict[str, Any]) -> dict[str, Any]:
     return {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}}
 
 
-def _shown(trained: "TrainedRun") -> dict[str, dg.MetadataValue[Any]]:
+def _shown(trained: "TrainedRun") -> dict[str, Any]:
     """Return what people look at: pictures, the table of coefficients, and notes."""
     linear = trained.coefficients is not None
     pictures = {"learning_curve": plots.learning_curve(trained.history, "iteration" if linear else "epoch")}

@@ -23,7 +23,7 @@ def rows_of_text(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
     Args:
         table: as `mimic_core.coefficients.coefficient_table` returns it.
     """
-    rows = [HEADINGS]
+    rows: list[tuple[str, ...]] = [HEADINGS]
     for row in table["coefficients"]:
         if row["name"] in table["not_identified"]:
             rows.append((row["name"], "not identified", "", "", "", "", ""))

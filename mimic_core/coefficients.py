@@ -1,8 +1,10 @@
 """Coefficients: the table that a statistician reads of an estimated conditional logit, and ratios of two coefficients.
 
-Standard errors, z, p and intervals are those clustered by individual, since the decisions of an individual are no independent
-observations. Source: K. Train, Discrete Choice Methods with Simulation, 2009, chapters 3 and 8; the delta method as in
-W. Greene, Econometric Analysis, 2012, section 4.4.
+z, p and intervals are made with errors clustered by individual, since the decisions of an individual are no independent
+observations.
+
+Source: K. Train, Discrete Choice Methods with Simulation, 2009, chapters 3 and 8; the delta method as in W. Greene,
+Econometric Analysis, 2012, section 4.4.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,10 @@ from mimic_core.logit import Estimate
 from mimic_core.rows import Float64
 
 Z95 = 1.959963984540054  # the 97.5% point of the standard normal distribution
-COMPOSITE = "{}, so this is a composite likelihood: only errors clustered by individual hold, and AIC, BIC and rho-squared do not"
+COMPOSITE = (
+    "classical errors, AIC, BIC and rho-squared are withheld: {}, so this is a composite likelihood, of which only errors "
+    "clustered by individual hold"
+)
 OF_CONTRASTS = "the dataset was built from a contrast set, whose pairs are no independent decisions"
 WITH_WEIGHTS = "decisions are weighted"
 WITH_OFFSETS = "choices were sampled with unequal probabilities"

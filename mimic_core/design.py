@@ -119,6 +119,11 @@ class Design:
             )
 
 
+def triangular(rows: Float64) -> Float64:
+    """Return the factor R, (at most k, k), of the QR decomposition of (n, k) rows."""
+    return np.asarray(np.linalg.qr(rows, mode="r"))
+
+
 def _used(stream: Stream) -> Iterator[Rows]:
     """Leave out decisions of weight 0, which tell nothing."""
     for rows in stream:
@@ -134,7 +139,7 @@ def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
         x = columns.values(rows.x)[:, order]
         largest = np.maximum(largest, np.abs(x).max(axis=0))
         # of the block below what is left of the others: the R of all of them, without all of them in memory
-        triangle = np.linalg.qr(np.concatenate([triangle, _centred(x, rows)]), mode="r")
+        triangle = triangular(np.concatenate([triangle, _centred(x, rows)]))
         each = np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)
         rows_, decisions = rows_ + len(rows), decisions + rows.decisions
         individuals += len(rows.individuals)
@@ -169,7 +174,7 @@ def _identified(moments: Moments, features: Int64, keep_dependent: bool) -> tupl
         return scale, np.flatnonzero(varies)
     first = np.intersect1d(features, np.flatnonzero(varies))
     pivots = _pivots(moments.triangle / np.where(varies, norms, 1.0), first, np.setdiff1d(np.flatnonzero(varies), first))
-    r = np.linalg.qr(moments.triangle[:, pivots] / norms[pivots], mode="r")
+    r = triangular(moments.triangle[:, pivots] / norms[pivots])
     rounding = ROUNDING * moments.largest[pivots] / scale[pivots]
     kept: list[int] = []
     for k in range(len(pivots)):
@@ -185,7 +190,7 @@ def _pivots(triangle: Float64, first: Int64, second: Int64) -> Int64:
     """Order columns by what each adds to those before it: some of them first, the others by what they add to these."""
     from scipy.linalg import qr  # here, since `mimic status` imports this module too: 0.3 CPU seconds
 
-    r = np.linalg.qr(triangle[:, [*first, *second]], mode="r")
+    r = triangular(triangle[:, [*first, *second]])
     orders = []
     for columns, factor in ((first, r[:, : len(first)]), (second, r[len(first) :, len(first) :])):
         order = qr(factor, mode="r", pivoting=True, check_finite=False)[-1] if factor.size else np.arange(len(columns))

@@ -1,4 +1,4 @@
-"""The conditional logit: its maximum-likelihood estimate by Newton's method on exact derivatives, in float64, and its errors.
+"""The conditional logit: its maximum-likelihood estimate by Newton's method on exact derivatives in float64, with errors.
 
 The decisions are gone through once for every evaluation, block by block, so they need not be in memory.
 
@@ -230,5 +230,3 @@ def _inverse(hessian: Float64) -> Float64:
     size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
     correlation = hessian / np.outer(size, size)
     return np.asarray(np.linalg.pinv(correlation, rcond=1e-15, hermitian=True) / np.outer(size, size))
-
-

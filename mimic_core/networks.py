@@ -228,8 +228,8 @@ def load_network(path: Path, layers_source: str) -> "keras.Model":
     return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=False)
 
 
-def export_network(network: "keras.Model", layers_source: str) -> bytes:
-    """Return the bytes of a model's file, proved to give the same utilities when it is loaded.
+def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "keras.Model"]:
+    """Return the bytes of a model's file, and the model as it is loaded from them, proved to give the same utilities.
 
     Raises:
         TrainingError: the file cannot be written, loaded, or computes something else.
@@ -252,7 +252,7 @@ def export_network(network: "keras.Model", layers_source: str) -> bytes:
                 "the trained network gives other utilities after it was stored and loaded; "
                 "give every layer of the layers file a get_config() with all of its arguments"
             )
-        return path.read_bytes()
+        return path.read_bytes(), loaded
 
 
 def utility_function(network: "keras.Model") -> Callable[[Float32], Float64]:

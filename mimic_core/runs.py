@@ -4,20 +4,19 @@ A network keeps the epoch with the lowest validation loss (`mimic_core.training`
 logit and is estimated to its optimum instead (`mimic_core.logit`). Either is judged as it is exported.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from mimic_core import logit, networks, training
+from mimic_core.alternatives import AlternativeShare, alternative_table, shares_of
 from mimic_core.coefficients import OF_CONTRASTS, WITH_OFFSETS, WITH_WEIGHTS, coefficient_table
 from mimic_core.comparison import individual_sums
 from mimic_core.errors import SpecError, TrainingError
-from mimic_core.evaluation import Evaluation, combine, measure, named, shares_of
+from mimic_core.evaluation import Evaluation, Measured, add_measured, combine, measure, named
 from mimic_core.ranges import ranges
 from mimic_core.rows import Bool, Float32, Float64, Rows, hash64
 from mimic_core.sources import OFFSET, WEIGHT
@@ -42,6 +41,7 @@ class TrainedRun:
         evaluations: by split: train, validation (where asked for), test (where not empty).
         individuals: per split and individual the decisions, their weight and their log-likelihood.
         shares: of the training choices by alternative; None without `_alternative`.
+        alternatives: by split: how often each alternative was selected and how often the model says so; empty without them.
         coefficients: the table of a linear model, see `mimic_core.coefficients`; None for a network.
         notes: what a reader of the numbers must know.
     """
@@ -52,6 +52,7 @@ class TrainedRun:
     evaluations: dict[str, Evaluation]
     individuals: pa.Table
     shares: Mapping[int, float] | None
+    alternatives: dict[str, list[AlternativeShare]]
     coefficients: dict[str, Any] | None
     notes: list[str]
 
@@ -107,17 +108,19 @@ def train(
     if not test_split.decisions:
         last = ", and the last epoch is exported" if not chooser.decisions and not model.linear else ""
         notes.append(f"the test split is empty: there are no test numbers{last}")
-    exported = networks.export_network(network, layers_source)
-    network = _loaded(exported, layers_source)
+    exported, network = networks.export_network(network, layers_source)
     shares = shares_of(parts["train"])
-    judged = {name: _judge(name, stream, networks.utility_function(network), shares) for name, stream in parts.items()}
+    utilities = networks.utility_function(network)
+    judged = {name: _judge(name, stream, utilities, shares) for name, stream in parts.items() if stream.decisions}
+    evaluations = {name: combine([measured]) for name, (measured, _) in judged.items()}
     return TrainedRun(
         model=exported,
         network=network,
         history=history,
-        evaluations={name: evaluation for name, (evaluation, _) in judged.items() if evaluation is not None},
-        individuals=pa.concat_tables([table for _, tables in judged.values() for table in tables]),
+        evaluations={name: evaluation for name, evaluation in evaluations.items() if evaluation},
+        individuals=pa.concat_tables([sums for _, tables in judged.values() for sums in tables]),
         shares=shares,
+        alternatives={name: alternative_table(measured.alternatives) for name, (measured, _) in judged.items()},
         coefficients=table,
         notes=notes,
     )
@@ -219,17 +222,10 @@ def _rows(stream: Stream) -> Rows:
     return stream.rows
 
 
-def _loaded(exported: bytes, layers_source: str) -> "keras.Model":
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        path.write_bytes(exported)
-        return networks.load_network(path, layers_source)
-
-
 def _judge(
     name: str, stream: Stream, utilities: Callable[[Float32], Float64], shares: Mapping[int, float] | None
-) -> tuple[Evaluation | None, list[pa.Table]]:
-    """Evaluate an exported model on a split, and sum it up by individual.
+) -> tuple[Measured, list[pa.Table]]:
+    """Measure an exported model on a split, and sum it up by individual.
 
     Raises:
         TrainingError: the log-likelihood is not finite.
@@ -241,10 +237,10 @@ def _judge(
             measured.append(measure(rows, utility, shares))
             sums = individual_sums(rows, utility)
         individuals.append(sums.add_column(0, "split", pa.repeat(name, len(sums))))
-    evaluation = combine(measured)
-    if evaluation and not np.isfinite(evaluation.nll):
+    found = add_measured(measured)
+    if not np.isfinite(found.loss):
         raise TrainingError(
             f"the log-likelihood of the {name} decisions is not finite: the utilities are out of range. "
             "Give a lower learning_rate, or scale the features"
         )
-    return evaluation, individuals
+    return found, individuals

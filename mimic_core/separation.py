@@ -4,13 +4,13 @@ A direction separates if no decision's selected choice has less utility along it
 likelihood then rises for ever along it, and estimates stop where it has become too flat to see.
 
 Source: A. Albert and J. A. Anderson, On the existence of maximum likelihood estimates in logistic regression models, 1984;
-found by a linear program as in K. Konis, Linear programming algorithms for detecting separated data, 2007, here only over the
-directions that rows of vanishing probability leave open.
+found by a linear program as in K. Konis, Linear programming algorithms for detecting separated data, 2007, here only over
+the directions that rows of vanishing probability leave open.
 """
 
 import numpy as np
 
-from mimic_core.design import Design, Part
+from mimic_core.design import Design, Part, triangular
 from mimic_core.evaluation import log_sum_exp
 from mimic_core.rows import Bool, Float64
 
@@ -62,7 +62,7 @@ def _differences(design: Design, beta: Float64) -> tuple[Float64, Float64]:
     for part in design:
         difference, probability = _part_differences(part, beta)
         small = probability < VANISHING
-        triangle = np.linalg.qr(np.concatenate([triangle, difference[~small]]), mode="r")
+        triangle = triangular(np.concatenate([triangle, difference[~small]]))
         vanishing.append(np.unique(difference[small], axis=0))
     return triangle, np.unique(np.concatenate(vanishing), axis=0)
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from mimic_core import interactions
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
+from mimic_core.interactions import Columns, columns, expand
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
@@ -295,15 +295,15 @@ class _Experiment(PartitionSpec):
     def _columns_can_be_named(self) -> Self:
         _no_repeats(self.features)
         try:
-            interactions.expand(self.interactions, self.features)
+            expand(self.interactions, self.features)
         except SpecError as error:
             raise ValueError(str(error)) from error
         return self
 
     @property
-    def columns(self) -> interactions.Columns:
+    def columns(self) -> Columns:
         """What a model reads of the dataset, and what it makes of that."""
-        return interactions.columns(self.interactions, self.features)
+        return columns(self.interactions, self.features)
 
     @property
     def dataset_key(self) -> str:

@@ -112,9 +112,7 @@ def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Ro
     return _rows(keys | held, starts)
 
 
-def read_stream(
-    folder: Path, split: str, features: list[str] | None = None, most_bytes: float = MOST_IN_MEMORY
-) -> Stream:
+def read_stream(folder: Path, split: str, features: list[str] | None = None, most_bytes: float = MOST_IN_MEMORY) -> Stream:
     """Open a split of a dataset to go through its decisions any number of times; checksums are verified now.
 
     It is read into memory once if its arrays take at most `most_bytes`, in the order of `read_rows`; else every pass reads

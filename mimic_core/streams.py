@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def in_memory(rows: Rows) -> Stream:
         # the first individual that begins at or after each multiple of the size of a block begins the next one
         cuts = np.searchsorted(rows.starts[first], np.arange(BLOCK_ROWS, len(rows), BLOCK_ROWS))
         bounds = np.unique(np.concatenate([[0], first[cuts[cuts < len(first)]], [rows.decisions]])).tolist()
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             yield slice_decisions(rows, begin, end)
 
     return Stream(read=read, decisions=rows.decisions, rows=rows)

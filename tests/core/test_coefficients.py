@@ -155,7 +155,9 @@ def test_a_column_without_an_estimate_is_in_the_table_without_errors():
     assert row == dict.fromkeys(row) | {"name": "income", "estimate": 0.0}
     assert found["covariance"]["names"] == FEATURES
     assert rows_of_text(found)[3] == ("income", "not identified", "", "", "", "", "")
-    np.testing.assert_allclose(found["coefficients"][0]["std_error"], plain_errors(source, fitted(source).coefficients)[0][0])
+    np.testing.assert_allclose(
+        found["coefficients"][0]["std_error"], plain_errors(source, fitted(source).coefficients)[0][0]
+    )
 
 
 def test_a_ratio_has_the_error_of_the_delta_method():

@@ -63,7 +63,7 @@ def test_a_direction_of_two_columns_that_separates_names_both_and_no_third():
 
     features = ["first", "second", "third"]
     source = decisions(draw, features)
-    noise = decisions(lambda random, i: ((0.0, 0.0, random.normal()), random.random() < 0.5), features, seed=1)
+    noise = decisions(lambda random, _: ((0.0, 0.0, random.normal()), random.random() < 0.5), features, seed=1)
     noise = noise.set_column(0, "_individual", pa.array(np.asarray(noise["_individual"]) + 1000))
     assert set(fitted(pa.concat_tables([source, noise]), features).separated) >= {"first", "second"}
 
