@@ -24,10 +24,10 @@ def print_table(table: "Table") -> None:
     (console if console.is_terminal else Console(width=400)).print(table)
 
 
-def print_columns(rows: "Sequence[Sequence[str]]") -> None:
+def print_columns(rows: "Sequence[Sequence[str]]", indent: str = "") -> None:
     """Print rows as lines whose columns are aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = (f"{indent}{'  '.join(map(str.ljust, row, widths))}".rstrip() for row in rows)
     click.echo("\n".join(lines))
 
 
