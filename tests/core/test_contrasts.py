@@ -67,7 +67,7 @@ def drawn(source, spec, partitions=None):
         ids, train = (np.asarray(source[name]) for name in ("_individual", "_train"))
         blocks = [source.filter(pa.array(part.holds(ids, train))) for part in plan_parts(partitions, None)]
     made = [pairs for block in blocks for pairs in sample(check_block(block, Rules()), spec)]
-    empty = contrast_schema(source.schema, "t").empty_table()
+    empty = contrast_schema(source.schema, "t", spec.sampling).empty_table()
     return pa.concat_tables([empty, *made]).sort_by([(name, "ascending") for name in KEYS])
 
 
@@ -154,7 +154,7 @@ def test_the_columns_are_those_of_the_source_in_their_order_and_where_rows_come_
     source = table({1: {0: [0, 1]}})
     (part,) = sample(check_block(source, Rules()), spec())
     assert part.column_names == [*source.column_names, "_old_decision", "_old_choice"]
-    assert part.schema == contrast_schema(source.schema, "t")
+    assert part.schema == contrast_schema(source.schema, "t", None)
 
 
 def test_each_decision_and_each_rejected_choice_is_used_before_any_is_used_again():
@@ -431,11 +431,11 @@ def test_a_table_without_any_rejected_choice_is_refused():
 
 
 def test_a_source_that_is_itself_a_contrast_set_is_refused():
-    source = contrast_schema(table({1: {0: [0]}}).schema, "haven.t")
+    source = contrast_schema(table({1: {0: [0]}}).schema, "haven.t", None)
     with pytest.raises(TableError, match=r"table haven\.c has '_old_decision' and '_old_choice', which a contrast"):
-        contrast_schema(source, "haven.c")
+        contrast_schema(source, "haven.c", None)
     with pytest.raises(TableError, match=r"table haven\.c has '_old_choice', .*sample from the table that this one"):
-        contrast_schema(source.remove(source.get_field_index("_old_decision")), "haven.c")
+        contrast_schema(source.remove(source.get_field_index("_old_decision")), "haven.c", None)
 
 
 def test_the_config_of_the_original_tool_is_read_as_it_is():
