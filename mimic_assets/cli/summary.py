@@ -30,7 +30,8 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
 
 def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
     names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
-    names |= {"rho_squared": "rho-squared", "accuracy": "accuracy"}
+    names |= {"shares_nll": "shares NLL", "rho_squared": "rho-squared", "accuracy": "accuracy"}
+    names |= {"d_nlp": "D-NLP", "calibration_error": "calibration error"}
     return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
 
 

@@ -45,6 +45,7 @@ def test_the_commands_are_those_that_are_documented():
         "plan",
         "rebuild",
         "runs",
+        "runs compare",
         "runs retire",
         "status",
         "tables",

@@ -53,7 +53,7 @@ def test_the_linear_model_has_the_published_likelihood(prepared):
     features = list(spec.features)
     train, test = (split(prepared, flag, features) for flag in (True, False))
     coefficients = logit.estimate(train, features).coefficients
-    nll = [evaluate(rows.x.astype(float) @ coefficients, rows.selected, rows.starts).nll for rows in (train, test)]
+    nll = [evaluate(rows, rows.x.astype(float) @ coefficients).nll for rows in (train, test)]
     assert nll == pytest.approx([0.806235, 0.807659], abs=1e-6)
 
 
@@ -87,5 +87,5 @@ def test_a_linear_model_on_contrasts_is_as_good_on_the_full_choice_sets(prepared
     assert pairs.decisions == 952 * 9 * 2
     coefficients = logit.estimate(pairs, features).coefficients
     test = split(prepared, False, features)
-    nll = evaluate(test.x.astype(float) @ coefficients, test.selected, test.starts).nll
+    nll = evaluate(test, test.x.astype(float) @ coefficients).nll
     assert nll == pytest.approx(0.807, abs=0.001)
