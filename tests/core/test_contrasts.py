@@ -18,11 +18,13 @@ from mimic_core.contract import Outcome, Rules, check_block
 from mimic_core.contrasts import contrast_schema, require_contrasts, sample, usable_individuals
 from mimic_core.errors import SpecError, TableError
 from mimic_core.identifiers import surrogates
+from mimic_core.interactions import columns
 from mimic_core.logit import estimate
 from mimic_core.rows import hash64
 from mimic_core.shards import plan_parts, shard_index
 from mimic_core.sources import KEYS
 from mimic_core.specs import ContrastSpec
+from mimic_core.streams import in_memory
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
 CONFIG = {
@@ -350,7 +352,7 @@ def fit(source):
     (y_j - p_j) x_j over an individual's rows j, and G the number of individuals.
     """
     rows = check_block(source, Rules(features=tuple(FEATURES))).rows
-    beta, x = estimate(rows, FEATURES).coefficients, rows.x.astype(float)
+    beta, x = estimate(in_memory(rows), columns((), FEATURES)).coefficients, rows.x.astype(float)
     weights = np.exp(x @ beta)
     p = weights / np.repeat(np.add.reduceat(weights, rows.starts), rows.counts)
     mean = np.add.reduceat(p[:, None] * x, rows.starts)
