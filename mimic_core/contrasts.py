@@ -27,7 +27,7 @@ PAIRS_PER_PART = 250_000  # bounds the memory of what is made from a block
 
 
 def contrast_schema(schema: pa.Schema, table: str, weights: SamplingWeights | None) -> pa.Schema:
-    """Return the columns of a contrast table: those of its source, where each row comes from, and of weights what they make.
+    """Return the columns of a contrast table: its source's, where each row comes from, and with weights its log-probability.
 
     Raises:
         TableError: the source has such columns already.
