@@ -30,8 +30,8 @@ def runs() -> None:
 def coefficients(run: str, ratios: tuple[tuple[str, str], ...], as_json: bool) -> None:
     """Show the coefficients of a linear run with their errors, and ratios of them.
 
-    RUN is SPACE/EXPERIMENT/RUN_ID as in `mimic status`, or at least 8 digits that begin a run id. z, p and intervals are made
-    with errors clustered by individual; those of a ratio by the delta method.
+    RUN is SPACE/EXPERIMENT/RUN_ID as in `mimic status`, or at least 8 digits that begin a run id. z, p and intervals are
+    made with errors clustered by individual; those of a ratio by the delta method.
 
     \b
     Examples:
@@ -48,13 +48,13 @@ def coefficients(run: str, ratios: tuple[tuple[str, str], ...], as_json: bool) -
     if as_json:
         click.echo(json.dumps(found.document(), indent=1))
         return
-    print_columns(rows_of_text(found.table))
+    print_columns(rows_of_text(found.table), numbers=True)
     click.echo(statistics_of_text(found.table))
     for said in found.table["withheld"]:
         click.echo(f"note: {said}")
     if found.ratios:
         click.echo()
-        print_columns([RATIO_HEADINGS, *map(ratio_of_text, found.ratios)])
+        print_columns([RATIO_HEADINGS, *map(ratio_of_text, found.ratios)], numbers=True)
 
 
 @runs.command()

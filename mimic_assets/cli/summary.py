@@ -27,7 +27,7 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
         if outcome.coefficients:
             from mimic_core.coefficient_text import rows_of_text
 
-            print_columns(rows_of_text(outcome.document()), indent="  ")
+            print_columns(rows_of_text(outcome.document()), indent="  ", numbers=True)
         for note in (*outcome.withheld, *outcome.notes):
             click.echo(f"  note: {note}")
         if outcome.location:
