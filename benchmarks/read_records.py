@@ -16,6 +16,7 @@ from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 from mimic_core import networks, records, splits, training
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
+from mimic_core.interactions import columns
 from mimic_core.manifests import file_entry, seal
 from mimic_core.rows import Rows
 from mimic_core.shards import Shard, shard_index
@@ -132,7 +133,8 @@ def measure_training(plain: Path) -> Row:
     rows = splits.read_rows(plain, "train")
     keras.utils.set_random_seed(0)
     layers, _ = networks.load_layers(networks.default_layers(MODEL.layers))
-    epochs = training.train_epochs(networks.build_network(MODEL, FEATURES, layers), MODEL, rows)
+    wanted = columns((), [f"x{number:02d}" for number in range(FEATURES)])
+    epochs = training.train_epochs(networks.build_network(MODEL, wanted, layers), MODEL, rows)
     features = tf.constant(rows.x)
 
     @tf.function

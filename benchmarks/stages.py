@@ -12,7 +12,10 @@ import workload
 from mimic_assets import builds, contrasts, datasets, inferences
 from mimic_core import shards
 from mimic_core.contrasts import contrast_schema
+from mimic_core.datasets import schema_document
 from mimic_core.inferences import inference_schema
+from mimic_core.interactions import columns
+from mimic_core.manifests import seal
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, ModelSpec, TableReader
 from resources.environments import local_resources
 from resources.iceberg import local_path
@@ -55,11 +58,20 @@ class Home:
 
     def build_dataset(self, spec: DatasetSpec) -> list[Path]:
         """Check and encode a table; returns the files."""
+        return [self.artefacts.path(f"{spec.folder}/bench/{file['path']}") for file in self._encoded(spec)]
+
+    def whole_dataset(self, spec: DatasetSpec) -> Path:
+        """Check and encode a table, and describe its files; returns the folder."""
+        sealed = seal(schema_document(spec, self._encoded(spec), []))
+        self.artefacts.write(f"{spec.folder}/bench/schema.json", [sealed])
+        return Path(self.artefacts.path(f"{spec.folder}/bench"))
+
+    def _encoded(self, spec: DatasetSpec) -> list[dict[str, Any]]:
         built = [
             datasets.build_dataset_part(self.context, task, tables=self.tables, artefacts=self.artefacts)
             for task in self.parts(spec)
         ]
-        return [self.artefacts.path(f"{spec.folder}/bench/{file['path']}") for part in built for file in part.files]
+        return [file for part in built for file in part.files]
 
     def build_contrast(self, spec: ContrastSpec) -> list[Path]:
         """Check and sample a table; returns the staged files."""
@@ -70,8 +82,7 @@ class Home:
     def infer(self, spec: InferenceSpec, run: dict[str, Any]) -> list[Path]:
         """Check and score a table; returns the staged files."""
         schema = self.tables.schema_of(self.tables.pin(spec.source))
-        columns = inference_schema(schema)
-        self.tables.ensure(spec.destination, columns, kind=INFERENCE, partition_by=builds.RUN_COLUMNS)
+        self.tables.ensure(spec.destination, inference_schema(schema), kind=INFERENCE, partition_by=builds.RUN_COLUMNS)
         tasks = self.parts(spec, run)
         return staged(
             [inferences.score_part(self.context, task, tables=self.tables, artefacts=self.artefacts) for task in tasks]
@@ -84,8 +95,8 @@ class Home:
         source = networks.default_layers(LAYERS)
         layers, _ = networks.load_layers(source)
         networks.import_keras().utils.set_random_seed(0)
-        network = networks.build_network(ModelSpec(layers=LAYERS), len(spec.features), layers)
-        contents = {"layers.py": source.encode(), "model.keras": networks.export_network(network, source)}
+        network = networks.build_network(ModelSpec(layers=LAYERS), columns((), spec.features), layers)
+        contents = {"layers.py": source.encode(), "model.keras": networks.export_network(network, source)[0]}
         files = [
             {"path": name, **self.artefacts.write(f"{spec.run_folder}/bench/{name}", [data])}
             for name, data in contents.items()
