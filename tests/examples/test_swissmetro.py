@@ -15,6 +15,7 @@ from mimic_core.configs import parse_spec, read_document
 from mimic_core.contract import Rules, check_block
 from mimic_core.contrasts import sample
 from mimic_core.evaluation import evaluate
+from mimic_core.sources import standard_columns
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ REFERENCE = ROOT.parent / "shared" / "data" / "swissmetro.parquet"
 def prepared(tmp_path_factory):
     path = tmp_path_factory.mktemp("swissmetro") / "swissmetro.parquet"
     subprocess.run([sys.executable, EXAMPLE / "prepare.py", path], check=True, capture_output=True)
-    return pq.read_table(path)
+    return standard_columns(pq.read_table(path))  # as an import does
 
 
 def split(table, train, features):
