@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mimic_core.runs import Epoch
+    from mimic_core.training import Epoch
 
 
 def learning_curve(history: Sequence["Epoch"], unit: str = "epoch") -> bytes:

@@ -156,6 +156,13 @@ def slice_decisions(rows: Rows, first: int, last: int) -> Rows:
     return _chosen(rows, slice(start, end), slice(first, last), rows.starts[first:last] - start)
 
 
+def join_rows(first: Rows, second: Rows) -> Rows:
+    """Return the decisions of one after those of the other; both have the same columns."""
+    pairs = {name: (value, getattr(second, name)) for name, value in vars(first).items() if value is not None}
+    pairs["starts"] = (first.starts, second.starts + len(first))
+    return Rows(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
+
 def _chosen(rows: Rows, kept: Int64 | slice, decisions: Int64 | slice, starts: Int64) -> Rows:
     return Rows(
         individual=rows.individual[kept],
