@@ -9,13 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic_assets.retirement import run_key
+from mimic_assets.runs import INDIVIDUALS
 from mimic_core.comparison import Comparison, Difference, compare
 from mimic_core.errors import NotFoundError, SpecError
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
-
-INDIVIDUALS = "individuals.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
