@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mimic_assets.retirement import run_key
-from mimic_assets.runs import INDIVIDUALS
+from mimic_assets.run_files import INDIVIDUALS, find_run, read_run_file, trained_manifest
 from mimic_core.comparison import Comparison, compare
 from mimic_core.errors import NotFoundError, SpecError
 from mimic_core.specs import RunSpec
@@ -69,24 +68,12 @@ def compare_runs(
         SpecError: no such run, or runs of different datasets, versions of a dataset or decisions.
         CorruptFileError: a file is damaged.
     """
-    known = specs.registered(RunSpec.asset)
-    first, second = (run_key(name, known) for name in asked)
-    runs = [specs.get(RunSpec, key).spec for key in (first, second)]
-    manifests = [_manifest(run, artefacts) for run in runs]
+    runs = [find_run(name, specs) for name in asked]
+    manifests = [trained_manifest(run, artefacts) for run in runs]
     _require_one_dataset(manifests)
     tables = [_individuals(run, found, split, artefacts) for run, found in zip(runs, manifests, strict=True)]
     found = compare(*tables, resamples=resamples, seed=seed)
-    return RunComparison(runs=(first, second), split=split, seed=seed, found=found)
-
-
-def _manifest(run: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
-    found = artefacts.manifest(run.folder)
-    if found is None:
-        raise NotFoundError(
-            f"run {run.key} is not trained; run `mimic log-odds run-experiment CONFIG` for it first "
-            "(`mimic status` lists the runs)"
-        )
-    return found
+    return RunComparison(runs=(runs[0].key, runs[1].key), split=split, seed=seed, found=found)
 
 
 def _require_one_dataset(manifests: Sequence[dict[str, Any]]) -> None:
@@ -106,13 +93,12 @@ def _require_one_dataset(manifests: Sequence[dict[str, Any]]) -> None:
 
 def _individuals(run: RunSpec, manifest: dict[str, Any], split: str, artefacts: ArtefactStore) -> pa.Table:
     """Read what a run stored of the individuals of a split."""
-    entry = next((file for file in manifest["files"] if file["path"] == INDIVIDUALS), None)
-    if entry is None:
+    data = read_run_file(run, manifest, INDIVIDUALS, artefacts)
+    if data is None:
         raise NotFoundError(
             f"run {run.key} was trained before runs stored what a comparison needs ({INDIVIDUALS}); train it again "
             "by `mimic log-odds run-experiment CONFIG`"
         )
-    data = artefacts.read(f"{run.folder}/{manifest['version']}/{INDIVIDUALS}", entry)
     table = pq.read_table(pa.BufferReader(data))
     found = table.filter(pc.equal(table["split"], split)).drop_columns(["split"])
     if not len(found):

@@ -14,6 +14,7 @@ from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, man
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
+from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
 from mimic_core import datasets, plots, splits
 from mimic_core.coefficient_text import coefficients_in_markdown
 from mimic_core.errors import NotFoundError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mimic_core.runs import TrainedRun
     from mimic_core.training import Epoch
 
-COEFFICIENTS, INDIVIDUALS = "coefficients.json", "individuals.parquet"  # files beside a run's model
 RESULTS_SCHEMA = pa.schema(
     [
         ("experiment_name", pa.string()),
@@ -150,6 +150,7 @@ def _publish(
             notes=trained.notes,
             features=list(spec.columns.inputs),
             missing_values_map=config["missing_values_map"],
+            alternatives=_labelled(trained, labels),
             alternative_shares={labels[number]: share for number, share in (trained.shares or {}).items()},
             files=files,
         )
@@ -165,6 +166,13 @@ def _publish(
 
 def _inputs(spec: RunSpec, dataset: dict[str, Any]) -> dict[str, Any]:
     return {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}}
+
+
+def _labelled(trained: "TrainedRun", labels: dict[int, str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of alternatives by split, with labels instead of numbers, in the order of the labels."""
+    tables = {split: [asdict(each) for each in table] for split, table in trained.alternatives.items() if table}
+    named = {split: [row | {"alternative": labels[row["alternative"]]} for row in table] for split, table in tables.items()}
+    return {split: sorted(table, key=lambda row: str(row["alternative"])) for split, table in named.items()}
 
 
 def _shown(trained: "TrainedRun") -> dict[str, Any]:

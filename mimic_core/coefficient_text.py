@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 HEADINGS = ("coefficient", "estimate", "std. error", "clustered", "z", "p", "95% interval")
+RATIO_HEADINGS = ("ratio", "estimate", "clustered", "95% interval")
 STATISTICS = {
     "log_likelihood": "log-likelihood",
     "null_log_likelihood": "of uniform choice",

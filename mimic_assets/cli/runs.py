@@ -17,6 +17,47 @@ def runs() -> None:
 
 
 @runs.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--ratio",
+    "ratios",
+    type=(str, str),
+    metavar="NUMERATOR DENOMINATOR",
+    multiple=True,
+    help="Divide one coefficient by another, as for a willingness to pay; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def coefficients(run: str, ratios: tuple[tuple[str, str], ...], as_json: bool) -> None:
+    """Show the coefficients of a linear run with their errors, and ratios of them.
+
+    RUN is SPACE/EXPERIMENT/RUN_ID as in `mimic status`, or at least 8 digits that begin a run id. z, p and intervals are
+    made with errors clustered by individual; those of a ratio by the delta method.
+
+    \b
+    Examples:
+      mimic runs coefficients 9b0556be
+      mimic runs coefficients 9b0556be --ratio time cost
+    """
+    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.cli.output import print_columns
+    from mimic_assets.coefficients import run_coefficients
+    from mimic_core.coefficient_text import RATIO_HEADINGS, ratio_of_text, rows_of_text, statistics_of_text
+
+    resources = local_resources()
+    found = run_coefficients(run, ratios, resources["specs"], resources["artefacts"])
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=1))
+        return
+    print_columns(rows_of_text(found.table), numbers=True)
+    click.echo(statistics_of_text(found.table))
+    for said in found.table["withheld"]:
+        click.echo(f"note: {said}")
+    if found.ratios:
+        click.echo()
+        print_columns([RATIO_HEADINGS, *map(ratio_of_text, found.ratios)], numbers=True)
+
+
+@runs.command()
 @click.argument("runs", metavar="RUN RUN", nargs=2)
 @click.option(
     "--split",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.output import print_columns
+
 if TYPE_CHECKING:
     from mimic_assets.cli.execution import Outcome
 
@@ -22,7 +24,11 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
                 click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in metrics.items()))
         if (epoch := outcome.metrics.get("exported_epoch")) is not None:
             click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
-        for note in outcome.notes:
+        if outcome.coefficients:
+            from mimic_core.coefficient_text import rows_of_text
+
+            print_columns(rows_of_text(outcome.document()), indent="  ", numbers=True)
+        for note in (*outcome.withheld, *outcome.notes):
             click.echo(f"  note: {note}")
         if outcome.location:
             click.echo(f"  at {outcome.location}")

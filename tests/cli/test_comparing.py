@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mimic_assets.runs import INDIVIDUALS
+from mimic_assets.run_files import INDIVIDUALS
 from mimic_core.comparison import SCHEMA, compare
 from mimic_core.identifiers import parquet_bytes
 from resources.artefacts import ArtefactStore

@@ -27,7 +27,7 @@ REFERENCE = ROOT.parent / "shared" / "data" / "swissmetro.parquet"
 def prepared(tmp_path_factory):
     path = tmp_path_factory.mktemp("swissmetro") / "swissmetro.parquet"
     subprocess.run([sys.executable, EXAMPLE / "prepare.py", path], check=True, capture_output=True)
-    return standard_columns(pq.read_table(path))  # as an import does
+    return standard_columns(pq.read_table(path))
 
 
 def split(table, train, features):
