@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic_assets.run_files import INDIVIDUALS, find_run, read_run_file, trained_manifest
-from mimic_core.comparison import Comparison, Difference, compare
+from mimic_core.comparison import Comparison, compare
 from mimic_core.errors import NotFoundError, SpecError
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
@@ -47,7 +47,7 @@ class RunComparison:
 
     def conclusion(self) -> str:
         """Say in one sentence whether the runs differ."""
-        nll: Difference = self.found.nll
+        nll = self.found.nll
         if not nll.is_clear:
             return "The interval of the difference in NLL includes 0: these decisions do not tell which run is better."
         better = _short(self.runs[0] if nll.difference < 0 else self.runs[1])

@@ -14,6 +14,7 @@ import pytest
 
 from mimic_assets.registration import add_partitions, register
 from mimic_core.configs import parse_spec
+from mimic_core.manifests import seal
 from mimic_core.specs import DatasetSpec, InferenceSpec, RunSpec
 
 SOURCE, RESULTS, SCORED = "haven.features", "haven.results", "haven.scored"
@@ -301,6 +302,36 @@ def test_new_decisions_without_selections_or_splits_are_scored(platform, decisio
     assert scored.select(KEYS) == table.sort_by([(key, "ascending") for key in KEYS]).select(KEYS)
     assert not any(scored["_train"].to_pylist())
     assert "test_nll" not in platform.manifest(inference(run(LINEAR)))["metrics"]
+
+
+def test_the_numbers_of_an_inference_count_weights_and_compare_with_the_shares_of_the_training_split(
+    platform, decision_table
+):
+    table = decision_table()
+    names = ("bus", "car", "train")
+    labels = [names[choice] for choice in table["_choice"].to_pylist()]
+    weight = 1.0 + np.asarray(table["_decision"])
+    table = table.append_column("_alternative", pa.array(labels)).append_column("_weight", pa.array(weight))
+    platform.imported(table)
+    platform.built(dataset(), run(LINEAR))
+    trained, shares = platform.manifest(run(LINEAR)), {"bus": 0.5, "car": 0.3, "train": 0.2}
+    document = seal(trained | {"alternative_shares": shares})
+    platform.artefacts.write(f"{run(LINEAR).folder}/manifest.json", [document])
+    platform.built(inference(run(LINEAR)))
+    found = platform.manifest(inference(run(LINEAR)))["metrics"]
+    rows = platform.rows(SCORED).append_column("_selected", table["_selected"])  # both in the order of the keys
+    scored = rows.filter(~pc.field("_train")).to_pylist()
+    loss, by_shares = 0.0, 0.0
+    for row in scored:
+        if row["_selected"]:
+            offered = [names[each["_choice"]] for each in scored if each["_decision"] == row["_decision"]]
+            share = shares[names[row["_choice"]]] / sum(shares[label] for label in offered)
+            loss -= (1 + row["_decision"]) * math.log(row["probability"])
+            by_shares -= (1 + row["_decision"]) * math.log(share)
+    assert (found["test_decisions"], found["test_individuals"]) == (3, 1)
+    assert found["test_nll"] == pytest.approx(loss / 6, abs=1e-12)
+    assert found["test_d_nlp"] == pytest.approx(-loss / 6, abs=1e-12)
+    assert found["test_shares_nll"] == pytest.approx(by_shares / 6, abs=1e-12)
 
 
 def test_a_decision_with_one_choice_is_certain(platform, decision_table):

@@ -13,7 +13,9 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
+from mimic_assets.cli.execution import Outcome
 from mimic_assets.cli.main import main
+from mimic_assets.cli.summary import sum_up
 
 MIMIC_KEYS = {"asset", "key", "status", "dagster_run_id", "run_id", "counts", "location", "metrics", "notes", "error"}
 
@@ -230,8 +232,19 @@ def test_an_experiment_shows_a_line_per_epoch_and_what_its_numbers_mean(with_dat
     result = with_dataset.done("log-odds", "run-experiment", with_dataset.experiment())
     assert [line.split(":")[0].strip() for line in result.stderr.splitlines()[1:]] == ["epoch 1/2", "epoch 2/2"]
     assert "built: model_run s/e/" in result.stdout
-    assert "rho-squared" in result.stdout
+    for split in ("train", "test"):
+        (said,) = [line for line in result.stdout.splitlines() if line.startswith(f"  {split} ")]
+        names = ["decisions", "NLL", "uniform NLL", "rho-squared", "accuracy", "D-NLP", "calibration error"]
+        assert [part.split()[:-1] for part in said.removeprefix(f"  {split} ").split(", ")] == [
+            name.split() for name in names
+        ]
     assert "note: the exported epoch was chosen by its loss on the test split" in result.stdout
+
+
+def test_the_loss_of_choosing_by_shares_is_shown_where_there_is_one(capsys):
+    metrics = {"test_decisions": 3, "test_nll": 0.5, "test_shares_nll": 0.75, "train_shares_nll": None}
+    sum_up([Outcome(asset="model_run", key="s/e/r", status="built", metrics=metrics)])
+    assert capsys.readouterr().out.splitlines()[1:] == ["  test       decisions 3, NLL 0.5000, shares NLL 0.7500"]
 
 
 def test_json_is_one_object_on_standard_output_with_the_keys_that_are_documented(mimic, decision_table):

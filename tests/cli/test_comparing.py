@@ -1,6 +1,6 @@
 """`mimic runs compare`: what it says of two runs, and which runs it does not compare.
 
-The runs are registered, and what training would store of them is written here, so that every number is known.
+Most runs are registered only, and what training would store of them is written here, so that every number is known.
 """
 
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mimic_assets.comparisons import INDIVIDUALS
+from mimic_assets.run_files import INDIVIDUALS
 from mimic_core.comparison import SCHEMA, compare
 from mimic_core.identifiers import parquet_bytes
 from resources.artefacts import ArtefactStore
@@ -84,6 +84,17 @@ def test_the_comparison_of_a_split_as_json_has_every_number(mimic, runs):
     assert (found["decisions"], found["individuals"], found["first_better"]) == (10, 5, 0.0)
     assert found["nll"] == vars(expected.nll)
     assert found["d_nlp"] == vars(expected.d_nlp)
+
+
+def test_what_training_stores_is_what_a_comparison_reads(with_dataset):
+    config = with_dataset.experiment(models=[{"layers": []}, {"layers": [], "l2": 0.1}])
+    trained = with_dataset.partitions("log-odds", "run-experiment", config)
+    said = with_dataset.done("runs", "compare", *(run["run_id"] for run in trained), "--split", "train", "--json").stdout
+    found = json.loads(said)
+    for run, which in zip(trained, ("first", "second"), strict=True):
+        assert found["nll"][which] == pytest.approx(run["metrics"]["train_nll"], abs=1e-12)
+        assert found["d_nlp"][which] == pytest.approx(run["metrics"]["train_d_nlp"], abs=1e-12)
+    assert found["nll"]["difference"] < 0  # the penalty costs likelihood
 
 
 def test_runs_that_cannot_be_compared_are_refused_with_what_to_do(mimic, runs):

@@ -15,8 +15,10 @@ from mimic_core.configs import parse_spec, read_document
 from mimic_core.contract import Rules, check_block
 from mimic_core.contrasts import sample
 from mimic_core.evaluation import evaluate
+from mimic_core.interactions import columns
 from mimic_core.sources import standard_columns
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec
+from mimic_core.streams import in_memory
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "swissmetro"
@@ -53,7 +55,7 @@ def test_the_linear_model_has_the_published_likelihood(prepared):
     spec = parse_spec(ExperimentSpec, read_document(EXAMPLE / "experiment_linear.json"))
     features = list(spec.features)
     train, test = (split(prepared, flag, features) for flag in (True, False))
-    coefficients = logit.estimate(train, features).coefficients
+    coefficients = logit.estimate(in_memory(train), columns((), features)).coefficients
     nll = [evaluate(rows, rows.x.astype(float) @ coefficients).nll for rows in (train, test)]
     assert nll == pytest.approx([0.806235, 0.807659], abs=1e-6)
 
@@ -86,7 +88,7 @@ def test_a_linear_model_on_contrasts_is_as_good_on_the_full_choice_sets(prepared
     training = check_block(prepared.filter(prepared["_train"]), Rules())
     pairs = check_block(pa.concat_tables(sample(training, spec)), Rules(features=tuple(features))).rows
     assert pairs.decisions == 952 * 9 * 2
-    coefficients = logit.estimate(pairs, features).coefficients
+    coefficients = logit.estimate(in_memory(pairs), columns((), features)).coefficients
     test = split(prepared, False, features)
     nll = evaluate(test, test.x.astype(float) @ coefficients).nll
     assert nll == pytest.approx(0.807, abs=0.001)
