@@ -131,12 +131,12 @@ def sum_effects(rows: Rows, probability: Float64, effects: RowEffects, labels: L
     )
 
 
-def add_effects(parts: Iterable[EffectSums]) -> EffectSums | None:
+def add_effects(parts: Iterable[EffectSums | None]) -> EffectSums | None:
     """Add up the effects of parts without a common row; the sample is that of all rows together, whatever the parts.
 
-    None when there are no parts.
+    None, of parts without rows, adds nothing.
     """
-    every = list(parts)
+    every = [part for part in parts if part is not None]
     if len(every) < 2:
         return every[0] if every else None
     joined = {

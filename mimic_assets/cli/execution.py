@@ -29,6 +29,7 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     location: str | None = None
     metrics: dict[str, float | int | None] = field(default_factory=dict)
+    effects: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
 
