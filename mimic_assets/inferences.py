@@ -134,9 +134,10 @@ def score_part(
             evaluated.append({split: inferences.evaluate_selected(block, utility, split) for split in SPLITS})
             rows = inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
             if spec.explain:
-                slope = gradients(block.rows.x)
-                run_id, names = spec.run_id, rules.features
-                rows, sums = inferences.explain_rows(rows, block, slope, spec.explain, names, run_id=run_id)
+                slope, size = gradients(block.rows.x), task.pin.rows
+                rows, sums = inferences.explain_rows(
+                    rows, block, slope, spec.explain, rules.features, run_id=spec.run_id, table_rows=size
+                )
                 effects = add_effects([effects, sums])  # at once: every block has a sample of its own
             yield rows
 

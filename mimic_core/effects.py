@@ -17,6 +17,7 @@ from mimic_core.rows import Float32, Float64, Int64, Rows, hash64
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_SAMPLED = 50_000  # rows whose effects are kept for the quantiles: 2.4 MB of two features
+SPARE = 1.2  # times as many are kept by all steps together: of 60,000 expected ones 50,000 are there, 40 deviations away
 MOST_ALTERNATIVES = 100  # labels that are listed; every feature has an entry for each of them
 
 Labels = Mapping[int, int | str]
@@ -69,7 +70,7 @@ class EffectSums:
         weight: (alternatives,) sum of w, the weight of the row's decision.
         share: (alternatives,) sum of w P.
         totals: (alternatives, 3, features) sums of w dP/dx, w e and w P e, where e is the elasticity.
-        hashes: (sampled,) ascending; the rows with the lowest hashes of their keys are the sample.
+        hashes: (sampled,) ascending; the rows with the lowest hashes of their keys are the sample, at most `MOST_SAMPLED`.
         sampled_alternative: (sampled,) their surrogates.
         sampled: (sampled, 2, features) their dP/dx and e.
     """
@@ -103,13 +104,17 @@ def own_effects(probability: Float64, odds: Float64, slope: Float64, x: Float32 
     return RowEffects(marginal=(probability * left)[:, None] * slope, elasticity=left[:, None] * x * slope)
 
 
-def sum_effects(rows: Rows, probability: Float64, effects: RowEffects, labels: Labels) -> EffectSums:
+def sum_effects(
+    rows: Rows, probability: Float64, effects: RowEffects, labels: Labels, table_rows: int | None = None
+) -> EffectSums:
     """Add up the effects of whole decisions.
 
     Args:
         rows: whose `weight` and `alternative` count where there are such.
         probability: (rows,).
         labels: what each surrogate in `rows.alternative` stands for.
+        table_rows: how many rows all parts have together, or more; with it their samples together are bounded, not only
+            each. Of fewer rows than that the sample is smaller in proportion.
     """
     alternative = np.zeros(len(rows), np.int64) if rows.alternative is None else rows.alternative
     found, place = np.unique(alternative, return_inverse=True)
@@ -117,7 +122,9 @@ def sum_effects(rows: Rows, probability: Float64, effects: RowEffects, labels: L
     values = np.stack([effects.marginal, effects.elasticity], axis=1)  # (rows, 2, features)
     weighted = np.concatenate([values, probability[:, None, None] * values[:, 1:]], axis=1) * weight[:, None, None]
     hashes = _hash_keys(rows)
-    kept = _lowest(hashes)
+    share = SPARE * MOST_SAMPLED / max(table_rows or 0, 1)
+    low = np.flatnonzero(hashes <= np.uint64(share * 2**64)) if table_rows and share < 1 else np.arange(len(rows))
+    kept = low[_lowest(hashes[low])]
     return EffectSums(
         labels={int(one): labels[int(one)] for one in found if rows.alternative is not None},
         alternative=found,

@@ -152,7 +152,14 @@ def inference_rows(block: contract.Block, utility: Float64, part: Part, *, exper
 
 
 def explain_rows(
-    rows: pa.Table, block: contract.Block, slope: Float64, explain: Sequence[str], features: Sequence[str], *, run_id: str
+    rows: pa.Table,
+    block: contract.Block,
+    slope: Float64,
+    explain: Sequence[str],
+    features: Sequence[str],
+    *,
+    run_id: str,
+    table_rows: int | None = None,
 ) -> tuple[pa.Table, EffectSums]:
     """Return the rows of an inference table with a derivative of the probability by each of some features, and sums.
 
@@ -162,6 +169,7 @@ def explain_rows(
         slope: (rows, explained features) derivatives of the utilities.
         explain: names of the explained features.
         features: names along the last axis of the block's `x`.
+        table_rows: of the whole table, by which the sums are kept small; see `sum_effects`.
 
     Raises:
         TrainingError: the network gave a derivative that is not finite.
@@ -173,7 +181,7 @@ def explain_rows(
     found = own_effects(probability, odds, slope, block.rows.x[:, [features.index(name) for name in explain]])
     for name, values in zip(explain, found.marginal.T, strict=True):
         rows = rows.append_column(derivative_column(name), pa.array(values))
-    return rows, sum_effects(block.rows, probability, found, _labels(block))
+    return rows, sum_effects(block.rows, probability, found, _labels(block), table_rows)
 
 
 def _labels(block: contract.Block) -> dict[int, int | str]:

@@ -35,11 +35,11 @@ def decisions(count, seed=0, *, labelled=True, weighted=True):
     )
 
 
-def effects_of(rows, coefficients=(2.0, -0.5)):
+def effects_of(rows, coefficients=(2.0, -0.5), table_rows=None):
     """Sums of the effects of a linear model."""
     slope = np.tile(np.array(coefficients), (len(rows), 1))
     probability, odds, _ = choice_probabilities(rows.x.astype(float) @ coefficients, rows.starts)
-    return sum_effects(rows, probability, own_effects(probability, odds, slope, rows.x), LABELS)
+    return sum_effects(rows, probability, own_effects(probability, odds, slope, rows.x), LABELS, table_rows)
 
 
 def plain(found):
@@ -159,6 +159,16 @@ def test_the_sample_of_parts_is_the_sample_of_the_whole(cuts, order, most):
         assert np.array_equal(added.hashes, whole.hashes)
         assert np.array_equal(added.sampled_alternative, whole.sampled_alternative)
         assert np.allclose(added.sampled, whole.sampled, rtol=1e-12)
+
+
+def test_the_samples_of_many_parts_are_bounded_together_and_give_the_sample_of_the_whole(monkeypatch):
+    monkeypatch.setattr(effects, "MOST_SAMPLED", 1_000)
+    rows, step = decisions(4_000), 250
+    blocks = [slice_decisions(rows, first, first + step) for first in range(0, 4_000, step)]
+    parts = [effects_of(block, table_rows=len(rows)) for block in blocks]
+    assert 1_000 < sum(len(part.hashes) for part in parts) < 1_400
+    assert np.array_equal(add_effects(parts).hashes, effects_of(rows).hashes)
+    assert all(part.rows.sum() == len(block) for part, block in zip(parts, blocks, strict=True))
 
 
 def test_the_quantiles_of_a_sample_are_near_those_of_all_rows(monkeypatch):

@@ -6,7 +6,9 @@ import pytest
 
 from mimic_core.errors import ConflictError, TableError
 from resources.environments import local_resources
+from resources.maintenance import Terms
 from resources.tables import INFERENCE, RESULTS, TableStore
+from resources.usage import InUse
 
 NAME = "haven.scored"
 SCHEMA = pa.schema([("run_id", pa.string()), ("probability", pa.float64())])
@@ -90,6 +92,19 @@ def test_rows_that_were_staged_before_another_build_added_a_column_are_published
     staged += [tables.stage(NAME, [rows("a", d_probability_d_tt=2.0)], "later")]
     tables.replace(NAME, staged, {"run_id": "a"})
     assert sorted((row["d_probability_d_tt"] for row in stored(tables)), key=str) == [2.0, None]
+
+
+def test_small_files_from_before_and_after_a_column_was_added_are_compacted_together(tables):
+    ensure(tables)
+    staged = [tables.stage(NAME, [rows("a")], f"part_{number}") for number in range(2)]
+    ensure(tables, "d_probability_d_tt")
+    staged += [tables.stage(NAME, [rows("a", d_probability_d_tt=2.0)], f"part_{number}") for number in range(2, 5)]
+    tables.replace(NAME, staged, {"run_id": "a"})
+    before = stored(tables)
+    tables.maintain(NAME, Terms(in_use=InUse()))
+    assert len(list(tables._load(NAME).scan().plan_files())) == 1
+    assert [row["d_probability_d_tt"] for row in stored(tables)] == [None, None, 2.0, 2.0, 2.0]
+    assert stored(tables) == before
 
 
 def test_rows_that_were_staged_for_a_column_that_is_gone_are_refused(tables):
