@@ -30,7 +30,7 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, inferences
-from mimic_core.effects import EffectSums, add_effects, summarise
+from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
 from mimic_core.evaluation import Evaluation, combine, named
 from mimic_core.filters import check_filter
@@ -215,6 +215,7 @@ def _publish(
     task = tasks[0]
     build, spec = task.build, task.build.stored.spec
     evaluated = _combined([part.evaluated for part in scored])
+    effects = add_effects(part.effects for part in scored)
     counts = {
         "rows": found.outcome.rows,
         "decisions": found.outcome.decisions,
@@ -237,19 +238,14 @@ def _publish(
             metrics=named(evaluated["train"], "train") | named(evaluated["test"], "test"),
             contract=report,
             table=spec.destination,
-            notes=notes(tasks),
-            **({"effects": _effects(spec, scored)} if spec.explain else {}),
+            notes=notes(tasks) + notes_on(effects, spec.explain),
+            **({"effects": [asdict(effect) for effect in summarise(effects, spec.explain)]} if spec.explain else {}),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         key = rows_of_run(spec)
         document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
         publication.publish(document)
     return document
-
-
-def _effects(spec: InferenceSpec, scored: Sequence[ScoredPart]) -> list[dict[str, Any]]:
-    whole = add_effects(part.effects for part in scored)
-    return [asdict(effect) for effect in summarise(whole, spec.explain)]
 
 
 def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableStore) -> dict[str, Any]:

@@ -20,6 +20,8 @@ MOST_SAMPLED = 50_000  # rows whose effects are kept for the quantiles: 2.4 MB o
 SPARE = 1.2  # times as many are kept by all steps together: of 60,000 expected ones 50,000 are there, 40 deviations away
 MOST_ALTERNATIVES = 100  # labels that are listed; every feature has an entry for each of them
 
+ADDED, SAMPLED = ("rows", "weight", "share", "totals", "negative"), ("hashes", "sampled_alternative", "sampled")
+
 Labels = Mapping[int, int | str]
 
 
@@ -70,6 +72,7 @@ class EffectSums:
         weight: (alternatives,) sum of w, the weight of the row's decision.
         share: (alternatives,) sum of w P.
         totals: (alternatives, 3, features) sums of w dP/dx, w e and w P e, where e is the elasticity.
+        negative: (alternatives, features) how many rows have an elasticity of another sign than dP/dx, as x below 0 gives.
         hashes: (sampled,) ascending; the rows with the lowest hashes of their keys are the sample, at most `MOST_SAMPLED`.
         sampled_alternative: (sampled,) their surrogates.
         sampled: (sampled, 2, features) their dP/dx and e.
@@ -81,6 +84,7 @@ class EffectSums:
     weight: Float64
     share: Float64
     totals: Float64
+    negative: Int64
     hashes: npt.NDArray[np.uint64]
     sampled_alternative: Int64
     sampled: Float64
@@ -132,6 +136,7 @@ def sum_effects(
         weight=_grouped(weight, place),
         share=_grouped(weight * probability, place),
         totals=_grouped(weighted, place),
+        negative=_grouped((np.sign(effects.marginal) * np.sign(effects.elasticity) < 0).astype(np.int64), place),
         hashes=hashes[kept],
         sampled_alternative=alternative[kept],
         sampled=values[kept],
@@ -146,18 +151,14 @@ def add_effects(parts: Iterable[EffectSums | None]) -> EffectSums | None:
     every = [part for part in parts if part is not None]
     if len(every) < 2:
         return every[0] if every else None
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in every])
-        for name in ("alternative", "rows", "weight", "share", "totals", "hashes", "sampled_alternative", "sampled")
-    }
+    joined = {name: np.concatenate([getattr(part, name) for part in every]) for name in ("alternative", *ADDED, *SAMPLED)}
     found, place = np.unique(joined["alternative"], return_inverse=True)
     kept = _lowest(joined["hashes"])
     return EffectSums(
         labels={surrogate: label for part in every for surrogate, label in part.labels.items()},
         alternative=found,
-        rows=_grouped(joined["rows"], place),
-        **{name: _grouped(joined[name], place) for name in ("weight", "share", "totals")},
-        **{name: joined[name][kept] for name in ("hashes", "sampled_alternative", "sampled")},
+        **{name: _grouped(joined[name], place) for name in ADDED},
+        **{name: joined[name][kept] for name in SAMPLED},
     )
 
 
@@ -180,6 +181,19 @@ def summarise(whole: EffectSums | None, features: Sequence[str]) -> list[Effect]
         _effect(whole, feature, name, label, places, quantiles[group])
         for feature, name in enumerate(features)
         for group, (label, places) in enumerate(groups)
+    ]
+
+
+def notes_on(whole: EffectSums | None, features: Sequence[str]) -> list[str]:
+    """Say of which features an elasticity means little, because their zero is none."""
+    if whole is None:
+        return []
+    negative, rows = whole.negative.sum(axis=0).tolist(), int(whole.rows.sum())
+    return [
+        f"the elasticities by {name!r} mean little: it is below 0 in at least {count:,} of {rows:,} rows, as a standardised "
+        "column is, and its zero decides them; read its marginal effects, or give it in units of its own"
+        for name, count in zip(features, negative, strict=True)
+        if count
     ]
 
 

@@ -73,7 +73,9 @@ def test_rows_that_are_explained_have_their_label_and_the_derivatives_of_their_n
 
 
 def test_effects_are_averages_of_these_rows_per_feature_and_label(finished):
-    found, stored = rows_of(finished, EXPLAINED), finished.manifest(EXPLAINED)["effects"]
+    found, manifest = rows_of(finished, EXPLAINED), finished.manifest(EXPLAINED)
+    stored = manifest["effects"]
+    assert any(note.startswith("the elasticities by 'age' mean little") for note in manifest["notes"])
     assert [(one["feature"], one["alternative"]) for one in stored] == [
         (name, label) for name in EXPLAIN for label in (None, *LABELS)
     ]

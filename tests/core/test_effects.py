@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_core import effects
-from mimic_core.effects import LEVELS, add_effects, own_effects, sum_effects, summarise
+from mimic_core.effects import LEVELS, add_effects, notes_on, own_effects, sum_effects, summarise
 from mimic_core.inferences import choice_probabilities
 from mimic_core.networks import build_network, gradient_function, load_layers, utility_function
 from mimic_core.rows import Rows, decision_starts, slice_decisions
@@ -204,6 +204,16 @@ def test_of_very_many_labels_those_with_the_most_rows_are_listed_in_their_own_or
     rows.alternative[10] = 1
     monkeypatch.setattr(effects, "MOST_ALTERNATIVES", 2)
     assert [one.alternative for one in summarise(effects_of(rows), ["tt"])] == [None, "car", "train"]
+
+
+def test_elasticities_by_a_column_with_negative_values_are_said_to_mean_little():
+    rows = decisions(50)
+    rows.x[:, 0] = np.abs(rows.x[:, 0])
+    counts = (rows.x[:, 1] < 0) & np.repeat(rows.counts > 1, rows.counts)
+    (note,) = notes_on(effects_of(rows), ["tt", "co"])
+    expected = f"the elasticities by 'co' mean little: it is below 0 in at least {counts.sum()} of {len(rows)} rows"
+    assert note.startswith(expected)
+    assert notes_on(None, ["tt"]) == []
 
 
 def test_no_rows_have_no_effects():
