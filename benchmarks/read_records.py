@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
-from mimic_core import networks, records, runs, splits
+from mimic_core import networks, records, splits, training
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
 from mimic_core.manifests import file_entry, seal
@@ -132,19 +132,22 @@ def measure_training(plain: Path) -> Row:
     rows = splits.read_rows(plain, "train")
     keras.utils.set_random_seed(0)
     layers, _ = networks.load_layers(networks.default_layers(MODEL.layers))
-    epochs = runs.train_epochs(networks.build_network(MODEL, FEATURES, layers), MODEL, rows)
+    epochs = training.train_epochs(networks.build_network(MODEL, FEATURES, layers), MODEL, rows)
     features = tf.constant(rows.x)
 
     @tf.function
-    def only_input(order: runs.Order) -> Any:
+    def only_input(order: training.Order) -> Any:
         total = tf.constant(0.0)
         for number in tf.range(tf.size(order.bounds) - 1):
-            for part in runs.take_batch(features, order, number, TRAINING_BATCH):
+            for part in training.take_batch(features, order, number, TRAINING_BATCH):
                 total += tf.cast(tf.reduce_sum(part), tf.float32)
         return total
 
     found = cpu_seconds(
-        {"epoch": lambda: next(epochs), "input": lambda: only_input(runs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1))}
+        {
+            "epoch": lambda: next(epochs),
+            "input": lambda: only_input(training.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1)),
+        }
     )
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
     name = f"input of a training step at batch {TRAINING_BATCH}, from the second epoch"

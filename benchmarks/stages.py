@@ -64,7 +64,7 @@ class Home:
     def build_contrast(self, spec: ContrastSpec) -> list[Path]:
         """Check and sample a table; returns the staged files."""
         schema = self.tables.schema_of(self.tables.pin(spec.source))
-        self.tables.ensure(spec.key, contrast_schema(schema, spec.source), kind=CONTRAST)
+        self.tables.ensure(spec.key, contrast_schema(schema, spec.source, spec.sampling), kind=CONTRAST)
         return staged([contrasts.sample_part(self.context, task, tables=self.tables) for task in self.parts(spec)])
 
     def infer(self, spec: InferenceSpec, run: dict[str, Any]) -> list[Path]:

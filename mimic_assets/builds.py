@@ -129,7 +129,7 @@ def checked_blocks(
     columns: pa.Schema | None = None,
 ) -> Iterator[contract.Block]:
     """Stream and check the rows of a part; `columns` are those that the rules need, unless told."""
-    columns = columns or columns_to_read(tables.schema_of(task.pin), rules.features, rules.where)
+    columns = columns or columns_to_read(tables.schema_of(task.pin), rules.columns, rules.where)
     name = task.part.name
 
     def say(size: float) -> None:
@@ -256,7 +256,7 @@ def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> contract.Checked:
-    columns = columns_to_read(tables.schema_of(pin), rules.features, rules.where)
+    columns = columns_to_read(tables.schema_of(pin), rules.columns, rules.where)
     return contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
 
 

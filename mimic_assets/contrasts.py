@@ -67,9 +67,9 @@ def pin_source(spec: ContrastSpec, tables: TableStore) -> Pin:
     tables.require_kind(spec.key, CONTRAST)
     pin = tables.pin(spec.source)
     schema = tables.schema_of(pin)
-    check_schema(schema, (), table=spec.source)
+    check_schema(schema, (), table=spec.source, weights=[spec.sampling.weights] if spec.sampling else [])
     check_filter(spec.conditions, schema, spec.source)
-    contrasts.contrast_schema(schema, spec.source)
+    contrasts.contrast_schema(schema, spec.source, spec.sampling)
     return pin
 
 
@@ -98,7 +98,7 @@ def plan_contrasts(
     note_version(context, stored.spec, inventory)
     pin = pin_source(stored.spec, tables)
     hold(context, pin)
-    columns = contrasts.contrast_schema(tables.schema_of(pin), pin.name)
+    columns = contrasts.contrast_schema(tables.schema_of(pin), pin.name, stored.spec.sampling)
     tables.ensure(stored.spec.key, columns, kind=CONTRAST)
     build = begin(stored, artefacts, context.run_id)
     note_pinned(context, build, _inputs(pin, tables), contrasts.CODE_VERSION)
@@ -126,7 +126,8 @@ def sample_part(context: dg.OpExecutionContext, task: PartTask[ContrastSpec], ta
                 pairs["train"], pairs["test"] = pairs["train"] + train, pairs["test"] + len(part) // 2 - train
                 yield part
 
-    staged = tables.stage(spec.key, sampled(), task.part.name, contrasts.contrast_schema(schema, task.pin.name))
+    columns = contrasts.contrast_schema(schema, task.pin.name, spec.sampling)
+    staged = tables.stage(spec.key, sampled(), task.part.name, columns)
     found = add_tallies(tallies)
     context.log.info(f"{task.part.name}: {staged.rows:,} rows from {found.outcome.decisions:,} decisions")
     return SampledPart(tally=found, usable_individuals=sum(usable), pairs=pairs, staged=staged)
@@ -171,7 +172,7 @@ def publish_contrasts(
     check_specs=[CHECK],
 )
 def contrast_set(source_table: Any) -> Any:
-    """Pairs of one selected and one rejected choice, sampled evenly by a seeded hash. Partition: database.table."""
+    """Pairs of one selected and one rejected choice, sampled evenly or by weights. Partition: database.table."""
     tasks = plan_contrasts(source_table=source_table)
     result, kept = publish_contrasts(tasks.collect(), tasks.map(sample_part).collect())
     return {"result": result, "contrast_set_decision_table_contract": kept}
@@ -206,7 +207,7 @@ def _publish(
             notes=notes(tasks),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
-        columns = contrasts.contrast_schema(schema, pin.name)
+        columns = contrasts.contrast_schema(schema, pin.name, spec.sampling)
         document["snapshot"] = tables.replace(spec.key, staged, None, columns=columns, token=token).snapshot
         publication.publish(document)
     return document

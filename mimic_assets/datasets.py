@@ -52,13 +52,15 @@ class BuiltPart:
     """What one step made of its shards; without files where the contract is broken.
 
     Attributes:
-        tally: what it found in them.
+        tally: what it found in them, in numbers of what the files hold.
+        sampled_decisions: how many offered more than `max_choices` and had their choices sampled.
         files: manifest entries of their files.
         id_tables: those of their id tables, where the table's ids are text.
         labels: the values of `_alternative`, where the table has it.
     """
 
     tally: Tally
+    sampled_decisions: int
     files: list[dict[str, Any]]
     id_tables: list[dict[str, Any]]
     labels: pa.Table
@@ -96,11 +98,13 @@ def build_dataset_part(
 ) -> BuiltPart:
     """Read, check and encode the decisions of some shards."""
     spec, folder = task.build.stored.spec, task.build.folder
-    rules, tallies, labels = datasets.rules(spec), [], []
+    rules, tallies, labels, sampled = datasets.rules(spec), [], [], 0
     with ExitStack() as stack:
         files = [stack.enter_context(writing(shard, spec, folder, artefacts)) for shard in task.part.shards]
         kept = True
-        for block in checked_blocks(context, task, rules, tables):
+        for whole in checked_blocks(context, task, rules, tables):
+            block = datasets.within_max_choices(whole, spec)
+            sampled += int((block.rows.counts < whole.rows.counts).sum())
             tallies.append(tally(block, rules, whole=task.part.whole))
             kept = kept and not block.outcome.violations
             if kept:
@@ -115,7 +119,13 @@ def build_dataset_part(
     for entry in entries:
         context.log.info(f"{entry['path']}: {entry['decisions']:,} decisions, {entry['bytes']:,} bytes")
     id_tables = [entry for file in files if kept for entry in file.write_ids(folder, artefacts)]
-    return BuiltPart(tally=add_tallies(tallies), files=entries, id_tables=id_tables, labels=join_id_tables(labels))
+    return BuiltPart(
+        tally=add_tallies(tallies),
+        sampled_decisions=sampled,
+        files=entries,
+        id_tables=id_tables,
+        labels=join_id_tables(labels),
+    )
 
 
 @dg.op(
@@ -136,7 +146,7 @@ def publish_dataset(
     outcome = whole_outcome(tasks[0], found, datasets.rules(build.stored.spec), tables)
     report = contract.document(outcome, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
-    counts = _counts(found) | dropped_count(tasks[0])
+    counts = _counts(found, built, build.stored.spec) | dropped_count(tasks[0])
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
     contract.require_kept(outcome, pin.name)
@@ -191,7 +201,7 @@ def _publish(
             schema={"path": "schema.json", **artefacts.write(f"{build.folder}/schema.json", [sealed])},
             files=files,
             id_tables=id_tables,
-            notes=notes(tasks),
+            notes=notes(tasks) + datasets.sampled_note(counts.get("sampled_decisions", 0), spec),
         )
         publication.publish(document)
     return document
@@ -207,12 +217,14 @@ def _in_order(entry: dict[str, Any]) -> tuple[bool, str]:
     return "test" in entry["path"], entry["path"]
 
 
-def _counts(found: Tally) -> dict[str, int]:
+def _counts(found: Tally, built: list[BuiltPart], spec: DatasetSpec) -> dict[str, int]:
+    samples = spec.overflow == "sample"
     return {
-        "rows": found.outcome.rows,
+        "rows": sum(found.rows.values()),
         "decisions": found.outcome.decisions,
         **{f"{split}_decisions": found.decisions[split] for split in SPLITS},
         **{f"{split}_individuals": found.individuals[split] for split in SPLITS},
         "single_choice_decisions": found.outcome.single_choice_decisions,
-        "largest_choice_set": found.outcome.largest_choice_set,
+        "largest_choice_set": min(found.outcome.largest_choice_set, spec.max_choices),
+        **({"sampled_decisions": sum(part.sampled_decisions for part in built)} if samples else {}),
     }

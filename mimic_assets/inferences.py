@@ -30,12 +30,13 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, inferences
+from mimic_core.alternatives import shares_by_code
 from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
-from mimic_core.evaluation import Evaluation, combine, named
+from mimic_core.evaluation import Measured, add_measured, combine, named
 from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
-from mimic_core.sources import KEYS, SPLITS, check_schema, columns_to_read
+from mimic_core.sources import ALTERNATIVE, KEYS, SPLITS, check_schema, columns_to_read
 from mimic_core.specs import InferenceSpec
 from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
@@ -54,13 +55,13 @@ class ScoredPart:
     Attributes:
         tally: what it found in them.
         staged: the scored rows, which are not all there where the contract is broken.
-        evaluated: split -> how well the run explains its selected choices.
+        measured: split -> how well the run explains its selected choices, in sums.
         effects: of the features to explain; None where there are none, or no rows.
     """
 
     tally: Tally
     staged: Staged
-    evaluated: dict[str, Evaluation | None]
+    measured: dict[str, Measured]
     effects: EffectSums | None
 
 
@@ -119,7 +120,8 @@ def score_part(
     """Read, check and score the decisions of some shards."""
     spec, rules = task.build.stored.spec, _rules(task.build.stored.spec, task.run)
     tallies: list[Tally] = []
-    evaluated: list[dict[str, Evaluation | None]] = []
+    measured: list[dict[str, Measured]] = []
+    shares = _shares(task, tables)
     effects: EffectSums | None = None
 
     def scored() -> Iterator[pa.Table]:
@@ -131,7 +133,7 @@ def score_part(
                 continue
             utilities, gradients = functions = functions or _functions(task, rules, artefacts)
             utility = utilities(block.rows.x)
-            evaluated.append({split: inferences.evaluate_selected(block, utility, split) for split in SPLITS})
+            measured.append({split: inferences.measure_selected(block, utility, split, shares) for split in SPLITS})
             rows = inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
             if spec.explain:
                 slope, size = gradients(block.rows.x), task.pin.rows
@@ -143,7 +145,7 @@ def score_part(
 
     staged = tables.stage(spec.destination, scored(), task.part.name)
     context.log.info(f"{task.part.name}: {staged.rows:,} rows")
-    return ScoredPart(tally=add_tallies(tallies), staged=staged, evaluated=_combined(evaluated), effects=effects)
+    return ScoredPart(tally=add_tallies(tallies), staged=staged, measured=_added(measured), effects=effects)
 
 
 @dg.op(
@@ -214,7 +216,7 @@ def _publish(
 ) -> dict[str, Any]:
     task = tasks[0]
     build, spec = task.build, task.build.stored.spec
-    evaluated = _combined([part.evaluated for part in scored])
+    evaluated = {split: combine(part.measured[split] for part in scored) for split in SPLITS}
     effects = add_effects(part.effects for part in scored)
     counts = {
         "rows": found.outcome.rows,
@@ -256,8 +258,16 @@ def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableSto
     }
 
 
-def _combined(evaluated: Sequence[dict[str, Evaluation | None]]) -> dict[str, Evaluation | None]:
-    return {split: combine(found for part in evaluated if (found := part[split])) for split in SPLITS}
+def _shares(task: PartTask[InferenceSpec], tables: TableStore) -> dict[int, float] | None:
+    """Return the shares of the alternatives that the run was trained on, by their codes in the source table."""
+    schema, shares = tables.schema_of(task.pin), task.run.get("alternative_shares")
+    if shares is None or ALTERNATIVE not in schema.names:
+        return None
+    return shares_by_code(shares, schema.field(ALTERNATIVE).type)
+
+
+def _added(measured: Sequence[dict[str, Measured]]) -> dict[str, Measured]:
+    return {split: add_measured(part[split] for part in measured) for split in SPLITS}
 
 
 def _rules(spec: InferenceSpec, run: dict[str, Any]) -> contract.Rules:

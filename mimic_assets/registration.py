@@ -65,5 +65,5 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
 
     runs = pair_runs(spec, layers, where)
     known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(source for _, source in runs)}
-    check_models(spec.models, [known[source] for _, source in runs], len(spec.features), where)
+    check_models(spec.models, [known[source] for _, source in runs], spec.columns, where)
     return runs

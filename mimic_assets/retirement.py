@@ -31,7 +31,7 @@ def runs_to_retire(instance: dg.DagsterInstance, specs: SpecStore, asked: Sequen
     applied = _applied(specs)
 
     def check(name: str) -> RunSpec:
-        key = _key(name, known)
+        key = run_key(name, known)
         if key in applied:
             raise SpecError(f"run {key} is applied by {', '.join(applied[key])}; those need it, so it was not retired")
         if training := unfinished_of(instance, key):
@@ -82,6 +82,23 @@ def retire_nodes(
     return retired
 
 
+def run_key(name: str, known: Sequence[str]) -> str:
+    """Return the key of the run that a name means, `space/experiment/run_id` or at least 8 digits that begin its id.
+
+    Raises:
+        SpecError: it means none of the keys that are known, or several.
+    """
+    found = matching(name, known)
+    if len(found) > 1:
+        raise SpecError(f"{name!r} begins the ids of several runs; give one of {', '.join(found)}")
+    if not found:
+        raise SpecError(
+            f"no run {name!r} is registered{did_you_mean(name, known)}; expected SPACE/EXPERIMENT/RUN_ID, or at "
+            "least 8 digits that begin a run id (`mimic status` lists the runs)"
+        )
+    return found[0]
+
+
 def _rows_of(retired: Sequence[PartitionSpec]) -> Mapping[tuple[str, str], list[str]]:
     """Return the run ids whose rows leave a table, by its name and kind; none where all rows do."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -102,15 +119,3 @@ def _applied(specs: SpecStore) -> Mapping[str, list[str]]:
     for key in specs.registered(InferenceSpec.asset):
         applied[specs.get(InferenceSpec, key).spec.run_key].append(key)
     return applied
-
-
-def _key(name: str, known: Sequence[str]) -> str:
-    found = matching(name, known)
-    if len(found) > 1:
-        raise SpecError(f"{name!r} begins the ids of several runs; give one of {', '.join(found)}")
-    if not found:
-        raise SpecError(
-            f"no run {name!r} is registered{did_you_mean(name, known)}; expected SPACE/EXPERIMENT/RUN_ID, or at "
-            "least 8 digits that begin a run id (`mimic status` lists the runs)"
-        )
-    return found[0]

@@ -1,6 +1,7 @@
 """Model runs: one step trains one model of an experiment, with its epochs observable while it trains."""
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,9 +14,13 @@ from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, man
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
+from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
 from mimic_core import datasets, plots, splits
+from mimic_core.coefficient_text import coefficients_in_markdown
 from mimic_core.errors import NotFoundError
+from mimic_core.identifiers import parquet_bytes
 from mimic_core.manifests import seal
+from mimic_core.sources import SPLITS
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
@@ -23,7 +28,8 @@ from resources.specs import SpecStore
 from resources.tables import RESULTS, TableStore
 
 if TYPE_CHECKING:
-    from mimic_core.runs import Epoch, TrainedRun
+    from mimic_core.runs import TrainedRun
+    from mimic_core.training import Epoch
 
 RESULTS_SCHEMA = pa.schema(
     [
@@ -59,17 +65,21 @@ def model_run(
     build = begin(stored, artefacts, context.run.run_id)
     note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
-    train, test = (splits.read_rows(folder, split, list(spec.features)) for split in ("train", "test"))
+    most = splits.MOST_IN_MEMORY if spec.model.linear else math.inf
+    train, test = (splits.read_stream(folder, split, list(spec.columns.inputs), most) for split in SPLITS)
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
-    trained = runs.train(spec, stored.layers, train, test, _observer(context))
-    picture = plots.learning_curve(trained.history, "iteration" if spec.model.linear else "epoch")
+    trained = runs.train(
+        spec,
+        stored.layers,
+        train,
+        test,
+        contrasts="contrast_set" in dataset["inputs"],
+        on_epoch=_observer(context),
+        warn=context.log.warning,
+    )
     document = _publish(context, build, dataset, trained, tables, artefacts)
     return dg.MaterializeResult(
-        metadata={
-            "learning_curve": _picture(picture),
-            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none"),
-        }
-        | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
+        metadata=_shown(trained) | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
         tags=data_version_tag(document),
     )
 
@@ -87,7 +97,7 @@ def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
             f"dataset {spec.dataset_key} is not built; run `mimic log-odds build-dataset CONFIG` for it first "
             "(`mimic status` lists the datasets)"
         )
-    splits.feature_columns(dataset["spec"], list(spec.features))
+    splits.feature_columns(dataset["spec"], list(spec.columns.inputs))
     datasets.require_fits(spec.max_choices, dataset["counts"]["largest_choice_set"], spec.dataset_key)
     return dataset
 
@@ -112,17 +122,20 @@ def _publish(
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     from mimic_core import runs
-    from mimic_core.networks import export_network
 
     spec = build.stored.spec
+    labels = splits.alternative_labels(splits.read_schema(artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")))
     config = spec.document | {"missing_values_map": dataset["spec"].get("missing_values_map", {})}
     history = [asdict(epoch) for epoch in trained.history]
     contents = {
         "config.json": [seal(config)],
         "layers.py": [build.stored.layers.encode()],
-        "model.keras": [export_network(trained.network, build.stored.layers)],
+        "model.keras": [trained.model],
         "history.jsonl": [f"{json.dumps(epoch)}\n".encode() for epoch in history],
+        INDIVIDUALS: [parquet_bytes(trained.individuals)],
     }
+    if trained.coefficients is not None:
+        contents[COEFFICIENTS] = [seal(trained.coefficients)]
     with artefacts.publishing(spec.folder, build.version, build.replaces) as publication:
         if publication.done:
             return publication.done
@@ -135,8 +148,10 @@ def _publish(
             counts={"epochs": len(history)},
             metrics=runs.metrics(trained),
             notes=trained.notes,
-            features=list(spec.features),
+            features=list(spec.columns.inputs),
             missing_values_map=config["missing_values_map"],
+            alternatives=_labelled(trained, labels),
+            alternative_shares={labels[number]: share for number, share in (trained.shares or {}).items()},
             files=files,
         )
         seal(document)  # whatever cannot be published must fail before the table changes
@@ -153,8 +168,25 @@ def _inputs(spec: RunSpec, dataset: dict[str, Any]) -> dict[str, Any]:
     return {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}}
 
 
-def _picture(png: bytes) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md(f"![learning curve](data:image/png;base64,{b64encode(png).decode()})")
+def _labelled(trained: "TrainedRun", labels: dict[int, str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of alternatives by split, with labels instead of numbers, in the order of the labels."""
+    tables = {split: [asdict(each) for each in table] for split, table in trained.alternatives.items() if table}
+    named = {split: [row | {"alternative": labels[row["alternative"]]} for row in table] for split, table in tables.items()}
+    return {split: sorted(table, key=lambda row: str(row["alternative"])) for split, table in named.items()}
+
+
+def _shown(trained: "TrainedRun") -> dict[str, Any]:
+    """Return what people look at: pictures, the table of coefficients, and notes."""
+    linear = trained.coefficients is not None
+    pictures = {"learning_curve": plots.learning_curve(trained.history, "iteration" if linear else "epoch")}
+    shown = {name: dg.MetadataValue.md(_picture(name, png)) for name, png in pictures.items()}
+    if trained.coefficients is not None:
+        shown["coefficients"] = dg.MetadataValue.md(coefficients_in_markdown(trained.coefficients))
+    return shown | {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")}
+
+
+def _picture(name: str, png: bytes) -> str:
+    return f"![{name.replace('_', ' ')}](data:image/png;base64,{b64encode(png).decode()})"
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 from mimic_core.errors import DecisionTableError, TableError
 from mimic_core.filters import Condition, selected_rows
 from mimic_core.identifiers import require_different, surrogates
-from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, feature_matrix, flag_values, sort_keys
+from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, feature_matrix, flag_values, numbers, sort_keys
 from mimic_core.shards import shard_index
 from mimic_core.sources import ALTERNATIVE, DECISION, FLAGS, INDIVIDUAL, KEYS, OFFSET, SELECTED, TRAIN, WEIGHT
 
 EXAMPLES = 5
 LOOKED_AT = 1_000  # broken rows, for examples of different decisions
 ROWS_AT_ONCE = 4_000_000  # of a table are held at once, 330 MB, 650 MB if ids are text; a larger one is read again
+TOO_LARGE = "decisions with more than max_choices"
 LEAK = "individuals in both train and test"
 SPLIT_DECISION = "decisions with _train both true and false"
 
@@ -37,6 +38,7 @@ class Rules:
         labelled: whether each decision needs exactly one selected row and each individual one split; else flags may be
             null or absent, and only a decision must stand in one split.
         where: conditions on the rows that are used; the others are left out, whole decisions only.
+        sampling_weights: column that must be positive and finite; None where nothing is sampled by weights.
     """
 
     features: tuple[str, ...] = ()
@@ -44,6 +46,12 @@ class Rules:
     max_choices: int | None = None
     labelled: bool = True
     where: tuple[Condition, ...] = ()
+    sampling_weights: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that must be there to check the rules, beside reserved ones and those of the filter."""
+        return self.features if self.sampling_weights is None else (*self.features, self.sampling_weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +291,7 @@ def require_kept(outcome: Outcome, table: str) -> None:
     if outcome.violations:
         raise DecisionTableError(
             f"table {table} breaks the decision-table contract; nothing was published\n  "
-            + "\n  ".join(map(str, outcome.violations))
+            + "\n  ".join([*map(str, outcome.violations), *_advice(outcome)])
             + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), "
             'and build again; "invalid_decisions": "drop" in the config leaves these decisions out'
         )
@@ -292,6 +300,16 @@ def require_kept(outcome: Outcome, table: str) -> None:
             f"table {table}: `where` holds for none of its {outcome.filtered_rows:,} rows; nothing was published. "
             "Mend the config and build again"
         )
+
+
+def _advice(outcome: Outcome) -> list[str]:
+    """Say what else can be done about decisions that are too large."""
+    if not any(violation.rule.startswith(TOO_LARGE) for violation in outcome.violations):
+        return []
+    return [
+        f"the largest decision offers {outcome.largest_choice_set:,} choices: give that many as max_choices, or set "
+        '"overflow": "sample" to keep the selected choice of such a decision and a uniform sample of the others'
+    ]
 
 
 _USED = "used"
@@ -311,7 +329,7 @@ class _Found:
         ids = part.select([name for name in (*KEYS, *FLAGS, WEIGHT) if name in part.schema.names])
         used = selected_rows(part, rules.where)
         x = feature_matrix(part, rules.features, rules.missing_values_map)
-        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part)):
+        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part), *_weight_rules(part, rules)):
             if (wrong & used).any():
                 self._wrong.setdefault(rule, []).append(self._rows + np.flatnonzero(wrong & used))
         ids = ids if isinstance(ids, pa.Table) else pa.Table.from_batches([ids])
@@ -394,6 +412,14 @@ def _optional_rules(part: pa.Table | pa.RecordBatch) -> Iterable[tuple[str, Bool
         yield f"rows whose {OFFSET} is null or not finite", ~np.isfinite(offset)
 
 
+def _weight_rules(part: pa.Table | pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
+    """Name the rule that rows break by a weight by which no choice can be sampled."""
+    if rules.sampling_weights is not None:
+        weight = numbers(part, rules.sampling_weights)
+        broken = f"rows whose sampling weight {rules.sampling_weights!r} is null, zero, negative or not finite"
+        yield broken, ~(np.isfinite(weight) & (weight > 0))
+
+
 def _numbers(part: pa.Table | pa.RecordBatch, name: str, rows: Int64 | slice = slice(None)) -> Float32 | None:
     """Return (rows,) values of a column, a null as NaN; None where there is no such column."""
     return feature_matrix(part, [name], {})[rows, 0] if name in part.schema.names else None
@@ -455,7 +481,7 @@ def _decision_rules(ids: pa.Table, decisions: _Decisions, rules: Rules) -> Itera
         yield of_decisions("decisions with no selected row", chosen == 0)
         yield of_decisions("decisions with two or more selected rows", chosen > 1)
     if rules.max_choices is not None:
-        rule = f"decisions with more than max_choices = {rules.max_choices} rows"
+        rule = f"{TOO_LARGE} = {rules.max_choices} rows"
         yield of_decisions(rule, decisions.counts > rules.max_choices)
     if (weight := _numbers(ids, WEIGHT, decisions.row)) is not None:
         uneven = np.minimum.reduceat(weight, first) < np.maximum.reduceat(weight, first)

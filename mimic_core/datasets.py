@@ -4,6 +4,7 @@ The format is described in docs/formats.md and is read back by `mimic_core.split
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core import contract, records
+from mimic_core import contract, records, sampling
 from mimic_core.errors import SpecError, TableError
 from mimic_core.identifiers import SCHEMA, has_text_ids, id_table, join_id_tables
-from mimic_core.rows import Rows, slice_decisions, take_decisions
+from mimic_core.rows import Rows, slice_decisions, take_decisions, take_rows
 from mimic_core.shards import Part, Shard
 from mimic_core.sources import ALTERNATIVE, KEYS
 from mimic_core.specs import DatasetSpec
@@ -29,9 +30,33 @@ def rules(spec: DatasetSpec) -> contract.Rules:
     return contract.Rules(
         features=spec.features,
         missing_values_map=spec.missing_values_map,
-        max_choices=spec.max_choices,
+        max_choices=None if spec.overflow == "sample" else spec.max_choices,
         where=spec.conditions,
     )
+
+
+def within_max_choices(block: contract.Block, spec: DatasetSpec) -> contract.Block:
+    """Sample the choices of decisions that offer more than `max_choices`, where the spec asks for it.
+
+    Each keeps its selected choice and a uniform sample of the others, in their order. The outcome stays that of all rows.
+    """
+    # a `_sampling_log_probability` of the table keeps its values: each set of choices that can be kept is equally likely
+    # whichever of them was selected, so that the same constant would be added for all of them, which cancels
+    if spec.overflow != "sample" or not (block.rows.counts > spec.max_choices).any():
+        return block
+    kept = sampling.within(block.rows, spec.max_choices, spec.seed)
+    rows = take_rows(block.rows, kept)
+    return replace(block, order=block.order[kept], in_order=False, rows=rows, train=block.train[kept])
+
+
+def sampled_note(decisions: int, spec: DatasetSpec) -> list[str]:
+    """Say how many decisions had their choices sampled, and what that means for a reader; nothing where none had."""
+    if not decisions:
+        return []
+    return [
+        f"of {decisions:,} decisions with more than max_choices = {spec.max_choices} choices the selected one and a uniform "
+        "sample of the others are kept, in the test split too: numbers of that split are on sampled choice sets"
+    ]
 
 
 def by_shard(block: contract.Block, part: Part) -> Iterator[tuple[int, Rows]]:

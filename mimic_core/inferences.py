@@ -4,6 +4,7 @@ Which features move the probability, and how much, is added on request.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,10 @@ import pyarrow.compute as pc
 from mimic_core import contract
 from mimic_core.effects import EffectSums, own_effects, sum_effects
 from mimic_core.errors import SpecError, TrainingError
-from mimic_core.evaluation import Evaluation, evaluate, log_sum_exp
+from mimic_core.evaluation import Measured, log_sum_exp, measure
 from mimic_core.filters import Condition
 from mimic_core.identifiers import surrogates
-from mimic_core.rows import Float64, Int64
+from mimic_core.rows import Float64, Int64, take_decisions
 from mimic_core.shards import Part
 from mimic_core.sources import ALTERNATIVE, DECISION, INDIVIDUAL, KEYS, TRAIN
 
@@ -108,17 +109,23 @@ def rules(
     )
 
 
-def evaluate_selected(block: contract.Block, utility: Float64, split: str) -> Evaluation | None:
-    """Evaluate the utilities of those decisions of a split that have exactly one selected row; None without any."""
+def measure_selected(
+    block: contract.Block, utility: Float64, split: str, shares: Mapping[int, float] | None = None
+) -> Measured:
+    """Measure the utilities of those decisions of a split that have exactly one selected row.
+
+    Args:
+        utility: (rows,) finite.
+        shares: of each alternative among the selected choices that the run was trained on, by its code.
+    """
     rows = block.rows
     if not len(rows):
-        return None
+        return Measured()
     chosen = np.add.reduceat(rows.selected.astype(np.int64), rows.starts) == 1
     chosen &= block.train[rows.starts] == (split == "train")
-    counts = rows.counts
-    keep = np.repeat(chosen, counts)
-    lengths = counts[chosen]
-    return evaluate(utility[keep], rows.selected[keep], np.cumsum(lengths) - lengths)
+    # the features are in the utility already
+    taken = take_decisions(replace(rows, x=rows.x[:, :0]), np.flatnonzero(chosen))
+    return measure(taken, utility[np.repeat(chosen, rows.counts)], shares)
 
 
 def inference_rows(block: contract.Block, utility: Float64, part: Part, *, experiment_name: str, run_id: str) -> pa.Table:

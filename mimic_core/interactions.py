@@ -5,9 +5,13 @@ Their names are those of the formulas of statistics: `a:b` is the product of a a
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from mimic_core.errors import SpecError, did_you_mean
+from mimic_core.rows import Float32, Float64
 
 Pairs = Sequence[Sequence[str]]
 
@@ -37,22 +41,50 @@ def expand(pairs: Pairs, features: Sequence[str]) -> tuple[tuple[str, str], ...]
     return tuple(products.values())
 
 
-def inputs(pairs: Pairs, features: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that a model reads: the features, and after them those that only interactions name.
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of a model's utility, as positions in what it reads.
 
-    >>> inputs([["asc_*", "income"]], ["asc_bus"])
-    ('asc_bus', 'income')
+    Attributes:
+        inputs: columns of the dataset that the model reads: the features, and after them those that only interactions name.
+        names: of what has a coefficient in a linear model: the features, and after them the interactions.
+        left, right: (interactions,) positions in `inputs` of what is multiplied.
     """
-    return tuple(dict.fromkeys([*features, *(name for product in expand(pairs, features) for name in product)]))
+
+    inputs: tuple[str, ...]
+    names: tuple[str, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+    @property
+    def features(self) -> int:
+        """How many columns are features, which come first in `inputs` and in `names`."""
+        return len(self.names) - len(self.left)
+
+    def values(self, x: Float32) -> Float64:
+        """Return (rows, columns) values from (rows, inputs)."""
+        wide = x.astype(np.float64)
+        products = wide[:, list(self.left)] * wide[:, list(self.right)]
+        return np.concatenate([wide[:, : self.features], products], axis=1) if self.left else wide
 
 
-def column_names(pairs: Pairs, features: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a model's columns: the features, and after them the interactions.
+def columns(pairs: Pairs, features: Sequence[str]) -> Columns:
+    """Name the columns of a model.
 
-    >>> column_names([["asc_*", "income"]], ["asc_bus"])
-    ('asc_bus', 'asc_bus:income')
+    Raises:
+        SpecError: a pattern matches no feature.
+
+    >>> columns([["asc_*", "income"]], ["asc_bus"])
+    Columns(inputs=('asc_bus', 'income'), names=('asc_bus', 'asc_bus:income'), left=(0,), right=(1,))
     """
-    return (*features, *(f"{left}:{right}" for left, right in expand(pairs, features)))
+    products = expand(pairs, features)
+    inputs = tuple(dict.fromkeys([*features, *(name for product in products for name in product)]))
+    return Columns(
+        inputs=inputs,
+        names=(*features, *(f"{left}:{right}" for left, right in products)),
+        left=tuple(inputs.index(left) for left, _ in products),
+        right=tuple(inputs.index(right) for _, right in products),
+    )
 
 
 def _matching(entry: str, features: Sequence[str], path: str) -> list[str]:

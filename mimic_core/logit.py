@@ -1,7 +1,10 @@
-"""The conditional logit: its maximum-likelihood estimate by Newton's method on exact derivatives, in float64.
+"""The conditional logit: its maximum-likelihood estimate by Newton's method on exact derivatives in float64, with errors.
+
+The decisions are gone through once for every evaluation, block by block, so they need not be in memory.
 
 Source: D. McFadden, Conditional logit analysis of qualitative choice behavior, 1974; K. Train, Discrete Choice Methods with
 Simulation, 2009, chapters 3 and 8. The log-likelihood is concave, so a damped Newton step always leads to the one optimum.
+Errors clustered by individual: K.-Y. Liang and S. Zeger, Longitudinal data analysis using generalized linear models, 1986.
 """
 
 from collections.abc import Callable
@@ -9,126 +12,181 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mimic_core.design import Design
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import log_sum_exp
-from mimic_core.rows import Float64, Int64, Rows
+from mimic_core.interactions import Columns
+from mimic_core.rows import Bool, Float64
+from mimic_core.separation import separated_columns
+from mimic_core.streams import Stream
 
 TOLERANCE = 1e-8  # largest |gradient| per decision on standardised columns at which an estimate has converged
-DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent
-ROUNDING = 4 * 2.0**-24  # float32 features leave a residual of their own, larger for a column far from zero
 MOST_ITERATIONS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A maximum-likelihood estimate.
+    """A maximum-likelihood estimate; or a penalised one, which has no errors.
 
     Attributes:
-        coefficients: (features,) in the units of the features; 0 for a feature that is not identified.
-        not_identified: names of features that are constant within every decision, or exact linear combinations of others.
+        names: of the columns, in the order of the model.
+        coefficients: (columns,) in the units of the columns; 0 for a column that is not identified.
+        identified: (columns,) which columns are neither constant within every decision nor exact combinations of others.
+        separated: names of columns that separate selected from rejected choices, whose estimates grow without bound.
+        covariance: (k, k) of the identified columns in the order of the model, from the Hessian.
+        clustered: (k, k) the same robust to dependence within individuals; None for a single individual.
+        log_likelihood, null_log_likelihood: of the training decisions at the estimate, without the penalty, and of the
+            uniform choice, in nats; sums over decisions, weights with mean 1.
+        decisions, individuals: how many the estimate is made from.
+        l2: the penalty, or None.
         iterations: Newton steps taken.
         gradient: largest |gradient| per decision at the estimate, on standardised columns.
     """
 
+    names: tuple[str, ...]
     coefficients: Float64
-    not_identified: tuple[str, ...]
+    identified: Bool
+    separated: tuple[str, ...]
+    covariance: Float64 | None
+    clustered: Float64 | None
+    log_likelihood: float
+    null_log_likelihood: float
+    decisions: int
+    individuals: int
+    l2: float | None
     iterations: int
     gradient: float
 
+    @property
+    def not_identified(self) -> tuple[str, ...]:
+        """Names of the columns without a coefficient of their own."""
+        return tuple(name for name, known in zip(self.names, self.identified.tolist(), strict=True) if not known)
 
-def estimate(rows: Rows, features: list[str], on_iteration: Callable[[int, float, Float64], None] | None = None) -> Estimate:
+
+def estimate(
+    stream: Stream,
+    columns: Columns,
+    *,
+    l2: float | None = None,
+    on_iteration: Callable[[int, float, Float64], None] | None = None,
+) -> Estimate:
     """Estimate the conditional logit on decisions.
 
+    Minimises the weighted mean over decisions of the negative log-likelihood, plus l2 / 2 times the sum of squared
+    coefficients. An offset is added to the utility of its row.
+
     Args:
-        rows: training decisions, one selected row each.
-        features: names of the columns of `rows.x`.
-        on_iteration: called with the iteration (from 1), the mean negative log-likelihood and the coefficients (features,).
+        stream: training decisions, one selected row each, the columns of `x` those of `columns.inputs`, finite.
+        columns: of the utility.
+        l2: penalty on all coefficients, on the columns as given; None for none.
+        on_iteration: called with the iteration (from 1), the mean negative log-likelihood and the coefficients (columns,).
 
     Raises:
-        TrainingError: the gradient did not come below the tolerance.
+        TrainingError: no decision has a weight above 0, or the gradient did not come below the tolerance.
     """
-    order = np.argsort(np.array(features))  # so that the estimate does not depend on the order of the features
-    x, counts = rows.x[:, order].astype(np.float64), rows.counts
-    size = np.abs(x).max(axis=0, initial=0.0)
-    x -= np.repeat(np.add.reduceat(x, rows.starts) / counts[:, None], counts, axis=0)
-    scale, kept = _identified(x, size)
-    x = x[:, kept] / scale[kept]
-    beta = np.zeros(len(kept))
-    nll, gradient, hessian = _derivatives(x, rows, beta)
-    iteration = 0
+    design = Design(stream, columns, keep_dependent=l2 is not None)
 
-    def coefficients() -> Float64:
-        full = np.zeros(len(features))
-        full[order[kept]] = beta / scale[kept]
+    def coefficients(beta: Float64) -> Float64:
+        full = np.zeros(len(columns.names))
+        full[design.kept] = beta / design.scale
         return full
 
-    while True:
-        iteration += 1
-        # mean NLL itself is only good to about 1e-16, so the last steps are judged by the gradient
-        step = _solve(hessian, gradient)
-        shrink = 1.0
-        while True:
-            new_nll, new_gradient, new_hessian = _derivatives(x, rows, beta - shrink * step)
-            if new_nll <= nll + 1e-12 or shrink < 1e-6:
-                break
-            shrink /= 2
-        beta, nll, gradient, hessian = beta - shrink * step, new_nll, new_gradient, new_hessian
+    def say(iteration: int, at: _Point) -> None:
         if on_iteration:
-            on_iteration(iteration, nll, coefficients())
-        largest = float(np.abs(gradient).max(initial=0.0))
-        if largest <= TOLERANCE:
-            break
-        if iteration == MOST_ITERATIONS:
-            raise TrainingError(
-                f"the conditional logit did not converge: after {iteration} Newton iterations the largest gradient per "
-                f"decision is {largest:.2e}, expected {TOLERANCE:.0e} or less; look for features of extreme scale"
-            )
-    dropped = sorted(set(range(len(features))) - set(kept.tolist()))
+            on_iteration(iteration, at.nll, coefficients(at.beta))
+
+    null, found, iterations = _minimise(design, l2 or 0.0, say)
+    names = columns.names
+    identified = np.zeros(len(names), np.bool_)
+    identified[design.kept] = True
+    separated: tuple[str, ...] = ()
+    covariance = clustered = None
+    if l2 is None:
+        separated = design.names(separated_columns(design, found.beta, found.hessian, null.hessian))
+        covariance, clustered = _covariances(design, found)
     return Estimate(
-        coefficients=coefficients(),
-        not_identified=tuple(features[order[i]] for i in dropped),
-        iterations=iteration,
-        gradient=largest,
+        names=names,
+        coefficients=coefficients(found.beta),
+        identified=identified,
+        separated=separated,
+        covariance=covariance,
+        clustered=clustered,
+        log_likelihood=-found.nll * design.decisions,
+        null_log_likelihood=-design.moments.null_nll * design.decisions / design.moments.weight,
+        decisions=design.moments.decisions,
+        individuals=design.moments.individuals,
+        l2=l2,
+        iterations=iterations,
+        gradient=found.steepness,
     )
 
 
-def _derivatives(x: Float64, rows: Rows, beta: Float64) -> tuple[float, Float64, Float64]:
-    """Return mean NLL, its gradient (k,) and its Hessian (k, k) at standardised coefficients (k,)."""
-    utility = x @ beta  # (rows,)
-    total = log_sum_exp(utility, rows.starts)
-    p = np.exp(utility - np.repeat(total, rows.counts))
-    n = rows.decisions
-    mean = np.add.reduceat(p[:, None] * x, rows.starts)  # (decisions, k)
-    gradient = (mean.sum(axis=0) - x[rows.selected].sum(axis=0)) / n
-    hessian = ((p[:, None] * x).T @ x - mean.T @ mean) / n
-    return float(np.mean(total - utility[rows.selected])), gradient, hessian
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """Standardised coefficients (k,), and there the mean NLL, what is minimised, its gradient and its Hessian."""
+
+    beta: Float64
+    nll: float
+    objective: float
+    gradient: Float64
+    hessian: Float64
+
+    @property
+    def steepness(self) -> float:
+        return float(np.abs(self.gradient).max(initial=0.0))
 
 
-def _identified(x: Float64, size: Float64) -> tuple[Float64, Int64]:
-    """Return (features,) scales of within-decision-centred columns and the sorted positions of the identified ones.
+def _minimise(design: Design, l2: float, say: Callable[[int, _Point], None]) -> tuple[_Point, _Point, int]:
+    """Return the point where all coefficients are 0, the optimum, and the number of steps between them."""
+    null = at = _evaluate(design, np.zeros(len(design.kept)), l2)
+    iteration = 0
+    while True:
+        iteration += 1
+        step, shrink = _solve(at.hessian, at.gradient), 1.0
+        while True:
+            new = _evaluate(design, at.beta - shrink * step, l2)
+            # the objective itself is only good to about 1e-16, so the last steps are judged by the gradient
+            if new.objective <= at.objective + 1e-12 or shrink < 1e-6:
+                break
+            shrink /= 2
+        at = new
+        say(iteration, at)
+        if at.steepness <= TOLERANCE:
+            return null, at, iteration
+        if iteration == MOST_ITERATIONS:
+            raise TrainingError(
+                f"the conditional logit did not converge: after {iteration} Newton iterations the largest gradient per "
+                f"decision is {at.steepness:.2e}, expected {TOLERANCE:.0e} or less; look for features of extreme scale"
+            )
 
-    Args:
-        x: (rows, features) centred.
-        size: (features,) largest absolute value before centring.
-    """
-    from scipy.linalg import qr  # here, since `mimic status` imports this module too: 0.3 CPU seconds
 
-    scale = np.sqrt(np.mean(x**2, axis=0))
-    varies = np.flatnonzero(scale > size * 1e-15)  # what is left of a constant by rounding is not variation
-    if not len(varies):
-        return scale, varies
-    norms = np.sqrt(len(x)) * scale[varies]
-    r, pivots = qr(x[:, varies] / norms, mode="r", pivoting=True, check_finite=False)
-    r = r[: len(pivots)]
-    rounding = ROUNDING * (size[varies] / scale[varies])[pivots]  # of each column, in the order of the pivots
-    kept: list[int] = []
-    for k in range(len(pivots)):
-        column, basis = r[: k + 1, k], r[: k + 1, kept]
-        weights = np.linalg.lstsq(basis, column, rcond=None)[0]
-        residual = float(np.linalg.norm(column - basis @ weights))
-        if residual > max(DEPENDENT, float(rounding[k] + np.abs(weights) @ rounding[kept])):
-            kept.append(k)
-    return scale, np.sort(varies[pivots[kept]])
+def _evaluate(design: Design, beta: Float64, l2: float) -> _Point:
+    k = len(beta)
+    nll, gradient, hessian = 0.0, np.zeros(k), np.zeros((k, k))
+    for part in design:
+        utility = part.x @ beta if part.offset is None else part.x @ beta + part.offset  # (rows,)
+        total = log_sum_exp(utility, part.starts)
+        p = np.exp(utility - np.repeat(total, part.counts))
+        weighted = p[:, None] * part.x
+        mean = np.add.reduceat(weighted, part.starts)  # (decisions, k)
+        lost, surprise = total - utility[part.selected], mean - part.x[part.selected]
+        if part.weight is None:
+            nll, gradient = nll + float(lost.sum()), gradient + surprise.sum(axis=0)
+            hessian += weighted.T @ part.x - mean.T @ mean
+        else:
+            nll, gradient = nll + float(part.weight @ lost), gradient + part.weight @ surprise
+            hessian += (weighted * np.repeat(part.weight, part.counts)[:, None]).T @ part.x
+            hessian -= (mean * part.weight[:, None]).T @ mean
+    nll, gradient, hessian = nll / design.decisions, gradient / design.decisions, hessian / design.decisions
+    # of the penalty, on the columns as given
+    ridge = l2 / design.scale**2
+    return _Point(
+        beta=beta,
+        nll=nll,
+        objective=nll + 0.5 * float(ridge @ beta**2),
+        gradient=gradient + ridge * beta,
+        hessian=hessian + np.diag(ridge),
+    )
 
 
 def _solve(hessian: Float64, gradient: Float64) -> Float64:
@@ -142,3 +200,33 @@ def _solve(hessian: Float64, gradient: Float64) -> Float64:
         # far out on a flat likelihood the Hessian is singular in float64; a little ridge keeps the direction
         ridge = 1e-10 * np.trace(hessian) / len(gradient) + 1e-300
         return np.asarray(np.linalg.lstsq(hessian + ridge * np.eye(len(gradient)), gradient, rcond=None)[0])
+
+
+def _covariances(design: Design, at: _Point) -> tuple[Float64, Float64 | None]:
+    """Return the covariances of the coefficients, in the units of the columns and in the order of the model."""
+    inverse = _inverse(at.hessian * design.decisions)
+    meat, groups = np.zeros_like(inverse), 0
+    for part in design:
+        utility = part.x @ at.beta if part.offset is None else part.x @ at.beta + part.offset
+        p = np.exp(utility - np.repeat(log_sum_exp(utility, part.starts), part.counts))
+        scores = part.x[part.selected] - np.add.reduceat(p[:, None] * part.x, part.starts)  # (decisions, k)
+        if part.weight is not None:
+            scores *= part.weight[:, None]
+        of_individuals = np.add.reduceat(scores, part.firsts)  # (individuals, k)
+        meat += of_individuals.T @ of_individuals
+        groups += len(part.firsts)
+    order = np.argsort(design.kept)
+    units = np.outer(design.scale, design.scale)
+
+    def given(covariance: Float64) -> Float64:
+        return np.asarray((covariance / units)[np.ix_(order, order)])
+
+    clustered = given(inverse @ meat @ inverse * (groups / (groups - 1))) if groups > 1 else None
+    return given(inverse), clustered
+
+
+def _inverse(hessian: Float64) -> Float64:
+    """Invert a Hessian whose diagonal may span many orders of magnitude, as where a column separates."""
+    size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    correlation = hessian / np.outer(size, size)
+    return np.asarray(np.linalg.pinv(correlation, rcond=1e-15, hermitian=True) / np.outer(size, size))

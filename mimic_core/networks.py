@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimic_core.errors import SpecError, TrainingError, did_you_mean
+from mimic_core.interactions import Columns
 from mimic_core.rows import Float32, Float64
 from mimic_core.specs import ModelSpec
 
@@ -94,7 +95,7 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
     return layers, own
 
 
-def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], features: int, where: str) -> None:
+def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], columns: Columns, where: str) -> None:
     """Check all models of an experiment, each with its layers; see `check_model`.
 
     Raises:
@@ -103,18 +104,18 @@ def check_models(models: Sequence[ModelSpec], layers: Sequence[Layers], features
     problems = []
     for index, (model, known) in enumerate(zip(models, layers, strict=True)):
         try:
-            check_model(model, known, features, f"models[{index}]")
+            check_model(model, known, columns, f"models[{index}]")
         except SpecError as error:
             problems.append(str(error))
     if problems:
         raise SpecError(f"{where}: " + "\n  ".join(problems))
 
 
-def check_model(model: ModelSpec, layers: Layers, features: int, path: str = "model") -> None:
+def check_model(model: ModelSpec, layers: Layers, columns: Columns, path: str = "model") -> None:
     """Check that a model can be made: its layers exist and make layers, its optimizer exists and takes its arguments.
 
     Args:
-        features: how many the first layer gets.
+        columns: what the first layer gets.
         path: where the model stands in its config, such as `models[1]`.
 
     Raises:
@@ -128,11 +129,11 @@ def check_model(model: ModelSpec, layers: Layers, features: int, path: str = "mo
             )
     make_optimizer(model, path)
     if not model.linear:
-        build_network(model, features, layers, path)
+        build_network(model, columns, layers, path)
 
 
-def build_network(model: ModelSpec, features: int, layers: Layers, path: str = "model") -> "keras.Model":
-    """Build the utility network: the named layers, then a dense layer to one utility without bias.
+def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str = "model") -> "keras.Model":
+    """Build the utility network: the interactions, the named layers, then a dense layer to one utility without bias.
 
     Every use of a name makes a layer of its own.
 
@@ -140,8 +141,8 @@ def build_network(model: ModelSpec, features: int, layers: Layers, path: str = "
         SpecError: a function of the layers file fails or makes no layer.
     """
     keras = import_keras()
-    inputs = keras.Input((features,), name="features")
-    hidden = inputs  # (rows, features)
+    inputs = keras.Input((len(columns.inputs),), name="features")
+    hidden = _with_interactions(inputs, columns)  # (rows, columns)
     for index, name in enumerate(model.layers):
         try:
             hidden = layers[name]()(hidden)  # (rows, units)
@@ -156,18 +157,29 @@ def build_network(model: ModelSpec, features: int, layers: Layers, path: str = "
     return keras.Model(inputs, utility)
 
 
-def linear_network(coefficients: Float64) -> "keras.Model":
+def linear_network(coefficients: Float64, columns: Columns) -> "keras.Model":
     """Build the network of a conditional logit, in float64 so that it is exactly the estimate.
 
     Args:
-        coefficients: (features,).
+        coefficients: (columns,).
     """
     keras = import_keras()
-    inputs = keras.Input((len(coefficients),), name="features", dtype="float64")
+    inputs = keras.Input((len(columns.inputs),), name="features", dtype="float64")
     utility = keras.layers.Dense(1, use_bias=False, name="utility", dtype="float64")
-    network = keras.Model(inputs, utility(inputs))
+    network = keras.Model(inputs, utility(_with_interactions(inputs, columns)))
     utility.set_weights([coefficients[:, None]])
     return network
+
+
+def _with_interactions(inputs: Any, columns: Columns) -> Any:
+    """(rows, inputs) -> (rows, columns), by operations that Keras stores with the model."""
+    if not columns.left:
+        return inputs
+    keras = import_keras()
+    left, right = (keras.ops.take(inputs, list(at), axis=1) for at in (columns.left, columns.right))
+    products = keras.layers.Multiply(name="interactions", dtype=inputs.dtype)([left, right])
+    features = keras.ops.take(inputs, list(range(columns.features)), axis=1)
+    return keras.layers.Concatenate(name="columns", dtype=inputs.dtype)([features, products])
 
 
 def make_optimizer(model: ModelSpec, path: str = "model") -> "keras.optimizers.Optimizer":
@@ -216,8 +228,8 @@ def load_network(path: Path, layers_source: str) -> "keras.Model":
     return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=False)
 
 
-def export_network(network: "keras.Model", layers_source: str) -> bytes:
-    """Return the bytes of a model's file, proved to give the same utilities when it is loaded.
+def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "keras.Model"]:
+    """Return the bytes of a model's file, and the model as it is loaded from them, proved to give the same utilities.
 
     Raises:
         TrainingError: the file cannot be written, loaded, or computes something else.
@@ -240,7 +252,7 @@ def export_network(network: "keras.Model", layers_source: str) -> bytes:
                 "the trained network gives other utilities after it was stored and loaded; "
                 "give every layer of the layers file a get_config() with all of its arguments"
             )
-        return path.read_bytes()
+        return path.read_bytes(), loaded
 
 
 def utility_function(network: "keras.Model") -> Callable[[Float32], Float64]:

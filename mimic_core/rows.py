@@ -130,8 +130,7 @@ def feature_matrix(
     x = np.empty((table.num_rows, len(features)), np.float32)
     for j, name in enumerate(features):
         replacement, start = missing_values_map.get(name), 0
-        column = table.column(name)
-        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        for chunk in _chunks(table, name):
             values = _floats(chunk)
             if replacement is not None and (missing := np.isnan(values)).any():
                 values = np.where(missing, replacement, values)
@@ -139,6 +138,17 @@ def feature_matrix(
                 x[start : start + len(chunk), j] = values
             start += len(chunk)
     return x
+
+
+def numbers(table: pa.Table | pa.RecordBatch, name: str) -> Float64:
+    """Return (rows,) float64 values of a column of numbers; a null is NaN."""
+    return np.concatenate([np.empty(0), *map(_floats, _chunks(table, name))])
+
+
+def take_rows(rows: Rows, kept: Bool) -> Rows:
+    """Return some rows of decisions that all keep at least one."""
+    starts = np.append(0, np.cumsum(kept))[rows.starts]
+    return _chosen(rows, np.flatnonzero(kept), slice(None), starts)
 
 
 def take_decisions(rows: Rows, decisions: Int64) -> Rows:
@@ -156,6 +166,13 @@ def slice_decisions(rows: Rows, first: int, last: int) -> Rows:
     return _chosen(rows, slice(start, end), slice(first, last), rows.starts[first:last] - start)
 
 
+def join_rows(first: Rows, second: Rows) -> Rows:
+    """Return the decisions of one after those of the other; both have the same columns."""
+    pairs = {name: (value, getattr(second, name)) for name, value in vars(first).items() if value is not None}
+    pairs["starts"] = (first.starts, second.starts + len(first))
+    return Rows(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
+
 def _chosen(rows: Rows, kept: Int64 | slice, decisions: Int64 | slice, starts: Int64) -> Rows:
     return Rows(
         individual=rows.individual[kept],
@@ -168,6 +185,11 @@ def _chosen(rows: Rows, kept: Int64 | slice, decisions: Int64 | slice, starts: I
         alternative=None if rows.alternative is None else rows.alternative[kept],
         offset=None if rows.offset is None else rows.offset[kept],
     )
+
+
+def _chunks(table: pa.Table | pa.RecordBatch, name: str) -> list[pa.Array]:
+    column = table.column(name)
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
 
 
 def _floats(column: pa.Array) -> npt.NDArray[Any]:

@@ -21,20 +21,26 @@ SPLITS = ("train", "test")
 
 
 def check_schema(
-    schema: pa.Schema, features: Sequence[str], *, table: str, required: Sequence[str] = (*KEYS, *FLAGS)
+    schema: pa.Schema,
+    features: Sequence[str],
+    *,
+    table: str,
+    required: Sequence[str] = (*KEYS, *FLAGS),
+    weights: Sequence[str] = (),
 ) -> None:
     """Check that a table can be read as a decision table with these features.
 
     Args:
         required: reserved columns that must be there. `_selected` and `_train` are checked for their type
             wherever they exist.
+        weights: columns by which choices are sampled.
 
     Raises:
         TableError: missing columns, ids and labels that are neither int64 nor text, flags that are not bool, features,
             weights and log-probabilities that are not numeric; all of them at once.
     """
     problems = []
-    for name in [*required, *features]:
+    for name in dict.fromkeys([*required, *features, *weights]):
         if name not in schema.names:
             problems.append(f"column {name!r} is missing{did_you_mean(name, schema.names)}")
     present = [name for name in (*KEYS, *FLAGS, ALTERNATIVE) if name in schema.names]
@@ -43,7 +49,7 @@ def check_schema(
         expected = (pa.bool_(),) if name in FLAGS else (pa.int64(), pa.string())
         if kind not in expected:
             problems.append(f"column {name!r} is {kind}, expected {' or '.join(map(str, expected))}")
-    for name in (WEIGHT, OFFSET, *features):
+    for name in dict.fromkeys((WEIGHT, OFFSET, *features, *weights)):
         if name in schema.names and not _is_numeric(schema.field(name).type):
             what = "feature" if name in features else "column"
             problems.append(f"{what} {name!r} is {schema.field(name).type}, expected numbers")

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from mimic_core import interactions
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
+from mimic_core.interactions import Columns, columns, expand
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
@@ -295,20 +295,15 @@ class _Experiment(PartitionSpec):
     def _columns_can_be_named(self) -> Self:
         _no_repeats(self.features)
         try:
-            interactions.expand(self.interactions, self.features)
+            expand(self.interactions, self.features)
         except SpecError as error:
             raise ValueError(str(error)) from error
         return self
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Columns of the dataset that a model reads: the features, and those that only interactions name."""
-        return interactions.inputs(self.interactions, self.features)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of what has a coefficient in a linear model: the features, and the interactions as `a:b`."""
-        return interactions.column_names(self.interactions, self.features)
+    def columns(self) -> Columns:
+        """What a model reads of the dataset, and what it makes of that."""
+        return columns(self.interactions, self.features)
 
     @property
     def dataset_key(self) -> str:

@@ -8,7 +8,7 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,15 @@ import numpy.typing as npt
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
 from mimic_core.manifests import unseal, verify_file
 from mimic_core.records import KEYS_OF_OPTIONAL, Bytes, Layout, frames, layout, values
-from mimic_core.rows import Bool, Float32, Int64, Rows, sort_keys
+from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, join_rows, slice_decisions, sort_keys
 from mimic_core.sources import SPLITS
+from mimic_core.streams import Stream, in_memory
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 BLOCK_BYTES = 2**21  # read at a time, whole records; four times as many took as long, a quarter of it longer
+MOST_IN_MEMORY = 2**28  # bytes of a split that is gone through many times; a larger one is read anew for every pass
 OF_DECISIONS = ("individual", "decision", "n_choices", "selected", "weight")  # keys of one value per decision
 OF_ROWS = ("choices", "x", "alternatives", "sampling_log_probability")  # those of one per choice; some need not be there
 
@@ -108,6 +110,23 @@ def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Ro
             array[at] = part.pop(name)  # popped: a part goes as soon as it is placed
         first = last
     return _rows(keys | held, starts)
+
+
+def read_stream(folder: Path, split: str, features: list[str] | None = None, most_bytes: float = MOST_IN_MEMORY) -> Stream:
+    """Open a split of a dataset to go through its decisions any number of times; checksums are verified now.
+
+    It is read into memory once if its arrays take at most `most_bytes`, in the order of `read_rows`; else every pass reads
+    the files anew, a block at a time, in their order.
+
+    Raises:
+        NotFoundError, SpecError, CorruptFileError: as `read_rows`.
+    """
+    source = open_split(folder, split, features)
+    schema = read_schema(folder)
+    decisions = sum(file["decisions"] for file in schema["files"] if file["split"] == split)
+    if decisions * source.max_choices * (4 * len(source.columns) + 20) <= most_bytes:
+        return in_memory(read_rows(folder, split, features))
+    return Stream(read=lambda: _whole_individuals(source), decisions=decisions)
 
 
 def read_dataset(
@@ -226,6 +245,25 @@ def _flat(records: Bytes, source: Split) -> Arrays:
     real = _mask(part["n_choices"], source)
     part |= {name: values(records, fields[name], real) for name in OF_ROWS if name in fields}
     return part | {"x": _chosen(part["x"], source)}
+
+
+def _whole_individuals(source: Split) -> Iterator[Rows]:
+    """Stream the decisions, an individual's never in two blocks; in each file they stand in the order of individuals."""
+    for path in source.paths:
+        waiting: Rows | None = None
+        for records in replace(source, paths=[path]).blocks():
+            if not len(records):
+                continue
+            part = _flat(records, source)
+            rows = _rows(part, np.cumsum(part["n_choices"]) - part["n_choices"])
+            rows = rows if waiting is None else join_rows(waiting, rows)
+            individual = rows.individual[rows.starts]
+            last = int(decision_starts(individual, individual)[-1])
+            if last:
+                yield slice_decisions(rows, 0, last)
+            waiting = slice_decisions(rows, last, rows.decisions)
+        if waiting is not None:
+            yield waiting
 
 
 def _rows(keys: Arrays, starts: Int64) -> Rows:

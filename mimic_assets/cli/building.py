@@ -9,8 +9,11 @@ import dagster as dg
 from mimic_assets.cli.execution import Outcome, execute
 from mimic_assets.cli.progress import progress
 from mimic_assets.cli.submission import Ended, daemon_lives, submit
-from mimic_core.specs import PartitionSpec
+from mimic_assets.coefficients import read_table
+from mimic_core.specs import PartitionSpec, RunSpec
 from resources.artefacts import ArtefactStore
+
+OF_TABLE = ("coefficients", "not_identified", "separated", "withheld")  # what is told of a table of coefficients
 
 
 def build(
@@ -63,9 +66,11 @@ def _outcome(spec: PartitionSpec, ended: Ended, artefacts: ArtefactStore) -> Out
     document = artefacts.manifest(spec.folder)
     if document is None:
         return Outcome(**facts, status="failed", error=f"{spec.folder}: it was removed after it had been built")
+    table = read_table(spec, document, artefacts) if isinstance(spec, RunSpec) else None
     return Outcome(
         **facts,
         status="built",
+        **{name: table[name] for name in OF_TABLE if table},
         counts=document["counts"],
         location=document.get("table") or str(artefacts.path(f"{spec.folder}/{document['version']}")),
         metrics=document.get("metrics", {}),

@@ -29,6 +29,10 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     location: str | None = None
     metrics: dict[str, float | int | None] = field(default_factory=dict)
+    coefficients: list[dict[str, Any]] = field(default_factory=list)
+    not_identified: list[str] = field(default_factory=list)
+    separated: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
     effects: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None

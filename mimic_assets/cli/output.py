@@ -24,10 +24,12 @@ def print_table(table: "Table") -> None:
     (console if console.is_terminal else Console(width=400)).print(table)
 
 
-def print_columns(rows: "Sequence[Sequence[str]]") -> None:
-    """Print rows as lines whose columns are aligned."""
+def print_columns(rows: "Sequence[Sequence[str]]", indent: str = "", *, numbers: bool = False) -> None:
+    """Print rows as lines whose columns are aligned; numbers in all but the first column end below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    align = [str.ljust] + [str.rjust if numbers else str.ljust] * (len(widths) - 1)
+    cells = ([to(cell, width) for to, cell, width in zip(align, row, widths, strict=True)] for row in rows)
+    lines = (f"{indent}{'  '.join(row)}".rstrip() for row in cells)
     click.echo("\n".join(lines))
 
 

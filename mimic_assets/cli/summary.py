@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.output import print_columns
+
 if TYPE_CHECKING:
     from mimic_assets.cli.execution import Outcome
 
@@ -23,9 +25,12 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
                 click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in metrics.items()))
         if (epoch := outcome.metrics.get("exported_epoch")) is not None:
             click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
-        for line in _effect_lines(outcome.effects):
-            click.echo(f"  {line}")
-        for note in outcome.notes:
+        if outcome.coefficients:
+            from mimic_core.coefficient_text import rows_of_text
+
+            print_columns(rows_of_text(outcome.document()), indent="  ", numbers=True)
+        _print_effects(outcome.effects)
+        for note in (*outcome.withheld, *outcome.notes):
             click.echo(f"  note: {note}")
         if outcome.location:
             click.echo(f"  at {outcome.location}")
@@ -33,28 +38,22 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
 
 def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
     names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
-    names |= {"rho_squared": "rho-squared", "accuracy": "accuracy"}
+    names |= {"shares_nll": "shares NLL", "rho_squared": "rho-squared", "accuracy": "accuracy"}
+    names |= {"d_nlp": "D-NLP", "calibration_error": "calibration error"}
     return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
 
 
-def _effect_lines(effects: Sequence[dict[str, Any]]) -> list[str]:
+def _print_effects(effects: Sequence[dict[str, Any]]) -> None:
     if not effects:
-        return []
-    rows = [["effect of", "on", "mean dP/dx", "mean elasticity", "aggregate"]]
+        return
+    rows = [["effect of", "mean dP/dx", "mean elasticity", "aggregate"]]
     for effect in effects[:MOST_EFFECTS]:
-        means = [effect[name] for name in ("marginal_effect_mean", "elasticity_mean", "elasticity_aggregate")]
-        on = "all" if effect["alternative"] is None else effect["alternative"]
-        rows.append([effect["feature"], on, *("-" if mean is None else f"{mean:.4g}" for mean in means)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    more = len(effects) - MOST_EFFECTS
-    return lines + ([f"and {more:,} more, which --json prints"] if more > 0 else [])
+        name = effect["feature"] if effect["alternative"] is None else f"{effect['feature']}, {effect['alternative']}"
+        means = [effect[column] for column in ("marginal_effect_mean", "elasticity_mean", "elasticity_aggregate")]
+        rows.append([name, *("-" if mean is None else f"{mean:.4g}" for mean in means)])
+    print_columns(rows, indent="  ", numbers=True)
+    if (more := len(effects) - MOST_EFFECTS) > 0:
+        click.echo(f"  and {more:,} more, which --json prints")
 
 
 def _number(value: float) -> str:

@@ -169,7 +169,9 @@ def test_retraining_replaces_the_rows_of_the_run_as_a_whole_and_gives_the_same_n
 
 def test_a_run_keeps_all_that_is_needed_to_apply_it(finished):
     folder = finished.folder(run(NETWORK))
-    assert {path.name for path in folder.iterdir()} == {"config.json", "layers.py", "model.keras", "history.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", "layers.py", "model.keras", "history.jsonl", "individuals.parquet")
+    }
     assert json.loads((folder / "config.json").read_text())["missing_values_map"] == {"size": 0}
     assert [json.loads(line)["epoch"] for line in (folder / "history.jsonl").read_text().splitlines()] == [1, 2, 3]
 

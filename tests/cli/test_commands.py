@@ -50,6 +50,7 @@ def test_the_commands_are_those_that_are_documented():
         "plan",
         "rebuild",
         "runs",
+        "runs compare",
         "runs retire",
         "status",
         "tables",
@@ -333,11 +334,11 @@ def test_the_summary_of_an_inference_lists_the_first_effects(capsys):
     sum_up([Outcome(asset="inference_table", key="k", status="built", effects=effects)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:4] == [
-        "  effect of  on   mean dP/dx  mean elasticity  aggregate",
-        "  tt         all       -0.25              1.5          -",
-        "  tt         car       -0.25              1.5          -",
+        "  effect of  mean dP/dx  mean elasticity  aggregate",
+        "  tt              -0.25              1.5          -",
+        "  tt, car         -0.25              1.5          -",
     ]
-    assert lines[21:] == ["  tt         car       -0.25              1.5          -", "  and 2 more, which --json prints"]
+    assert lines[21:] == ["  tt, car         -0.25              1.5          -", "  and 2 more, which --json prints"]
 
 
 # ---- status and environment

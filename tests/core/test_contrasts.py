@@ -18,11 +18,13 @@ from mimic_core.contract import Outcome, Rules, check_block
 from mimic_core.contrasts import contrast_schema, require_contrasts, sample, usable_individuals
 from mimic_core.errors import SpecError, TableError
 from mimic_core.identifiers import surrogates
+from mimic_core.interactions import columns
 from mimic_core.logit import estimate
 from mimic_core.rows import hash64
 from mimic_core.shards import plan_parts, shard_index
 from mimic_core.sources import KEYS
 from mimic_core.specs import ContrastSpec
+from mimic_core.streams import in_memory
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
 CONFIG = {
@@ -67,7 +69,7 @@ def drawn(source, spec, partitions=None):
         ids, train = (np.asarray(source[name]) for name in ("_individual", "_train"))
         blocks = [source.filter(pa.array(part.holds(ids, train))) for part in plan_parts(partitions, None)]
     made = [pairs for block in blocks for pairs in sample(check_block(block, Rules()), spec)]
-    empty = contrast_schema(source.schema, "t").empty_table()
+    empty = contrast_schema(source.schema, "t", spec.sampling).empty_table()
     return pa.concat_tables([empty, *made]).sort_by([(name, "ascending") for name in KEYS])
 
 
@@ -154,7 +156,7 @@ def test_the_columns_are_those_of_the_source_in_their_order_and_where_rows_come_
     source = table({1: {0: [0, 1]}})
     (part,) = sample(check_block(source, Rules()), spec())
     assert part.column_names == [*source.column_names, "_old_decision", "_old_choice"]
-    assert part.schema == contrast_schema(source.schema, "t")
+    assert part.schema == contrast_schema(source.schema, "t", None)
 
 
 def test_each_decision_and_each_rejected_choice_is_used_before_any_is_used_again():
@@ -350,7 +352,7 @@ def fit(source):
     (y_j - p_j) x_j over an individual's rows j, and G the number of individuals.
     """
     rows = check_block(source, Rules(features=tuple(FEATURES))).rows
-    beta, x = estimate(rows, FEATURES).coefficients, rows.x.astype(float)
+    beta, x = estimate(in_memory(rows), columns((), FEATURES)).coefficients, rows.x.astype(float)
     weights = np.exp(x @ beta)
     p = weights / np.repeat(np.add.reduceat(weights, rows.starts), rows.counts)
     mean = np.add.reduceat(p[:, None] * x, rows.starts)
@@ -431,11 +433,11 @@ def test_a_table_without_any_rejected_choice_is_refused():
 
 
 def test_a_source_that_is_itself_a_contrast_set_is_refused():
-    source = contrast_schema(table({1: {0: [0]}}).schema, "haven.t")
+    source = contrast_schema(table({1: {0: [0]}}).schema, "haven.t", None)
     with pytest.raises(TableError, match=r"table haven\.c has '_old_decision' and '_old_choice', which a contrast"):
-        contrast_schema(source, "haven.c")
+        contrast_schema(source, "haven.c", None)
     with pytest.raises(TableError, match=r"table haven\.c has '_old_choice', .*sample from the table that this one"):
-        contrast_schema(source.remove(source.get_field_index("_old_decision")), "haven.c")
+        contrast_schema(source.remove(source.get_field_index("_old_decision")), "haven.c", None)
 
 
 def test_the_config_of_the_original_tool_is_read_as_it_is():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mimic_core import effects
 from mimic_core.effects import LEVELS, add_effects, notes_on, own_effects, sum_effects, summarise
 from mimic_core.inferences import choice_probabilities
+from mimic_core.interactions import columns
 from mimic_core.networks import build_network, gradient_function, load_layers, utility_function
 from mimic_core.rows import Rows, decision_starts, slice_decisions
 from mimic_core.specs import ModelSpec
@@ -93,7 +94,7 @@ def test_averages_weigh_a_row_as_its_decision_and_quantiles_do_not():
 
 def test_effects_of_a_network_are_those_of_finite_differences_of_its_probabilities():
     layers, _ = load_layers('LAYERS = {"S": lambda: Dense(6, "softplus", dtype="float64")}')
-    network = build_network(ModelSpec(layers=("S",)), 2, layers)
+    network = build_network(ModelSpec(layers=("S",)), columns((), ["tt", "co"]), layers)
     network.set_weights([np.random.default_rng(1).normal(size=weights.shape) for weights in network.get_weights()])
     rows, utility, step = decisions(30), utility_function(network), np.float32(2**-9)
     probability, odds, _ = choice_probabilities(utility(rows.x), rows.starts)

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from mimic_core.contract import check_block
 from mimic_core.effects import summarise
 from mimic_core.errors import SpecError, TrainingError
+from mimic_core.evaluation import combine
 from mimic_core.identifiers import surrogates
 from mimic_core.inferences import (
     SCORES,
     check_features,
     choice_probabilities,
-    evaluate_selected,
     explain_rows,
     inference_rows,
     inference_schema,
+    measure_selected,
     rules,
 )
 from mimic_core.shards import Part, Shard, plan_parts
@@ -283,12 +284,29 @@ def test_only_decisions_with_one_selected_row_are_evaluated():
     selected = [True, False, False, False, False, False, True]
     source = table([1] * 7, [0, 0, 1, 1, 2, 2, 2], [0, 1, 0, 1, 0, 1, 2], _selected=selected)
     utility = np.array([np.log(3), 0, 9, 9, 0, 0, np.log(2)])
-    found = evaluate_selected(prepared(source), utility, "test")
+    found = combine([measure_selected(prepared(source), utility, "test")])
     assert found.decisions == 2
     assert found.nll == pytest.approx(-(np.log(3 / 4) + np.log(2 / 4)) / 2)
-    assert evaluate_selected(prepared(source), utility, "train") is None
-    assert evaluate_selected(prepared(source.drop_columns("_selected")), np.zeros(7), "test") is None
-    assert evaluate_selected(prepared(source.slice(0, 0)), np.empty(0), "test") is None
+    for nothing in (
+        measure_selected(prepared(source), utility, "train"),
+        measure_selected(prepared(source.drop_columns("_selected")), np.zeros(7), "test"),
+        measure_selected(prepared(source.slice(0, 0)), np.empty(0), "test"),
+    ):
+        assert combine([nothing]) is None
+
+
+@pytest.mark.parametrize(("labels", "codes"), [(["car", "bus"], surrogates(pa.array(["car", "bus"]))), ([7, 9], [7, 9])])
+def test_weights_and_labels_are_those_of_the_decisions_that_are_evaluated(labels, codes):
+    columns = {
+        "_selected": [True, False, True, True, False, True],
+        "_weight": [1.0, 1.0, 9.0, 9.0, 3.0, 3.0],
+        "_alternative": [labels[i] for i in (0, 1, 0, 1, 0, 1)],
+    }
+    source = table([1] * 6, [0, 0, 1, 1, 2, 2], [0, 1] * 3, **columns)
+    shares = dict(zip(map(int, codes), (0.8, 0.2), strict=True))
+    found = combine([measure_selected(prepared(source), np.zeros(6), "test", shares)])
+    assert found.decisions == 2
+    assert found.shares_nll == pytest.approx(-(np.log(0.8) + 3 * np.log(0.2)) / 4)
 
 
 IDS = st.one_of(st.integers(-2, 5), st.sampled_from([2**53 + 1, 2**63 - 1, -(2**63)]), st.integers(-(2**63), 2**63 - 1))
@@ -369,16 +387,14 @@ def test_blocks_that_are_cut_anywhere_between_individuals_have_the_rows_of_a_pla
 def test_the_evaluations_of_blocks_are_of_all_decisions_with_one_selected_row(decisions, random):
     blocks = cut_anywhere(mixed_table(decisions, random, text=False), random)
     for split in SPLITS:
-        found = [evaluate_selected(block, block.rows.x[:, 0].astype(float) * 2, split) for block in blocks]
+        found = combine(measure_selected(block, block.rows.x[:, 0].astype(float) * 2, split) for block in blocks)
         losses = []
         for train, choices in decisions.values():
             chosen = [size for selected, size in choices.values() if selected]
             if len(chosen) == 1 and bool(train) == (split == "train"):
                 losses.append(np.log(sum(np.exp(2 * size) for _, size in choices.values())) - 2 * chosen[0])
-        evaluated = [evaluation for evaluation in found if evaluation]
-        assert sum(evaluation.decisions for evaluation in evaluated) == len(losses)
-        total = sum(evaluation.nll * evaluation.decisions for evaluation in evaluated)
-        assert total == pytest.approx(sum(losses), rel=1e-9, abs=1e-9)
+        assert (found.decisions if found else 0) == len(losses)
+        assert (found.nll if found else 0) == pytest.approx(np.mean(losses) if losses else 0, rel=1e-9, abs=1e-9)
 
 
 def test_features_may_come_in_any_order():

@@ -14,12 +14,14 @@ from mimic_core.contract import Rules, check_block
 from mimic_core.datasets import by_shard, rules, schema_document, shard_path
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
-from mimic_core.logit import estimate
+from mimic_core.interactions import columns
 from mimic_core.manifests import file_entry, seal
+from mimic_core.networks import default_layers
 from mimic_core.records import encode
 from mimic_core.shards import plan_parts
 from mimic_core.sources import SPLITS
 from mimic_core.specs import DatasetSpec, RunSpec
+from mimic_core.streams import in_memory
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
 FEATURES = ["age", "cost", "size"]
@@ -46,6 +48,14 @@ def table(n=240, features=3, largest=4, seed=0, hole=False):
 def flat(source, features=FEATURES, **missing):
     """Return a table as flat rows."""
     return check_block(source, Rules(features=tuple(features), missing_values_map=missing)).rows
+
+
+def estimate(rows, features, on_iteration=None):
+    return logit.estimate(in_memory(rows), columns((), features), on_iteration=on_iteration)
+
+
+def trained(spec, train, test):
+    return runs.train(spec, default_layers([]), in_memory(train), in_memory(test))
 
 
 def train_rows(source, features=FEATURES, **missing):
@@ -107,7 +117,7 @@ def through_a_dataset(folder, source, max_choices=4, missing_values_map=None, fe
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [])))
     names = list(trained_on or features)
     train, test = (splits.read_rows(folder, split, names) for split in SPLITS)
-    return coefficients(runs.train(run_spec(names), "", train, test), names)
+    return coefficients(trained(run_spec(names), train, test), names)
 
 
 def test_one_column_worked_out_by_hand():
@@ -147,7 +157,7 @@ def test_the_estimate_is_exact_whatever_batch_size_and_epochs_were_asked():
     train, test = train_rows(source), rows_for_test(source)
     found = []
     for model in ({"batch_size": 1, "epochs": 1}, {"batch_size": 1000, "epochs": 50}, {"optimizer": "SGD", "seed": 7}):
-        found.append(coefficients(runs.train(run_spec(**model), "", train, test)))
+        found.append(coefficients(trained(run_spec(**model), train, test)))
     np.testing.assert_allclose(list(found[0].values()), expected, atol=2e-4)
     assert found[0] == found[1] == found[2]
 
@@ -224,8 +234,8 @@ def test_exactly_dependent_columns_leave_the_utilities_unaffected():
     found = estimate(replace(rows, x=x), [*FEATURES, "twice", "sums"])
     assert len(found.not_identified) == 2
     assert all(found.coefficients[[*FEATURES, "twice", "sums"].index(name)] == 0 for name in found.not_identified)
-    alone = evaluate(rows.x @ estimate(rows, FEATURES).coefficients, rows.selected, rows.starts)
-    together = evaluate(x.astype(float) @ found.coefficients, rows.selected, rows.starts)
+    alone = evaluate(rows, rows.x @ estimate(rows, FEATURES).coefficients)
+    together = evaluate(rows, x.astype(float) @ found.coefficients)
     assert together.nll == pytest.approx(alone.nll, abs=1e-7)
 
 
@@ -244,14 +254,14 @@ def test_columns_that_are_not_identified_are_noted_and_without_effect_in_a_run()
     source = source.append_column("aged", pa.array(2 * np.asarray(source["age"]), pa.float32()))
     names = ["income", "aged", *FEATURES]
     rows = train_rows(source, names)
-    run = runs.train(run_spec(names), "", rows, rows)
+    run = trained(run_spec(names), rows, rows)
     found = coefficients(run, names)
     (note,) = run.notes
     assert note.startswith("not identified, and without effect on the utilities: ")
     assert "income" in note
     assert found["income"] == 0
     assert 0 in (found["aged"], found["age"])
-    alone = coefficients(runs.train(run_spec(), "", train_rows(source), train_rows(source)))
+    alone = coefficients(trained(run_spec(), train_rows(source), train_rows(source)))
     assert found["age"] + 2 * found["aged"] == pytest.approx(alone["age"], rel=1e-6)
     assert found["cost"] == pytest.approx(alone["cost"], rel=1e-6)
 
@@ -271,7 +281,7 @@ def test_swissmetro_gives_the_reference_numbers():
     train = train_rows(source, features)
     test = rows_for_test(source, features)
     found = estimate(train, features)
-    fitted, judged = (evaluate(rows.x @ found.coefficients, rows.selected, rows.starts) for rows in (train, test))
+    fitted, judged = (evaluate(rows, rows.x @ found.coefficients) for rows in (train, test))
     assert (fitted.decisions, judged.decisions) == (8568, 2151)
     assert fitted.nll == pytest.approx(0.806235, abs=1e-5)
     assert judged.nll == pytest.approx(0.807659, abs=1e-5)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mimic_core.errors import SpecError, TrainingError
+from mimic_core.interactions import columns
 from mimic_core.networks import (
     build_network,
     check_model,
@@ -28,6 +29,11 @@ class Doubled(keras.layers.Layer):
 
 LAYERS = {"twice": Doubled, "D2": lambda: Dense(2, activation="relu")}
 """
+
+
+def plain(features):
+    """Return the columns of a model of so many features, without interactions."""
+    return columns((), [f"x{j}" for j in range(features)])
 
 
 def model(*layers, **changes):
@@ -94,7 +100,7 @@ def test_a_layer_or_anything_else_instead_of_a_function_that_makes_a_layer_is_re
 
 def test_an_unknown_layer_is_named_with_its_place_and_those_that_exist():
     with pytest.raises(SpecError) as caught:
-        check_model(model("D8", "D32", "D9"), layers_of("D8", "D16", "D32"), 2, "models[1]")
+        check_model(model("D8", "D32", "D9"), layers_of("D8", "D16", "D32"), plain(2), "models[1]")
     assert str(caught.value) == "models[1].layers[2]: unknown layer 'D9'; the layers file defines D8, D16, D32"
 
 
@@ -102,22 +108,22 @@ def test_every_model_that_cannot_be_made_is_named_at_once():
     layers = layers_of("D8")
     models = [model("D9"), model("D8"), model("D8", optimizer_kwargs={"learning_rte": 1}), model("D8", optimizer="None")]
     with pytest.raises(SpecError) as caught:
-        check_models(models, [layers] * 4, 2, "my.json")
+        check_models(models, [layers] * 4, plain(2), "my.json")
     first, second, third = str(caught.value).split("\n  ")
     assert first == "my.json: models[0].layers[0]: unknown layer 'D9'; the layers file defines D8"
     assert second.startswith("models[2].optimizer_kwargs: Adam does not take them: ")
     assert third.startswith("models[3].optimizer: unknown optimizer 'None'")
-    check_models(models[1:2], [layers], 2, "my.json")
+    check_models(models[1:2], [layers], plain(2), "my.json")
 
 
 def test_a_layer_with_a_similar_name_is_proposed():
     with pytest.raises(SpecError, match=r"model\.layers\[0\]: unknown layer 'D116' \(did you mean 'D16'\?\)"):
-        check_model(model("D116"), layers_of("D8", "D16"), 2)
+        check_model(model("D116"), layers_of("D8", "D16"), plain(2))
 
 
 def test_an_unknown_optimizer_is_named_with_those_of_keras():
     with pytest.raises(SpecError, match=r"models\[0\]\.optimizer: unknown optimizer 'Adams' \(did you mean 'Adam.*keras"):
-        check_model(model("D8", optimizer="Adams"), layers_of("D8"), 2, "models[0]")
+        check_model(model("D8", optimizer="Adams"), layers_of("D8"), plain(2), "models[0]")
 
 
 @pytest.mark.parametrize("name", ["Optimizer", "get", "schedules", "LossScaleOptimizer", "__doc__", ""])
@@ -134,8 +140,8 @@ def test_an_argument_that_an_optimizer_does_not_take_is_refused(kwargs):
 
 def test_the_optimizer_of_a_linear_model_is_checked_too():
     with pytest.raises(SpecError, match=r"models\[0\]\.optimizer: unknown optimizer 'None'"):
-        check_model(model(optimizer="None"), {}, 2, "models[0]")
-    check_model(model(), {}, 2)
+        check_model(model(optimizer="None"), {}, plain(2), "models[0]")
+    check_model(model(), {}, plain(2))
 
 
 def test_an_optimizer_gets_its_arguments():
@@ -156,18 +162,18 @@ def test_an_optimizer_gets_its_arguments():
 def test_a_layer_that_cannot_be_used_is_named_with_its_place(value, expected):
     layers, _ = load_layers(f"LAYERS = {{'D2': lambda: Dense(2), 'x': {value}}}")
     with pytest.raises(SpecError, match=rf"models\[3\]\.layers\[1\]: {expected}"):
-        check_model(model("D2", "x"), layers, 2, "models[3]")
+        check_model(model("D2", "x"), layers, plain(2), "models[3]")
 
 
 def test_a_network_ends_in_one_utility_without_bias():
-    network = build_network(model("D4", "D3"), 2, layers_of("D3", "D4"))
+    network = build_network(model("D4", "D3"), plain(2), layers_of("D3", "D4"))
     assert (network.input_shape, network.output_shape) == ((None, 2), (None, 1))
     assert [weights.shape for weights in network.get_weights()] == [(2, 4), (4,), (4, 3), (3,), (3, 1)]
 
 
 def test_two_uses_of_one_name_are_two_layers():
     import_keras().utils.set_random_seed(0)
-    network = build_network(model("D2", "D2"), 2, layers_of("D2"))
+    network = build_network(model("D2", "D2"), plain(2), layers_of("D2"))
     first, _, second, _, _ = network.get_weights()
     assert len(network.get_weights()) == 5
     assert not np.array_equal(first, second)
@@ -175,13 +181,13 @@ def test_two_uses_of_one_name_are_two_layers():
 
 def test_two_networks_of_one_layers_file_share_no_weights():
     layers = layers_of("D2")
-    first, second = (build_network(model("D2"), 2, layers) for _ in range(2))
+    first, second = (build_network(model("D2"), plain(2), layers) for _ in range(2))
     first.set_weights([np.zeros_like(weights) for weights in first.get_weights()])
     assert any(weights.any() for weights in second.get_weights())
 
 
 def test_a_network_computes_what_its_weights_say():
-    network = build_network(model("D2"), 2, layers_of("D2"))
+    network = build_network(model("D2"), plain(2), layers_of("D2"))
     network.set_weights([np.array([[1.0, -1.0], [0.0, 2.0]]), np.array([0.5, 0.0]), np.array([[10.0], [1.0]])])
     # relu([1 + .5, -1 + 2 * 3]) = [1.5, 5]; relu([-2 + .5, 2]) = [0, 2]
     found = utility_function(network)(np.array([[1.0, 3.0], [-2.0, 0.0]], np.float32))
@@ -190,7 +196,7 @@ def test_a_network_computes_what_its_weights_say():
 
 
 def test_utilities_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
-    network = build_network(model("D4"), 3, layers_of("D4"))
+    network = build_network(model("D4"), plain(3), layers_of("D4"))
     x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     whole = utility_function(network)(x)
     monkeypatch.setattr("mimic_core.networks.CHUNK", 3)
@@ -200,7 +206,7 @@ def test_utilities_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
 
 def test_gradients_of_a_smooth_network_are_those_of_finite_differences():
     layers, _ = load_layers('LAYERS = {"S": lambda: Dense(5, "tanh", dtype="float64"), "N": BatchNormalization}')
-    network = build_network(model("S", "N"), 3, layers)
+    network = build_network(model("S", "N"), plain(3), layers)
     random = np.random.default_rng(0)
     network.set_weights([random.uniform(0.2, 1, weights.shape) for weights in network.get_weights()])
     x = random.normal(size=(20, 3)).astype(np.float32)
@@ -214,12 +220,18 @@ def test_gradients_of_a_smooth_network_are_those_of_finite_differences():
 
 def test_gradients_of_a_linear_network_are_exactly_its_coefficients():
     coefficients = np.array([1 / 3, -1e-9, 12345.678])
-    found = gradient_function(linear_network(coefficients), [2, 0, 1])(np.ones((4, 3), np.float32))
+    found = gradient_function(linear_network(coefficients, plain(3)), [2, 0, 1])(np.ones((4, 3), np.float32))
     assert found.tolist() == [coefficients[[2, 0, 1]].tolist()] * 4
 
 
+def test_the_gradient_by_a_feature_counts_the_interactions_that_it_is_in():
+    network = linear_network(np.array([2.0, 0.5]), columns([["a", "b"]], ["a"]))  # u = 2 a + a b / 2
+    found = gradient_function(network, [0, 1])(np.array([[1.0, 4.0], [3.0, 0.0]], np.float32))
+    assert found.tolist() == [[4.0, 0.5], [2.0, 1.5]]
+
+
 def test_gradients_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
-    network = build_network(model("D4"), 3, layers_of("D4"))
+    network = build_network(model("D4"), plain(3), layers_of("D4"))
     x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     whole = gradient_function(network, [0, 1])(x)
     monkeypatch.setattr("mimic_core.networks.CHUNK", 3)
@@ -229,7 +241,7 @@ def test_gradients_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
 
 def test_the_gradient_by_a_feature_that_no_layer_uses_is_zero():
     layers, _ = load_layers('LAYERS = {"F": lambda: Lambda(lambda x: 0 * keras.ops.ones_like(x[:, :1]) + x[:, 1:])}')
-    found = gradient_function(build_network(model("F"), 2, layers), [0, 1])(np.ones((3, 2), np.float32))
+    found = gradient_function(build_network(model("F"), plain(2), layers), [0, 1])(np.ones((3, 2), np.float32))
     assert not found[:, 0].any()
     assert found[:, 1].all()
 
@@ -237,13 +249,17 @@ def test_the_gradient_by_a_feature_that_no_layer_uses_is_zero():
 def test_a_linear_network_is_exactly_its_coefficients_in_float64():
     coefficients = np.array([1 / 3, -1e-9, 12345.678])
     x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    np.testing.assert_allclose(utility_function(linear_network(coefficients))(x), x.astype(float) @ coefficients, rtol=1e-13)
+    np.testing.assert_allclose(
+        utility_function(linear_network(coefficients, plain(len(coefficients))))(x),
+        x.astype(float) @ coefficients,
+        rtol=1e-13,
+    )
 
 
 @pytest.mark.parametrize("source", [default_layers(["D2"]), OWN_LAYER])
 def test_an_exported_network_computes_the_same_after_loading(tmp_path, source):
     layers, classes = load_layers(source)
-    network = build_network(model(*layers), 3, layers)
+    network = build_network(model(*layers), plain(3), layers)
     network.save(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     loaded = load_network(tmp_path / "model.keras", source)
@@ -253,7 +269,7 @@ def test_an_exported_network_computes_the_same_after_loading(tmp_path, source):
 
 def test_an_exported_linear_network_keeps_its_float64(tmp_path):
     coefficients = np.array([1 / 3, 2 / 7])
-    linear_network(coefficients).save(tmp_path / "model.keras")
+    linear_network(coefficients, plain(len(coefficients))).save(tmp_path / "model.keras")
     loaded = load_network(tmp_path / "model.keras", default_layers([]))
     assert loaded.get_weights()[0][:, 0].tolist() == coefficients.tolist()
 
@@ -273,7 +289,7 @@ def test_an_integral_learning_rate_is_a_number_like_any_other():
 @pytest.mark.parametrize("wrong", [{"clipnorm": "x"}, {"beta_1": "x"}, {"weight_decay": "a"}, {"lr": 0.1}])
 def test_an_optimizer_argument_that_would_fail_in_training_is_refused_before(wrong):
     with pytest.raises(SpecError, match=r"models\[0\].optimizer_kwargs: Adam does not take them"):
-        check_model(model("D8", optimizer_kwargs=wrong), layers_of("D8"), 2, "models[0]")
+        check_model(model("D8", optimizer_kwargs=wrong), layers_of("D8"), plain(2), "models[0]")
 
 
 def test_a_layers_file_that_exits_is_an_error_and_not_an_exit():
@@ -283,13 +299,15 @@ def test_a_layers_file_that_exits_is_an_error_and_not_an_exit():
 
 def test_a_layer_is_tried_on_the_real_number_of_features():
     layers, _ = load_layers('LAYERS = {"same": lambda: Reshape((2,))}')
-    check_model(model("same"), layers, 2)
+    check_model(model("same"), layers, plain(2))
 
 
 def test_an_activation_of_the_layers_file_is_stored_and_loaded_with_the_network():
     source = "def square(x):\n    return x * x\n\nLAYERS = {'sq': lambda: Dense(4, activation=square)}"
-    network = build_network(model("sq"), 2, load_layers(source)[0])
-    assert len(export_network(network, source)) > 1000
+    network = build_network(model("sq"), plain(2), load_layers(source)[0])
+    exported, loaded = export_network(network, source)
+    assert len(exported) > 1000
+    assert loaded is not network
 
 
 def test_a_layer_that_loses_its_arguments_when_stored_is_refused():
@@ -307,6 +325,6 @@ class Times(keras.layers.Layer):
 
 LAYERS = {"triple": lambda: Times(3.0)}
 """
-    network = build_network(model("triple"), 2, load_layers(source)[0])
+    network = build_network(model("triple"), plain(2), load_layers(source)[0])
     with pytest.raises(TrainingError, match=r"gives other utilities after it was stored and loaded.*get_config"):
         export_network(network, source)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from mimic_core import runs
 from mimic_core.configs import parse_spec
 from mimic_core.contract import Rules, check_block
 from mimic_core.datasets import by_shard, rules, schema_document, shard_path
@@ -13,14 +14,15 @@ from mimic_core.evaluation import evaluate
 from mimic_core.manifests import file_entry, seal
 from mimic_core.networks import default_layers, utility_function
 from mimic_core.records import encode
-from mimic_core.runs import metrics, split_validation, train
+from mimic_core.runs import metrics
 from mimic_core.shards import plan_parts
 from mimic_core.sources import SPLITS
 from mimic_core.specs import DatasetSpec, RunSpec
 from mimic_core.splits import read_rows
+from mimic_core.streams import Stream, in_memory
 
 FEATURES = ["size", "age"]
-LAYERS = default_layers(["D4"])
+LAYERS, NO_LAYERS = default_layers(["D4"]), default_layers([])
 SAME = 'LAYERS = {"same": lambda: Dense(2, use_bias=False, kernel_initializer="identity", trainable=False)}'
 
 
@@ -46,6 +48,20 @@ def splits(source):
     return [flat(source.filter(keep)) for keep in (source["_train"], pc.invert(source["_train"]))]
 
 
+def train(spec, layers, train_rows, test_rows, on_epoch=lambda _: None, **options):
+    return runs.train(spec, layers, in_memory(train_rows), in_memory(test_rows), on_epoch=on_epoch, **options)
+
+
+def split_validation(rows, share, seed):
+    """Return the parts, in memory and, equal to them, from a stream that is read anew for every pass."""
+    parts = runs.split_validation(in_memory(rows), share, seed)
+    stream = Stream(read=in_memory(rows).read, decisions=rows.decisions)
+    for name, part in runs.split_validation(stream, share, seed).items():
+        assert (part.decisions, part.rows) == (parts[name].decisions, None)
+        assert np.array_equal(np.concatenate([block.x for block in part]), parts[name].rows.x)
+    return {name: part.rows for name, part in parts.items()}
+
+
 def run_spec(layers=("D4",), **model):
     document = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices": 3, "database": "haven", "table": "r"}
     model = {"layers": list(layers), "epochs": 3, "batch_size": 16, **model}
@@ -57,7 +73,7 @@ def weights(run):
 
 
 def nll(run, rows):
-    return evaluate(utility_function(run.network)(rows.x), rows.selected, rows.starts).nll
+    return evaluate(rows, utility_function(run.network)(rows.x)).nll
 
 
 def through_a_dataset(folder, source, max_choices, train_partitions):
@@ -91,10 +107,10 @@ def test_a_linear_run_finds_the_odds_worked_out_by_hand():
         }
     )
     rows = flat(source)
-    run = train(run_spec([]), "", rows, rows)
+    run = train(run_spec([]), NO_LAYERS, rows, rows)
     assert weights(run)[0] == [[pytest.approx(np.log(3), abs=1e-9)], [0.0]]
     expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
-    assert run.history[-1].loss == run.history[-1].val_loss == pytest.approx(expected, abs=1e-9)
+    assert [run.history[-1].loss, run.history[-1].val_loss] == pytest.approx([expected] * 2, abs=1e-9)
     assert run.evaluations["train"].accuracy == 0.75
 
 
@@ -269,7 +285,7 @@ def test_a_linear_run_exports_the_training_optimum_whatever_val_loss_says():
     data, _ = splits(table())
     contrary = splits(table())[0]
     contrary.x[:] *= -1
-    run = train(run_spec([]), "", data, contrary)
+    run = train(run_spec([]), NO_LAYERS, data, contrary)
     assert min(run.history, key=lambda epoch: epoch.val_loss) is not run.history[-1]
     assert [epoch.exported for epoch in run.history] == [False] * (len(run.history) - 1) + [True]
     assert [epoch.epoch for epoch in run.history] == list(range(1, len(run.history) + 1))
@@ -279,11 +295,11 @@ def test_a_linear_run_exports_the_training_optimum_whatever_val_loss_says():
 
 def test_a_linear_run_with_a_validation_share_says_that_it_was_held_out():
     data, test = splits(table(40))
-    run = train(run_spec([], validation=0.25), "", data, test)
+    run = train(run_spec([], validation=0.25), NO_LAYERS, data, test)
     parts = split_validation(data, 0.25, 0)
     assert run.notes == ["a share of 0.25 of the training individuals was held out of the estimate"]
     assert run.evaluations["train"].decisions == parts["train"].decisions
-    assert weights(run) == weights(train(run_spec([]), "", parts["train"], test))
+    assert weights(run) == weights(train(run_spec([]), NO_LAYERS, parts["train"], test))
 
 
 @pytest.mark.parametrize("source", [LAYERS, 'LAYERS = {"D4": lambda: BatchNormalization()}'])
@@ -315,7 +331,8 @@ def test_decisions_with_a_single_choice_add_nothing_to_a_gradient():
 def test_a_loss_that_is_not_finite_stops_with_the_features_that_reach_far():
     data, test = splits(table())
     expected = (
-        r"the loss of epoch \d is (nan|-?inf); expected a finite number\. The features reach .*size -.*lower learning_rate"
+        r"the loss of epoch \d is (nan|-?inf) in batch \d of 4; expected a finite number\. "
+        r"The features reach .*size -.*lower learning_rate"
     )
     with pytest.raises(TrainingError, match=expected):
         train(run_spec(optimizer="SGD", optimizer_kwargs={"learning_rate": 1e10 + 0.5}, epochs=6), LAYERS, data, test)

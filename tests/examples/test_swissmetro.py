@@ -15,6 +15,7 @@ from mimic_core.configs import parse_spec, read_document
 from mimic_core.contract import Rules, check_block
 from mimic_core.contrasts import sample
 from mimic_core.evaluation import evaluate
+from mimic_core.sources import standard_columns
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ REFERENCE = ROOT.parent / "shared" / "data" / "swissmetro.parquet"
 def prepared(tmp_path_factory):
     path = tmp_path_factory.mktemp("swissmetro") / "swissmetro.parquet"
     subprocess.run([sys.executable, EXAMPLE / "prepare.py", path], check=True, capture_output=True)
-    return pq.read_table(path)
+    return standard_columns(pq.read_table(path))
 
 
 def split(table, train, features):
@@ -53,7 +54,7 @@ def test_the_linear_model_has_the_published_likelihood(prepared):
     features = list(spec.features)
     train, test = (split(prepared, flag, features) for flag in (True, False))
     coefficients = logit.estimate(train, features).coefficients
-    nll = [evaluate(rows.x.astype(float) @ coefficients, rows.selected, rows.starts).nll for rows in (train, test)]
+    nll = [evaluate(rows, rows.x.astype(float) @ coefficients).nll for rows in (train, test)]
     assert nll == pytest.approx([0.806235, 0.807659], abs=1e-6)
 
 
@@ -87,5 +88,5 @@ def test_a_linear_model_on_contrasts_is_as_good_on_the_full_choice_sets(prepared
     assert pairs.decisions == 952 * 9 * 2
     coefficients = logit.estimate(pairs, features).coefficients
     test = split(prepared, False, features)
-    nll = evaluate(test.x.astype(float) @ coefficients, test.selected, test.starts).nll
+    nll = evaluate(test, test.x.astype(float) @ coefficients).nll
     assert nll == pytest.approx(0.807, abs=0.001)
