@@ -1,7 +1,7 @@
 """Inference tables: one step plans, one or more score, one replaces the rows of the key together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -25,11 +25,13 @@ from mimic_assets.builds import (
     table_input,
     whole_outcome,
 )
+from mimic_assets.effects import effects_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, inferences
 from mimic_core.alternatives import shares_by_code
+from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
 from mimic_core.evaluation import Measured, add_measured, combine, named
 from mimic_core.filters import check_filter
@@ -54,11 +56,13 @@ class ScoredPart:
         tally: what it found in them.
         staged: the scored rows, which are not all there where the contract is broken.
         measured: split -> how well the run explains its selected choices, in sums.
+        effects: of the features to explain; None where there are none, or no rows.
     """
 
     tally: Tally
     staged: Staged
     measured: dict[str, Measured]
+    effects: EffectSums | None
 
 
 def run_manifest(spec: InferenceSpec, artefacts: ArtefactStore) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def plan_inference(
     run = run_manifest(stored.spec, artefacts)
     pin = pin_source(stored.spec, tables)
     hold(context, pin)
-    columns = inferences.inference_schema(tables.schema_of(pin))
+    columns = inferences.inference_schema(tables.schema_of(pin), stored.spec.explain)
     tables.ensure(stored.spec.destination, columns, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
     note_pinned(context, build, _inputs(stored.spec, run, pin, tables), inferences.CODE_VERSION)
@@ -118,21 +122,30 @@ def score_part(
     tallies: list[Tally] = []
     measured: list[dict[str, Measured]] = []
     shares = _shares(task, tables)
+    effects: EffectSums | None = None
 
     def scored() -> Iterator[pa.Table]:
-        utilities = None
+        nonlocal effects
+        functions = None
         for block in checked_blocks(context, task, rules, tables):
             tallies.append(tally(block, rules, whole=task.part.whole))
             if any(one.outcome.violations for one in tallies) or not len(block.rows):
                 continue
-            utilities = utilities or _utilities(task, artefacts)
+            utilities, gradients = functions = functions or _functions(task, rules, artefacts)
             utility = utilities(block.rows.x)
             measured.append({split: inferences.measure_selected(block, utility, split, shares) for split in SPLITS})
-            yield inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
+            rows = inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
+            if spec.explain:
+                slope, size = gradients(block.rows.x), task.pin.rows
+                rows, sums = inferences.explain_rows(
+                    rows, block, slope, spec.explain, rules.features, run_id=spec.run_id, table_rows=size
+                )
+                effects = add_effects([effects, sums])  # at once: every block has a sample of its own
+            yield rows
 
     staged = tables.stage(spec.destination, scored(), task.part.name)
     context.log.info(f"{task.part.name}: {staged.rows:,} rows")
-    return ScoredPart(tally=add_tallies(tallies), staged=staged, measured=_added(measured))
+    return ScoredPart(tally=add_tallies(tallies), staged=staged, measured=_added(measured), effects=effects)
 
 
 @dg.op(
@@ -158,8 +171,9 @@ def publish_inference(
             tables.discard(part.staged)
     contract.require_kept(outcome, pin.name)
     document = _publish(context, tasks, scored, found, report, tables, artefacts)
-    types = {field.name: str(field.type) for field in inferences.inference_schema(tables.schema_of(pin))}
-    shown = metadata(document, document["table"], types)
+    columns = inferences.inference_schema(tables.schema_of(pin), tasks[0].build.stored.spec.explain)
+    types = {field.name: str(field.type) for field in columns}
+    shown = effects_shown(document) | metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 
 
@@ -177,15 +191,18 @@ def inference_table(model_run: Any, source_table: Any) -> Any:
     return {"result": result, "inference_table_decision_table_contract": kept}
 
 
-def _utilities(task: PartTask[InferenceSpec], artefacts: ArtefactStore) -> Any:
-    """Load the run's network, its files verified against the manifest."""
+def _functions(task: PartTask[InferenceSpec], rules: contract.Rules, artefacts: ArtefactStore) -> tuple[Any, Any]:
+    """Load the run's network, its files verified against the manifest; return its utility and its derivatives."""
     from mimic_core import networks
 
-    folder = f"{task.build.stored.spec.run_folder}/{task.run['version']}"
+    spec = task.build.stored.spec
+    folder = f"{spec.run_folder}/{task.run['version']}"
     files = {file["path"]: file for file in task.run["files"]}
     layers = artefacts.read(f"{folder}/layers.py", files["layers.py"]).decode()
     artefacts.read(f"{folder}/model.keras", files["model.keras"])
-    return networks.utility_function(networks.load_network(artefacts.path(f"{folder}/model.keras"), layers))
+    network = networks.load_network(artefacts.path(f"{folder}/model.keras"), layers)
+    explained = [rules.features.index(name) for name in spec.explain]
+    return networks.utility_function(network), networks.gradient_function(network, explained)
 
 
 def _publish(
@@ -200,6 +217,7 @@ def _publish(
     task = tasks[0]
     build, spec = task.build, task.build.stored.spec
     evaluated = {split: combine(part.measured[split] for part in scored) for split in SPLITS}
+    effects = add_effects(part.effects for part in scored)
     counts = {
         "rows": found.outcome.rows,
         "decisions": found.outcome.decisions,
@@ -222,7 +240,8 @@ def _publish(
             metrics=named(evaluated["train"], "train") | named(evaluated["test"], "test"),
             contract=report,
             table=spec.destination,
-            notes=notes(tasks),
+            notes=notes(tasks) + notes_on(effects, spec.explain),
+            **({"effects": [asdict(effect) for effect in summarise(effects, spec.explain)]} if spec.explain else {}),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
         key = rows_of_run(spec)

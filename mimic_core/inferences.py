@@ -1,18 +1,24 @@
-"""Inferences: probability, odds and log-odds of every choice from its utility, and the rows that hold them."""
+"""Inferences: probability, odds and log-odds of every choice from its utility, and the rows that hold them.
+
+Which features move the probability, and how much, is added on request.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mimic_core import contract
+from mimic_core.effects import EffectSums, own_effects, sum_effects
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Measured, log_sum_exp, measure
 from mimic_core.filters import Condition
+from mimic_core.identifiers import surrogates
 from mimic_core.rows import Float64, Int64, take_decisions
 from mimic_core.shards import Part
-from mimic_core.sources import DECISION, INDIVIDUAL, KEYS, TRAIN
+from mimic_core.sources import ALTERNATIVE, DECISION, INDIVIDUAL, KEYS, TRAIN
 
 CODE_VERSION = "1"  # bump by hand when the same run and table give other rows
 
@@ -30,9 +36,19 @@ SCORES = pa.schema(
 )
 
 
-def inference_schema(source: pa.Schema) -> pa.Schema:
-    """Return the columns of an inference table: the ids as its source has them, and the scores."""
-    return pa.schema([*(source.field(name) for name in KEYS), *SCORES])
+def inference_schema(source: pa.Schema, explain: Sequence[str] = ()) -> pa.Schema:
+    """Return the columns of an inference table: ids and labels as its source has them, the scores, and the derivatives.
+
+    Args:
+        explain: the features by which probabilities are differentiated.
+    """
+    given = [source.field(name) for name in (*KEYS, ALTERNATIVE) if name in source.names]
+    return pa.schema([*given, *SCORES, *((derivative_column(name), pa.float64()) for name in explain)])
+
+
+def derivative_column(feature: str) -> str:
+    """Return the name of the column that holds the derivative of the probability by a feature."""
+    return f"d_probability_d_{feature}"
 
 
 def choice_probabilities(utility: Float64, starts: Int64) -> tuple[Float64, Float64, Float64]:
@@ -123,20 +139,13 @@ def inference_rows(block: contract.Block, utility: Float64, part: Part, *, exper
     Raises:
         TrainingError: the network gave a utility that is not finite.
     """
-    rows, ids = block.rows, block.columns(KEYS)
-    broken = ~np.isfinite(utility)
-    if broken.any():
-        at = np.flatnonzero(broken)[: contract.EXAMPLES]
-        shown = ids.take(pa.array(at)).to_pylist()
-        examples = ", ".join(f"individual {row[INDIVIDUAL]} decision {row[DECISION]}" for row in shown)
-        raise TrainingError(
-            f"run {run_id} gives {int(broken.sum()):,} of {len(rows):,} rows a utility that is not finite ({examples}); "
-            "look for features far outside the training data, or train the run again"
-        )
+    rows, ids = block.rows, block.columns([name for name in (*KEYS, ALTERNATIVE) if name in block.table.column_names])
+    mend = "look for features far outside the training data, or train the run again"
+    _require_finite(utility, "utility", block, run_id, mend)
     probability, odds, log_odds = choice_probabilities(utility, rows.starts)
     index = np.array([shard.index for shard in part.shards], np.int32)
     columns = {
-        **{name: ids[name] for name in KEYS},
+        **{name: ids[name] for name in ids.column_names},
         TRAIN: block.train,
         "probability": probability,
         "odds": odds,
@@ -147,6 +156,59 @@ def inference_rows(block: contract.Block, utility: Float64, part: Part, *, exper
         "_partition": index[part.places(rows.individual, block.train)],
     }
     return pa.table(columns, schema=inference_schema(ids.schema))
+
+
+def explain_rows(
+    rows: pa.Table,
+    block: contract.Block,
+    slope: Float64,
+    explain: Sequence[str],
+    features: Sequence[str],
+    *,
+    run_id: str,
+    table_rows: int | None = None,
+) -> tuple[pa.Table, EffectSums]:
+    """Return the rows of an inference table with a derivative of the probability by each of some features, and sums.
+
+    Args:
+        rows: of `inference_rows`.
+        block: that they were made of.
+        slope: (rows, explained features) derivatives of the utilities.
+        explain: names of the explained features.
+        features: names along the last axis of the block's `x`.
+        table_rows: of the whole table, by which the sums are kept small; see `sum_effects`.
+
+    Raises:
+        TrainingError: the network gave a derivative that is not finite.
+    """
+    for name, values in zip(explain, slope.T, strict=True):
+        what = f"derivative by {name!r}"
+        _require_finite(values, what, block, run_id, f"take {name!r} out of explain, or train a model of smooth layers")
+    probability, odds = (rows[name].to_numpy() for name in ("probability", "odds"))
+    found = own_effects(probability, odds, slope, block.rows.x[:, [features.index(name) for name in explain]])
+    for name, values in zip(explain, found.marginal.T, strict=True):
+        rows = rows.append_column(derivative_column(name), pa.array(values))
+    return rows, sum_effects(block.rows, probability, found, _labels(block), table_rows)
+
+
+def _labels(block: contract.Block) -> dict[int, int | str]:
+    """Return what each surrogate of an alternative stands for; empty without `_alternative`."""
+    if ALTERNATIVE not in block.table.column_names:
+        return {}
+    found = pc.unique(block.columns([ALTERNATIVE])[ALTERNATIVE])
+    return dict(zip(surrogates(found).tolist(), found.to_pylist(), strict=True))
+
+
+def _require_finite(values: Float64, what: str, block: contract.Block, run_id: str, mend: str) -> None:
+    broken = ~np.isfinite(values)
+    if broken.any():
+        at = np.flatnonzero(broken)[: contract.EXAMPLES]
+        shown = block.columns(KEYS).take(pa.array(at)).to_pylist()
+        examples = ", ".join(f"individual {row[INDIVIDUAL]} decision {row[DECISION]}" for row in shown)
+        raise TrainingError(
+            f"run {run_id} gives {int(broken.sum()):,} of {len(values):,} rows a {what} that is not finite ({examples}); "
+            f"{mend}"
+        )
 
 
 def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str) -> None:

@@ -5,7 +5,13 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mimic_core.effects import Effect
     from mimic_core.training import Epoch
+
+MOST_LINES = 40  # of one picture, 1,000 pixels high
+LONGEST_NAME = 40
 
 
 def learning_curve(history: Sequence["Epoch"], unit: str = "epoch") -> bytes:
@@ -34,6 +40,42 @@ def learning_curve(history: Sequence["Epoch"], unit: str = "epoch") -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.legend()
+    return _png(figure)
+
+
+def elasticities(effects: Sequence["Effect"]) -> bytes:
+    """Draw the mean elasticity of each feature and alternative, half of the rows around it, and all but their tails.
+
+    Args:
+        effects: at least one, those of a feature next to each other; beyond `MOST_LINES` without those of alternatives.
+
+    Returns:
+        The bytes of a PNG picture.
+    """
+    from matplotlib.figure import Figure
+
+    shown = effects if len(effects) <= MOST_LINES else [one for one in effects if one.alternative is None][:MOST_LINES]
+    figure = Figure(figsize=(6.4, 1.1 + 0.24 * len(shown)), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for line, one in enumerate(shown):
+        colour = "tab:blue" if one.alternative is not None else "black"
+        if one.elasticity_quantiles is not None:
+            lowest, lower, _, upper, highest = one.elasticity_quantiles
+            axes.hlines(line, lowest, highest, colour, linewidth=1)
+            axes.hlines(line, lower, upper, colour, linewidth=4, alpha=0.5)
+        if one.elasticity_mean is not None:
+            axes.plot(one.elasticity_mean, line, "o", color=colour, markersize=5)
+    names = [one.feature if one.alternative is None else f"{one.feature}, {one.alternative}" for one in shown]
+    cut = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..." for name in names]
+    axes.set_yticks(range(len(shown)), cut, fontsize=9, parse_math=False)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
+    axes.set_xlabel("own elasticity: mean, 25% to 75%, 5% to 95% of the rows")
+    axes.grid(axis="x", alpha=0.3)
+    return _png(figure)
+
+
+def _png(figure: "Figure") -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

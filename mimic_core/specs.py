@@ -397,7 +397,8 @@ class InferenceSpec(TableReader):
         _no_repeats(self.explain, "explain")
         for name in self.explain:
             if name not in self.features:
-                raise ValueError(f"explain: {name!r} is not one of the features{did_you_mean(name, self.features)}")
+                near = did_you_mean(name, self.features)
+                raise ValueError(f"explain: {name!r} is not one of the features{near}; they are {', '.join(self.features)}")
         return self
 
     @property

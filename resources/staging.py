@@ -32,7 +32,7 @@ class Staged:
 
     paths: tuple[str, ...]
     rows: int
-    columns: str
+    columns: tuple[str, ...]
 
 
 def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name: str) -> Staged:
@@ -116,9 +116,9 @@ def discard(staged: Staged) -> None:
         local_path(path).unlink(missing_ok=True)
 
 
-def column_ids(schema: "Schema") -> str:
-    """Return the columns of a table with their ids and types, as one comparable text."""
-    return str(schema.as_struct())
+def column_ids(schema: "Schema") -> tuple[str, ...]:
+    """Return the columns of a table with their ids and types, as comparable texts."""
+    return tuple(map(str, schema.fields))
 
 
 def _repeating(rows: pa.Table) -> list[str]:

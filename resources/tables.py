@@ -27,6 +27,7 @@ from mimic_core.shards import Part, RowGroup
 from mimic_core.sources import INDIVIDUAL, TRAIN
 from resources import blocks, exports, external, maintenance, reading
 from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
+from resources.columns import add_missing, missing_columns, require_columns, still_fit
 from resources.commits import retry
 from resources.iceberg import (
     TOKEN,
@@ -243,22 +244,19 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def ensure(self, name: str, schema: pa.Schema, *, kind: str, partition_by: Sequence[str] = ()) -> None:
         """Create a table unless it is there, and check that it can hold rows of this schema.
 
+        A table of inferences that lacks some of the columns gets them: what its runs have differs.
+
         Raises:
             TableError: the table has another purpose, or other columns or types.
+            ConflictError: others kept changing the table.
         """
         self._make(name, schema, {KIND: kind}, partition_by)
         self.require_kind(name, kind)
         if kind in (SOURCE, CONTRAST):
             return  # such a table takes the columns of the rows that replace it
-        have = self.schema_of(self.pin(name))
-        problems = [
-            f"column {field.name!r} is {have.field(field.name).type if field.name in have.names else 'missing'}, "
-            f"expected {field.type}"
-            for field in schema
-            if field.name not in have.names or have.field(field.name).type != field.type
-        ]
-        if problems:
-            raise TableError(f"table {name} cannot hold {kind} rows:\n  " + "\n  ".join(problems))
+        if kind == INFERENCE:
+            self._add_columns(name, schema)
+        require_columns(self.schema_of(self.pin(name)), schema, name, kind)
 
     def kind(self, name: str) -> str | None:
         """Tell what a table is for; None when there is none of this name."""
@@ -485,6 +483,16 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                     for column in partition_by:
                         spec.add_identity(column)
 
+    def _add_columns(self, name: str, schema: pa.Schema) -> None:
+        def add() -> None:
+            with explaining(f"table {name}"), self._queue(name):
+                add_missing(self._load(name), schema)
+
+        have = self.schema_of(self.pin(name))
+        if missing_columns(have.names, schema):
+            require_columns(have, schema, name, INFERENCE, lacking=True)
+            retry(name, add)
+
     def _load(self, name: str) -> "Table":
         table = load_table(self._catalog, table_name(name))
         if table is None:
@@ -543,7 +551,9 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 if not landed(table, write):
                     require_staged(staged, name)
                     transaction = transaction_for(table, columns, append=append)
-                    if any(part.columns != column_ids(transaction.table_metadata.schema()) for part in staged):
+                    present = column_ids(transaction.table_metadata.schema())
+                    shared = table.properties.get(KIND) == INFERENCE
+                    if not all(still_fit(part.columns, present, may_grow=shared) for part in staged):
                         raise ConflictError(f"table {name}: its columns were changed meanwhile; start again")
                     note = {WRITE: write, TOKEN: token(table) or write}
                     if not append:

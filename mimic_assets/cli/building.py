@@ -74,5 +74,6 @@ def _outcome(spec: PartitionSpec, ended: Ended, artefacts: ArtefactStore) -> Out
         counts=document["counts"],
         location=document.get("table") or str(artefacts.path(f"{spec.folder}/{document['version']}")),
         metrics=document.get("metrics", {}),
+        effects=document.get("effects", []),
         notes=document.get("notes", []),
     )

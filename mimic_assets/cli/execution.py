@@ -33,6 +33,7 @@ class Outcome:
     not_identified: list[str] = field(default_factory=list)
     separated: list[str] = field(default_factory=list)
     withheld: list[str] = field(default_factory=list)
+    effects: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mimic_assets.cli.execution import Outcome
 
 SPLITS = ("train", "validation", "test")
+MOST_EFFECTS = 20
 
 
 def sum_up(outcomes: "Sequence[Outcome]") -> None:
@@ -28,6 +29,7 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
             from mimic_core.coefficient_text import rows_of_text
 
             print_columns(rows_of_text(outcome.document()), indent="  ", numbers=True)
+        _print_effects(outcome.effects)
         for note in (*outcome.withheld, *outcome.notes):
             click.echo(f"  note: {note}")
         if outcome.location:
@@ -39,6 +41,19 @@ def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
     names |= {"shares_nll": "shares NLL", "rho_squared": "rho-squared", "accuracy": "accuracy"}
     names |= {"d_nlp": "D-NLP", "calibration_error": "calibration error"}
     return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
+
+
+def _print_effects(effects: Sequence[dict[str, Any]]) -> None:
+    if not effects:
+        return
+    rows = [["effect of", "mean dP/dx", "mean elasticity", "aggregate"]]
+    for effect in effects[:MOST_EFFECTS]:
+        name = effect["feature"] if effect["alternative"] is None else f"{effect['feature']}, {effect['alternative']}"
+        means = [effect[column] for column in ("marginal_effect_mean", "elasticity_mean", "elasticity_aggregate")]
+        rows.append([name, *("-" if mean is None else f"{mean:.4g}" for mean in means)])
+    print_columns(rows, indent="  ", numbers=True)
+    if (more := len(effects) - MOST_EFFECTS) > 0:
+        click.echo(f"  and {more:,} more, which --json prints")
 
 
 def _number(value: float) -> str:

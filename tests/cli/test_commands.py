@@ -18,6 +18,9 @@ from mimic_assets.cli.main import main
 from mimic_assets.cli.summary import sum_up
 
 MIMIC_KEYS = {"asset", "key", "status", "dagster_run_id", "run_id", "counts", "location", "metrics", "notes", "error"}
+MIMIC_KEYS |= {"effects"}
+EFFECT_KEYS = {"feature", "alternative", "rows", "marginal_effect_mean", "marginal_effect_quantiles"}
+EFFECT_KEYS |= {"elasticity_mean", "elasticity_aggregate", "elasticity_quantiles"}
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -328,6 +331,25 @@ def test_an_inference_fills_its_table_and_reports_how_good_it_is(with_dataset):
     assert (scored["asset"], scored["location"]) == ("inference_table", "haven.scored")
     assert scored["counts"]["rows"] == 42
     assert scored["metrics"]["test_nll"] == pytest.approx(run["metrics"]["test_nll"], abs=1e-6)
+    assert scored["effects"] == []
+    explaining = with_dataset.inference(run["run_id"], explain=["age"], upload_table="explained")
+    (scored,) = with_dataset.partitions("log-odds", "run-batch-infer", explaining)
+    (effect,) = scored["effects"]
+    assert set(effect) == EFFECT_KEYS
+    assert (effect["feature"], effect["alternative"], effect["rows"]) == ("age", None, 42)
+
+
+def test_the_summary_of_an_inference_lists_the_first_effects(capsys):
+    means = {"marginal_effect_mean": -0.25, "elasticity_mean": 1.5, "elasticity_aggregate": None}
+    effects = [{"feature": "tt", "alternative": None, **means}, *[{"feature": "tt", "alternative": "car", **means}] * 21]
+    sum_up([Outcome(asset="inference_table", key="k", status="built", effects=effects)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == [
+        "  effect of  mean dP/dx  mean elasticity  aggregate",
+        "  tt              -0.25              1.5          -",
+        "  tt, car         -0.25              1.5          -",
+    ]
+    assert lines[21:] == ["  tt, car         -0.25              1.5          -", "  and 2 more, which --json prints"]
 
 
 # ---- status and environment

@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_core.contract import check_block
+from mimic_core.effects import summarise
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import combine
 from mimic_core.identifiers import surrogates
 from mimic_core.inferences import (
+    SCORES,
     check_features,
     choice_probabilities,
+    explain_rows,
     inference_rows,
     inference_schema,
     measure_selected,
@@ -225,6 +228,56 @@ def test_utilities_that_are_not_finite_are_refused_with_ids():
     expected = r"gives 2 of 3 rows a utility that is not finite \(individual 1 decision 0, individual 7 decision 5\)"
     with pytest.raises(TrainingError, match=f"run {RUN_ID} {expected}"):
         inference_rows(block, np.array([np.nan, 0.0, np.inf]), one(TEST_SHARD), experiment_name="e", run_id=RUN_ID)
+
+
+LABELLED = table([1, 1, 7], [0, 0, 5], [0, 1, 0], _alternative=["car", "bus", "car"])
+
+
+def scored(block, utility=(1.0, 0.0, 2.0)):
+    """Return the rows of an inference table before they are explained."""
+    return inference_rows(block, np.array(utility), one(WHOLE_TEST), experiment_name="e", run_id=RUN_ID)
+
+
+def test_labels_of_alternatives_stand_after_the_ids():
+    found = scored(prepared(LABELLED))
+    assert found.column_names[:5] == [*KEYS, "_alternative", "_train"]
+    assert found["_alternative"].to_pylist() == ["car", "bus", "car"]
+    assert found.schema == inference_schema(LABELLED.schema)
+
+
+def test_a_table_without_labels_and_without_features_to_explain_has_the_columns_that_it_always_had():
+    found = inference_schema(LABELLED.drop_columns(["_alternative"]).schema)
+    assert found.names == [*KEYS, *SCORES.names]
+
+
+def test_derivatives_stand_last_in_the_order_asked_for_and_effects_have_the_labels():
+    block = check_block(LABELLED.append_column("tt", pa.array([3.0, 1.0, 2.0])), rules(["size", "tt"], {}))
+    slope = np.array([[4.0, -1.0], [4.0, -1.0], [4.0, -1.0]])
+    rows, sums = explain_rows(scored(block), block, slope, ["tt", "size"], ["size", "tt"], run_id=RUN_ID)
+    assert rows.schema == inference_schema(LABELLED.schema, ["tt", "size"])
+    p = rows["probability"].to_numpy()
+    assert rows["d_probability_d_tt"].to_numpy() == pytest.approx(p * (1 - p) * 4, abs=1e-15)
+    assert rows["d_probability_d_size"].to_numpy() == pytest.approx(p * (1 - p) * -1, abs=1e-15)
+    found = {(one.feature, one.alternative): one for one in summarise(sums, ["tt", "size"])}
+    assert list(found) == [(name, label) for name in ("tt", "size") for label in (None, "bus", "car")]
+    assert found["tt", "bus"].elasticity_mean == pytest.approx((1 - p[1]) * 4 * 1.0)
+    assert found["size", "bus"].elasticity_mean == pytest.approx((1 - p[1]) * -1 * 1.0)
+    assert found["tt", "car"].rows == 2
+
+
+def test_labels_may_be_numbers_and_are_listed_in_their_order():
+    block = prepared(LABELLED.set_column(4, "_alternative", pa.array([10, 9, 10])))
+    _, sums = explain_rows(scored(block), block, np.ones((3, 1)), ["size"], ["size"], run_id=RUN_ID)
+    assert [one.alternative for one in summarise(sums, ["size"])] == [None, "9", "10"]
+
+
+def test_derivatives_that_are_not_finite_are_refused_with_ids():
+    block = prepared(LABELLED)
+    expected = (
+        "gives 1 of 3 rows a derivative by 'size' that is not finite .individual 7 decision 5.; take 'size' out of explain"
+    )
+    with pytest.raises(TrainingError, match=f"run {RUN_ID} {expected}"):
+        explain_rows(scored(block), block, np.array([[0.0], [1.0], [np.inf]]), ["size"], ["size"], run_id=RUN_ID)
 
 
 def test_only_decisions_with_one_selected_row_are_evaluated():

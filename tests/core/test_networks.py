@@ -11,6 +11,7 @@ from mimic_core.networks import (
     check_models,
     default_layers,
     export_network,
+    gradient_function,
     import_keras,
     linear_network,
     load_layers,
@@ -201,6 +202,48 @@ def test_utilities_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
     monkeypatch.setattr("mimic_core.networks.CHUNK", 3)
     assert utility_function(network)(x) == pytest.approx(whole, rel=1e-6)
     assert utility_function(network)(x[:0]).shape == (0,)
+
+
+def test_gradients_of_a_smooth_network_are_those_of_finite_differences():
+    layers, _ = load_layers('LAYERS = {"S": lambda: Dense(5, "tanh", dtype="float64"), "N": BatchNormalization}')
+    network = build_network(model("S", "N"), plain(3), layers)
+    random = np.random.default_rng(0)
+    network.set_weights([random.uniform(0.2, 1, weights.shape) for weights in network.get_weights()])
+    x = random.normal(size=(20, 3)).astype(np.float32)
+    utility, step = utility_function(network), np.float32(2**-8)
+    found = gradient_function(network, [2, 0])(x)
+    for place, column in enumerate([2, 0]):
+        moved = step * (np.arange(3) == column)
+        expected = (utility(x + moved) - utility(x - moved)) / (2 * step)
+        assert found[:, place] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_gradients_of_a_linear_network_are_exactly_its_coefficients():
+    coefficients = np.array([1 / 3, -1e-9, 12345.678])
+    found = gradient_function(linear_network(coefficients, plain(3)), [2, 0, 1])(np.ones((4, 3), np.float32))
+    assert found.tolist() == [coefficients[[2, 0, 1]].tolist()] * 4
+
+
+def test_the_gradient_by_a_feature_counts_the_interactions_that_it_is_in():
+    network = linear_network(np.array([2.0, 0.5]), columns([["a", "b"]], ["a"]))  # u = 2 a + a b / 2
+    found = gradient_function(network, [0, 1])(np.array([[1.0, 4.0], [3.0, 0.0]], np.float32))
+    assert found.tolist() == [[4.0, 0.5], [2.0, 1.5]]
+
+
+def test_gradients_do_not_depend_on_the_size_of_the_chunks(monkeypatch):
+    network = build_network(model("D4"), plain(3), layers_of("D4"))
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    whole = gradient_function(network, [0, 1])(x)
+    monkeypatch.setattr("mimic_core.networks.CHUNK", 3)
+    assert gradient_function(network, [0, 1])(x) == pytest.approx(whole, rel=1e-6)
+    assert gradient_function(network, [0, 1])(x[:0]).shape == (0, 2)
+
+
+def test_the_gradient_by_a_feature_that_no_layer_uses_is_zero():
+    layers, _ = load_layers('LAYERS = {"F": lambda: Lambda(lambda x: 0 * keras.ops.ones_like(x[:, :1]) + x[:, 1:])}')
+    found = gradient_function(build_network(model("F"), plain(2), layers), [0, 1])(np.ones((3, 2), np.float32))
+    assert not found[:, 0].any()
+    assert found[:, 1].all()
 
 
 def test_a_linear_network_is_exactly_its_coefficients_in_float64():

@@ -1,4 +1,4 @@
-"""Plots: a learning curve shows every number of its history, as a picture that a browser can show."""
+"""Plots: a picture that a browser can show has every number that it is made of."""
 
 import json
 import subprocess
@@ -9,7 +9,8 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from mimic_core.plots import learning_curve
+from mimic_core.effects import Effect
+from mimic_core.plots import elasticities, learning_curve
 from mimic_core.training import Epoch
 
 
@@ -24,14 +25,14 @@ def history(losses=(0.9, 0.6, 0.5, 0.4), val_losses=(0.95, 0.7, 0.65, 0.8), expo
 
 @pytest.fixture
 def draw(monkeypatch):
-    """Draw a learning curve; returns its axes."""
+    """Draw a learning curve, or what else is told; returns its axes."""
     figures, save = [], Figure.savefig
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure) or save(figure, *args, **kwargs)
     )
 
-    def drawn(*arguments):
-        learning_curve(*arguments)
+    def drawn(*arguments, plot=learning_curve):
+        plot(*arguments)
         (axes,) = figures.pop().axes
         return axes
 
@@ -135,7 +136,8 @@ def test_drawing_needs_no_screen_and_keeps_no_figure():
     code = """
 import json, sys
 from types import SimpleNamespace
-from mimic_core.plots import learning_curve
+from mimic_core.effects import Effect
+from mimic_core.plots import elasticities, learning_curve
 learning_curve([SimpleNamespace(epoch=1, loss=0.5, val_loss=None, exported=True)])
 print(json.dumps([name for name in ("matplotlib.pyplot", "tkinter", "tensorflow") if name in sys.modules]))
 """
@@ -145,3 +147,36 @@ print(json.dumps([name for name in ("matplotlib.pyplot", "tkinter", "tensorflow"
 def test_a_single_epoch_has_whole_ticks(draw):
     axes = draw(history(losses=(0.5,), val_losses=None, exported=1))
     assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def effect(feature="tt", alternative=None, mean=-0.5, quantiles=(-1.0, -0.7, -0.5, -0.4, 0.1)):
+    """An effect, of whose numbers the picture shows the elasticities."""
+    return Effect(
+        feature=feature,
+        alternative=alternative,
+        rows=9,
+        marginal_effect_mean=None,
+        marginal_effect_quantiles=None,
+        elasticity_mean=mean,
+        elasticity_aggregate=None,
+        elasticity_quantiles=quantiles,
+    )
+
+
+def test_elasticities_are_drawn_with_their_quantiles_from_top_to_bottom(draw):
+    axes = draw([effect(), effect(alternative="car", mean=-0.2)], plot=elasticities)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["tt", "tt, car"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines[:2]] == [(-0.5, 0), (-0.2, 1)]
+    spans = [segment[:, 0].tolist() for lines in axes.collections for segment in lines.get_segments()]
+    assert spans == [[-1.0, 0.1], [-0.7, -0.4]] * 2
+    assert axes.yaxis_inverted()
+
+
+def test_of_very_many_elasticities_only_those_of_the_features_are_drawn(draw):
+    many = [effect(name, label) for name in ("tt", "co") for label in (None, *map(str, range(50)))]
+    assert [label.get_text() for label in draw(many, plot=elasticities).get_yticklabels()] == ["tt", "co"]
+
+
+@pytest.mark.parametrize("missing", [effect(mean=None), effect(quantiles=None), effect("a $name" * 30, "of _any_ length")])
+def test_elasticities_without_numbers_or_with_long_names_are_a_picture_too(missing):
+    assert pixels(elasticities([missing])).shape == (134, 640, 4)

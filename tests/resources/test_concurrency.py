@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from resources.environments import local_resources
-from resources.tables import RESULTS, TableStore
+from resources.tables import INFERENCE, RESULTS, TableStore
 
-NAME, APPENDED = "haven.results", "haven.appended"
+NAME, APPENDED, SCORED = "haven.results", "haven.appended", "haven.scored"
 SCHEMA = pa.schema([("run_id", pa.string()), ("writer", pa.int64()), ("row", pa.int64())])
 WRITERS, ROWS = 8, 5
 TURNS_OF_A_TABLE = 3  # a commit takes the longer the more versions a table has
@@ -44,6 +44,15 @@ def replace(home: Path, writer: int, key: str, *, alone: bool) -> None:
     staged = [tables.stage(NAME, [rows(key, writer)])]
     together.wait(60)
     tables.replace(NAME, staged, {"run_id": key})
+
+
+def score(home: Path, writer: int, key: str, *, alone: bool) -> None:
+    """Replace the rows of a run, with a column of its own that the table gets at the same moment as those of the others."""
+    tables = open_tables(home, writer if alone else None)
+    table = rows(key, writer).append_column(f"d_{key}", pa.array([float(writer)] * ROWS))
+    together.wait(60)
+    tables.ensure(SCORED, table.schema, kind=INFERENCE, partition_by=["run_id"])
+    tables.replace(SCORED, [tables.stage(SCORED, [table])], {"run_id": key})
 
 
 def append(home: Path, writer: int, key: str, *, alone: bool) -> None:
@@ -121,6 +130,15 @@ def test_of_eight_processes_that_replace_the_same_key_one_leaves_its_rows(writer
         run(writers, replace, home, [key] * WRITERS, alone)
         found = Counter({row: count for row, count in stored(home, NAME).items() if row[0] == key})
         assert found in [whole(key, writer) for writer in range(WRITERS)]
+
+
+def test_eight_processes_that_add_a_column_each_and_fill_it_all_succeed(writers, tmp_path):
+    keys = [f"run{writer}" for writer in range(WRITERS)]
+    run(writers, score, tmp_path, keys, alone=True)
+    assert stored(tmp_path, SCORED) == sum((whole(key, writer) for writer, key in enumerate(keys)), Counter())
+    tables = open_tables(tmp_path, None)
+    for row in (row for batch in tables.batches(tables.pin(SCORED)) for row in batch.to_pylist()):
+        assert {key: row[f"d_{key}"] for key in keys} == dict.fromkeys(keys) | {row["run_id"]: float(row["writer"])}
 
 
 def test_eight_processes_that_append_lose_and_double_nothing(writers, tmp_path, alone, rounds):
