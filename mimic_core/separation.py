@@ -11,7 +11,6 @@ the directions that rows of vanishing probability leave open.
 import numpy as np
 
 from mimic_core.design import Design, Part, triangular
-from mimic_core.evaluation import log_sum_exp
 from mimic_core.rows import Bool, Float64
 
 FLAT = 1e-3  # curvature at the estimate, relative to that at zero, below which a direction is looked at
@@ -68,9 +67,8 @@ def _differences(design: Design, beta: Float64) -> tuple[Float64, Float64]:
 
 
 def _part_differences(part: Part, beta: Float64) -> tuple[Float64, Float64]:
-    utility = part.x @ beta if part.offset is None else part.x @ beta + part.offset
-    p = np.exp(utility - np.repeat(log_sum_exp(utility, part.starts), part.counts))
-    rejected = np.ones(len(utility), np.bool_)
+    _, _, p = part.softmax(beta)
+    rejected = np.ones(len(p), np.bool_)
     rejected[part.selected] = False
     difference = np.repeat(part.x[part.selected], part.counts, axis=0) - part.x
     return difference[rejected], p[rejected]
