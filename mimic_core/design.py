@@ -41,7 +41,7 @@ class Part:
     firsts: Int64
 
     def softmax(self, beta: Float64) -> tuple[Float64, Float64, Float64]:
-        """Return utility (rows,), the log of its exponentials' sum (decisions,), probability (rows,), at (k,) coefficients."""
+        """Return utility (rows,), its log-sum-exp (decisions,) and probability (rows,) at coefficients (k,)."""
         utility = self.x @ beta if self.offset is None else self.x @ beta + self.offset
         total = log_sum_exp(utility, self.starts)
         return utility, total, np.exp(utility - np.repeat(total, self.counts))
