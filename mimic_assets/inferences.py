@@ -21,6 +21,7 @@ from mimic_assets.builds import (
     metadata,
     note_pinned,
     notes,
+    notes_shown,
     plan_steps,
     rows_of_run,
     table_input,
@@ -178,7 +179,7 @@ def publish_inference(
     document = _publish(context, tasks, scored, found, report, tables, artefacts)
     columns = inferences.inference_schema(tables.schema_of(pin), tasks[0].build.stored.spec.explain)
     types = {field.name: str(field.type) for field in columns}
-    shown = effects_shown(document) | alternatives_shown(document["alternatives"])
+    shown = effects_shown(document) | alternatives_shown(document["alternatives"]) | notes_shown(document["notes"])
     shown |= metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 

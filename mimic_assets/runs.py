@@ -10,7 +10,17 @@ import dagster as dg
 import pyarrow as pa
 
 from mimic_assets.alternatives import alternatives_shown, labelled
-from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, note_pinned, rows_of_run
+from mimic_assets.builds import (
+    RUN_COLUMNS,
+    Build,
+    begin,
+    data_version_tag,
+    manifest,
+    metadata,
+    note_pinned,
+    notes_shown,
+    rows_of_run,
+)
 from mimic_assets.coefficients import coefficients_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
@@ -148,7 +158,7 @@ def _publish(
             _inputs(spec, dataset),
             counts={"epochs": len(history)},
             metrics=runs.metrics(trained),
-            notes=trained.notes,
+            notes=trained.notes + [f"dataset: {note}" for note in dataset.get("notes", [])],
             features=list(spec.columns.inputs),
             missing_values_map=config["missing_values_map"],
             alternatives=labelled(trained.alternatives, labels),
@@ -180,7 +190,7 @@ def _shown(trained: "TrainedRun", document: dict[str, Any]) -> dict[str, Any]:
     if trained.coefficients is not None:
         shown |= coefficients_shown(trained.coefficients)
     shown |= alternatives_shown(document["alternatives"])
-    return shown | {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")}
+    return shown | notes_shown(document["notes"])
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:
