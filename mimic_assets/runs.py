@@ -108,7 +108,8 @@ def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
             f"dataset {spec.dataset_key} is not built; run `mimic log-odds build-dataset CONFIG` for it first "
             "(`mimic status` lists the datasets)"
         )
-    splits.feature_columns(dataset["spec"], list(spec.columns.inputs))
+    splits.feature_columns(dataset["spec"], list(spec.features))
+    splits.feature_columns(dataset["spec"], list(spec.columns.inputs), "interactions")
     datasets.require_fits(spec.max_choices, dataset["counts"]["largest_choice_set"], spec.dataset_key)
     return dataset
 
