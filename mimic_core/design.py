@@ -76,6 +76,11 @@ class Design:
         columns: of the model.
         keep_dependent: whether exact combinations of other columns are kept, as a penalty allows.
 
+    Attributes:
+        moments: of all columns.
+        kept: (k,) which columns of the model are identified.
+        scale: (k,) root mean square of each of them after centring.
+
     Raises:
         TrainingError: no decision has a weight above 0.
     """
@@ -86,11 +91,7 @@ class Design:
         self._order = np.argsort(np.array(columns.names), kind="stable")
         self.moments = _moments(stream, columns, self._order)
         scale, kept = _identified(self.moments, np.flatnonzero(self._order < columns.features), keep_dependent)
-        self.kept = self._order[kept]
-        """(k,) which columns of the model are identified."""
-        self.scale = scale[kept]
-        """(k,) root mean square of each of them after centring."""
-        self._kept = kept
+        self.kept, self.scale = self._order[kept], scale[kept]
         self._mean_weight = self.moments.weight / stream.decisions
         self._parts = list(self._made()) if stream.rows is not None else None
 
