@@ -158,6 +158,13 @@ def test_a_network_on_pairs_sampled_by_weights_finds_the_coefficients_only_with_
     assert errors[1] > 0.3
 
 
+@pytest.mark.parametrize("layers", [[], ["same"]])
+def test_training_decisions_that_all_have_weight_0_are_refused(layers):
+    rows = replace(decisions(), weight=np.zeros(23, np.float32))
+    with pytest.raises(TrainingError, match="_weight is 0 in all training decisions; give some of them a weight above 0"):
+        runs.train(run_spec(layers), SAME, in_memory(rows), in_memory(decisions()))
+
+
 def test_a_loss_that_is_not_finite_names_its_epoch_and_its_batch():
     rows = decisions()
     third = np.random.default_rng([0, 0]).permutation(rows.decisions)[10:15]
