@@ -231,6 +231,11 @@ def contract_result(asset: str, report: dict[str, Any]) -> dg.AssetCheckResult:
     )
 
 
+def notes_shown(said: Sequence[str]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the metadata for what a reader of a build's numbers must know."""
+    return {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in said) or "none")}
+
+
 def dropped_count(task: PartTask[Any]) -> dict[str, int]:
     """Return the count of decisions that were left out; empty where the spec drops none."""
     return {"dropped_decisions": task.left_out.decisions} if task.left_out else {}

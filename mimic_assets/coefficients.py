@@ -1,16 +1,29 @@
-"""Coefficients of trained runs: reads the table that a linear run stored, and makes ratios of it."""
+"""Coefficients of trained runs: how Dagster shows their table; reads what a linear run stored, and makes ratios of it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import dagster as dg
+
+from mimic_assets.pictures import markdown_table, picture
 from mimic_assets.run_files import COEFFICIENTS, find_run, read_run_file, trained_manifest
+from mimic_core import plots
+from mimic_core.coefficient_text import rows_of_text, statistics_of_text
 from mimic_core.coefficients import ratio
 from mimic_core.errors import NotFoundError, SpecError
 from mimic_core.manifests import unseal
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
+
+
+def coefficients_shown(table: dict[str, Any]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the metadata for a table: its rows, what is said of the whole, and what is withheld and why."""
+    said = [markdown_table(rows_of_text(table)), statistics_of_text(table), *table["withheld"]]
+    estimated = [row for row in table["coefficients"] if row["name"] not in {*table["not_identified"], *table["separated"]}]
+    pictures = {"coefficient_plot": picture("coefficients", plots.coefficients(estimated))} if estimated else {}
+    return {"coefficients": dg.MetadataValue.md("\n\n".join(said))} | pictures
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Effects: how Dagster shows what the features of an inference do, as a table and as a picture."""
 
-from base64 import b64encode
 from typing import Any
 
 import dagster as dg
 
+from mimic_assets.pictures import markdown_table, picture
 from mimic_core import plots
 from mimic_core.effects import Effect
 
@@ -16,27 +16,21 @@ def effects_shown(document: dict[str, Any]) -> dict[str, dg.MarkdownMetadataValu
     found = [Effect(**effect) for effect in document.get("effects", [])]
     if not found:
         return {}
-    rows = [HEADER, ("---",) * len(HEADER), *map(_cells, found)]
-    picture = b64encode(plots.elasticities(found)).decode()
     return {
-        "effects": dg.MetadataValue.md("\n".join(f"| {' | '.join(cells)} |" for cells in rows)),
-        "elasticities": dg.MetadataValue.md(f"![elasticities](data:image/png;base64,{picture})"),
+        "effects": dg.MetadataValue.md(markdown_table([HEADER, *map(_cells, found)])),
+        "elasticities": picture("elasticities", plots.elasticities(found)),
     }
 
 
 def _cells(effect: Effect) -> tuple[str, ...]:
     low_high = effect.elasticity_quantiles
     return (
-        _text(effect.feature),
-        "all" if effect.alternative is None else _text(effect.alternative),
+        effect.feature,
+        "all" if effect.alternative is None else effect.alternative,
         f"{effect.rows:,}",
         *map(_number, (effect.marginal_effect_mean, effect.elasticity_mean, effect.elasticity_aggregate)),
         f"{_number(low_high[0])} to {_number(low_high[-1])}" if low_high else "",
     )
-
-
-def _text(name: str) -> str:
-    return name.replace("|", "\\|")
 
 
 def _number(value: float | None) -> str:

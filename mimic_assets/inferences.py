@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from mimic_assets.alternatives import alternatives_shown, labelled
 from mimic_assets.builds import (
     RUN_COLUMNS,
     PartTask,
@@ -20,6 +21,7 @@ from mimic_assets.builds import (
     metadata,
     note_pinned,
     notes,
+    notes_shown,
     plan_steps,
     rows_of_run,
     table_input,
@@ -30,7 +32,7 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_core import contract, inferences
-from mimic_core.alternatives import shares_by_code
+from mimic_core.alternatives import alternative_table, shares_by_code
 from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
 from mimic_core.evaluation import Measured, add_measured, combine, named
@@ -63,6 +65,7 @@ class ScoredPart:
     staged: Staged
     measured: dict[str, Measured]
     effects: EffectSums | None
+    labels: dict[int, Any]
 
 
 def run_manifest(spec: InferenceSpec, artefacts: ArtefactStore) -> dict[str, Any]:
@@ -78,17 +81,18 @@ def run_manifest(spec: InferenceSpec, artefacts: ArtefactStore) -> dict[str, Any
             f"run {spec.run_key} is not trained; run `mimic log-odds run-experiment CONFIG` for it first "
             "(`mimic status` lists the runs)"
         )
-    inferences.check_features(spec.features, run["features"], spec.run_id)
+    trained = run["spec"]["features"]
+    inferences.check_features(spec.features, trained, spec.run_id, [name for name in run["features"] if name not in trained])
     return run
 
 
-def pin_source(spec: InferenceSpec, tables: TableStore) -> Pin:
-    """Pin an inference's source table and check its columns and its destination."""
+def pin_source(spec: InferenceSpec, run: dict[str, Any], tables: TableStore) -> Pin:
+    """Pin an inference's source table and check its columns and its destination; `run` is the manifest of its run."""
     tables.require_kind(spec.source, SOURCE)
     tables.require_kind(spec.destination, INFERENCE)
     pin = tables.pin(spec.source)
     schema = tables.schema_of(pin)
-    check_schema(schema, spec.features, table=spec.source, required=KEYS)
+    check_schema(schema, run["features"], table=spec.source, required=KEYS)
     check_filter(spec.conditions, schema, spec.source)
     return pin
 
@@ -102,7 +106,7 @@ def plan_inference(
     stored = specs.get(InferenceSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     run = run_manifest(stored.spec, artefacts)
-    pin = pin_source(stored.spec, tables)
+    pin = pin_source(stored.spec, run, tables)
     hold(context, pin)
     columns = inferences.inference_schema(tables.schema_of(pin), stored.spec.explain)
     tables.ensure(stored.spec.destination, columns, kind=INFERENCE, partition_by=RUN_COLUMNS)
@@ -123,6 +127,7 @@ def score_part(
     measured: list[dict[str, Measured]] = []
     shares = _shares(task, tables)
     effects: EffectSums | None = None
+    labels: dict[int, Any] = {}
 
     def scored() -> Iterator[pa.Table]:
         nonlocal effects
@@ -133,6 +138,7 @@ def score_part(
                 continue
             utilities, gradients = functions = functions or _functions(task, rules, artefacts)
             utility = utilities(block.rows.x)
+            labels.update(inferences.alternative_labels(block))
             measured.append({split: inferences.measure_selected(block, utility, split, shares) for split in SPLITS})
             rows = inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
             if spec.explain:
@@ -145,7 +151,7 @@ def score_part(
 
     staged = tables.stage(spec.destination, scored(), task.part.name)
     context.log.info(f"{task.part.name}: {staged.rows:,} rows")
-    return ScoredPart(tally=add_tallies(tallies), staged=staged, measured=_added(measured), effects=effects)
+    return ScoredPart(tally=add_tallies(tallies), staged=staged, measured=_added(measured), effects=effects, labels=labels)
 
 
 @dg.op(
@@ -173,7 +179,8 @@ def publish_inference(
     document = _publish(context, tasks, scored, found, report, tables, artefacts)
     columns = inferences.inference_schema(tables.schema_of(pin), tasks[0].build.stored.spec.explain)
     types = {field.name: str(field.type) for field in columns}
-    shown = effects_shown(document) | metadata(document, document["table"], types)
+    shown = effects_shown(document) | alternatives_shown(document["alternatives"]) | notes_shown(document["notes"])
+    shown |= metadata(document, document["table"], types)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
 
 
@@ -216,7 +223,10 @@ def _publish(
 ) -> dict[str, Any]:
     task = tasks[0]
     build, spec = task.build, task.build.stored.spec
-    evaluated = {split: combine(part.measured[split] for part in scored) for split in SPLITS}
+    measured = _added([part.measured for part in scored])
+    evaluated = {split: combine([measured[split]]) for split in SPLITS}
+    tables_of = {split: alternative_table(measured[split].alternatives) for split in SPLITS}
+    labels = {code: label for part in scored for code, label in part.labels.items()}
     effects = add_effects(part.effects for part in scored)
     counts = {
         "rows": found.outcome.rows,
@@ -241,6 +251,7 @@ def _publish(
             contract=report,
             table=spec.destination,
             notes=notes(tasks) + notes_on(effects, spec.explain),
+            alternatives=labelled(tables_of, labels),
             **({"effects": [asdict(effect) for effect in summarise(effects, spec.explain)]} if spec.explain else {}),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
@@ -251,7 +262,8 @@ def _publish(
 
 
 def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableStore) -> dict[str, Any]:
-    columns = columns_to_read(tables.schema_of(pin), list(run["features"]), spec.conditions)
+    # those that the spec names, as the planner knows no others; what only interactions of the run name changes the token too
+    columns = columns_to_read(tables.schema_of(pin), spec.features, spec.conditions)
     return {
         "model_run": {"key": spec.run_key, "fingerprint": run["fingerprint"]},
         "source_table": table_input(pin, columns, tables),

@@ -2,7 +2,6 @@
 
 import json
 import math
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,25 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 
-from mimic_assets.builds import RUN_COLUMNS, Build, begin, data_version_tag, manifest, metadata, note_pinned, rows_of_run
+from mimic_assets.alternatives import alternatives_shown, labelled
+from mimic_assets.builds import (
+    RUN_COLUMNS,
+    Build,
+    begin,
+    data_version_tag,
+    manifest,
+    metadata,
+    note_pinned,
+    notes_shown,
+    rows_of_run,
+)
+from mimic_assets.coefficients import coefficients_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
+from mimic_assets.pictures import picture
 from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
 from mimic_core import datasets, plots, splits
-from mimic_core.coefficient_text import coefficients_in_markdown
 from mimic_core.errors import NotFoundError
 from mimic_core.identifiers import parquet_bytes
 from mimic_core.manifests import seal
@@ -79,7 +90,7 @@ def model_run(
     )
     document = _publish(context, build, dataset, trained, tables, artefacts)
     return dg.MaterializeResult(
-        metadata=_shown(trained) | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
+        metadata=_shown(trained, document) | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
         tags=data_version_tag(document),
     )
 
@@ -97,7 +108,8 @@ def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
             f"dataset {spec.dataset_key} is not built; run `mimic log-odds build-dataset CONFIG` for it first "
             "(`mimic status` lists the datasets)"
         )
-    splits.feature_columns(dataset["spec"], list(spec.columns.inputs))
+    splits.feature_columns(dataset["spec"], list(spec.features))
+    splits.feature_columns(dataset["spec"], list(spec.columns.inputs), "interactions")
     datasets.require_fits(spec.max_choices, dataset["counts"]["largest_choice_set"], spec.dataset_key)
     return dataset
 
@@ -147,10 +159,10 @@ def _publish(
             _inputs(spec, dataset),
             counts={"epochs": len(history)},
             metrics=runs.metrics(trained),
-            notes=trained.notes,
+            notes=trained.notes + [f"dataset: {note}" for note in dataset.get("notes", [])],
             features=list(spec.columns.inputs),
             missing_values_map=config["missing_values_map"],
-            alternatives=_labelled(trained, labels),
+            alternatives=labelled(trained.alternatives, labels),
             alternative_shares={labels[number]: share for number, share in (trained.shares or {}).items()},
             files=files,
         )
@@ -168,25 +180,18 @@ def _inputs(spec: RunSpec, dataset: dict[str, Any]) -> dict[str, Any]:
     return {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}}
 
 
-def _labelled(trained: "TrainedRun", labels: dict[int, str]) -> dict[str, list[dict[str, Any]]]:
-    """Return the tables of alternatives by split, with labels instead of numbers, in the order of the labels."""
-    tables = {split: [asdict(each) for each in table] for split, table in trained.alternatives.items() if table}
-    named = {split: [row | {"alternative": labels[row["alternative"]]} for row in table] for split, table in tables.items()}
-    return {split: sorted(table, key=lambda row: str(row["alternative"])) for split, table in named.items()}
-
-
-def _shown(trained: "TrainedRun") -> dict[str, Any]:
-    """Return what people look at: pictures, the table of coefficients, and notes."""
+def _shown(trained: "TrainedRun", document: dict[str, Any]) -> dict[str, Any]:
+    """Return what people look at: the picture of the epochs, tables, and notes."""
     linear = trained.coefficients is not None
-    pictures = {"learning_curve": plots.learning_curve(trained.history, "iteration" if linear else "epoch")}
-    shown = {name: dg.MetadataValue.md(_picture(name, png)) for name, png in pictures.items()}
+    shown = {
+        "learning_curve": picture(
+            "learning_curve", plots.learning_curve(trained.history, "iteration" if linear else "epoch")
+        )
+    }
     if trained.coefficients is not None:
-        shown["coefficients"] = dg.MetadataValue.md(coefficients_in_markdown(trained.coefficients))
-    return shown | {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in trained.notes) or "none")}
-
-
-def _picture(name: str, png: bytes) -> str:
-    return f"![{name.replace('_', ' ')}](data:image/png;base64,{b64encode(png).decode()})"
+        shown |= coefficients_shown(trained.coefficients)
+    shown |= alternatives_shown(document["alternatives"])
+    return shown | notes_shown(document["notes"])
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Coefficient text: the table of coefficients as people read it, as aligned columns or as Markdown."""
+"""Coefficient text: the table of coefficients as people read it, cell by cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 HEADINGS = ("coefficient", "estimate", "std. error", "clustered", "z", "p", "95% interval")
@@ -51,17 +51,6 @@ def ratio_of_text(ratio: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a ratio, as a dict of `mimic_core.coefficients.Ratio`, as texts: name, value, error, interval."""
     values = (_number(ratio["estimate"]), _number(ratio["std_error"]), _interval(ratio["ci_low"], ratio["ci_high"]))
     return (ratio["name"], *values)
-
-
-def coefficients_in_markdown(table: Mapping[str, Any]) -> str:
-    """Return the table, what is said of the whole, and what is withheld and why, as Markdown."""
-    first, *others = (_line(row) for row in rows_of_text(table))
-    lines = [first, "|---|" + "---:|" * (len(HEADINGS) - 1), *others, "", statistics_of_text(table)]
-    return "\n".join(lines + [f"\n{said}" for said in table["withheld"]])
-
-
-def _line(row: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimic_core.errors import TrainingError
+from mimic_core.evaluation import log_sum_exp
 from mimic_core.interactions import Columns
 from mimic_core.rows import Bool, Float32, Float64, Int64, Rows, decision_starts, take_decisions
 from mimic_core.streams import Stream
@@ -26,7 +27,7 @@ class Part:
         x: (rows, k) columns that are kept, centred within decisions and divided by their scales.
         starts, counts: (decisions,) first row of each decision, and number of rows.
         selected: (decisions,) row of the selected choice.
-        weight: (decisions,) with mean 1 over all decisions of the stream; None where all are 1.
+        weight: (decisions,) with mean 1 over all decisions of the stream.
         offset: (rows,) what is added to the utility; None for nothing.
         firsts: (individuals,) first decision of each individual.
     """
@@ -35,14 +36,15 @@ class Part:
     starts: Int64
     counts: Int64
     selected: Int64
-    weight: Float64 | None
+    weight: Float64
     offset: Float32 | None
     firsts: Int64
 
-    @property
-    def rows_weight(self) -> Float64 | None:
-        """(rows,) the weight of each row's decision."""
-        return None if self.weight is None else np.repeat(self.weight, self.counts)
+    def softmax(self, beta: Float64) -> tuple[Float64, Float64, Float64]:
+        """Return utility (rows,), its log-sum-exp (decisions,) and probability (rows,) at coefficients (k,)."""
+        utility = self.x @ beta if self.offset is None else self.x @ beta + self.offset
+        total = log_sum_exp(utility, self.starts)
+        return utility, total, np.exp(utility - np.repeat(total, self.counts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,11 @@ class Design:
         columns: of the model.
         keep_dependent: whether exact combinations of other columns are kept, as a penalty allows.
 
+    Attributes:
+        moments: of all columns.
+        kept: (k,) which columns of the model are identified.
+        scale: (k,) root mean square of each of them after centring.
+
     Raises:
         TrainingError: no decision has a weight above 0.
     """
@@ -84,11 +91,7 @@ class Design:
         self._order = np.argsort(np.array(columns.names), kind="stable")
         self.moments = _moments(stream, columns, self._order)
         scale, kept = _identified(self.moments, np.flatnonzero(self._order < columns.features), keep_dependent)
-        self.kept = self._order[kept]
-        """(k,) which columns of the model are identified."""
-        self.scale = scale[kept]
-        """(k,) root mean square of each of them after centring."""
-        self._kept = kept
+        self.kept, self.scale = self._order[kept], scale[kept]
         self._mean_weight = self.moments.weight / stream.decisions
         self._parts = list(self._made()) if stream.rows is not None else None
 
@@ -106,17 +109,31 @@ class Design:
 
     def _made(self) -> Iterator[Part]:
         for rows in _used(self._stream):
-            weight = None if rows.weight is None else rows.weight.astype(np.float64) / self._mean_weight
             individual = rows.individual[rows.starts]
             yield Part(
                 x=_centred(self._columns.values(rows.x)[:, self.kept], rows) / self.scale,
                 starts=rows.starts,
                 counts=rows.counts,
                 selected=np.flatnonzero(rows.selected),
-                weight=weight,
+                weight=_weights(rows) / self._mean_weight,
                 offset=rows.offset,
                 firsts=decision_starts(individual, individual),
             )
+
+
+def sum_decisions(x: Float64, starts: Int64, weight: Float64 | None = None) -> Float64:
+    """Sum the rows (rows, k) of each decision, each times its weight (rows,); returns (decisions, k).
+
+    As a product with a sparse matrix it takes a sixth of the time of `numpy.add.reduceat` (20 columns).
+
+    >>> sum_decisions(np.array([[1.0], [2.0], [4.0]]), np.array([0, 2]), np.array([1.0, 0.5, 1.0])).tolist()
+    [[2.0], [4.0]]
+    """
+    from scipy.sparse import csr_array  # here, since `mimic status` imports this module too
+
+    n = len(x)
+    each = np.ones(n) if weight is None else weight
+    return np.asarray(csr_array((each, np.arange(n), np.append(starts, n)), shape=(len(starts), n)) @ x)
 
 
 def triangular(rows: Float64) -> Float64:
@@ -140,7 +157,7 @@ def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
         largest = np.maximum(largest, np.abs(x).max(axis=0))
         # of the block below what is left of the others: the R of all of them, without all of them in memory
         triangle = triangular(np.concatenate([triangle, _centred(x, rows)]))
-        each = np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)
+        each = _weights(rows)
         rows_, decisions = rows_ + len(rows), decisions + rows.decisions
         individuals += len(rows.individuals)
         weight, null_nll = weight + float(each.sum()), null_nll + float(each @ np.log(rows.counts))
@@ -157,8 +174,12 @@ def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
     )
 
 
+def _weights(rows: Rows) -> Float64:
+    return np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)
+
+
 def _centred(x: Float64, rows: Rows) -> Float64:
-    return np.asarray(x - np.repeat(np.add.reduceat(x, rows.starts) / rows.counts[:, None], rows.counts, axis=0))
+    return np.asarray(x - np.repeat(sum_decisions(x, rows.starts) / rows.counts[:, None], rows.counts, axis=0))
 
 
 def _identified(moments: Moments, features: Int64, keep_dependent: bool) -> tuple[Float64, Int64]:

@@ -188,10 +188,10 @@ def explain_rows(
     found = own_effects(probability, odds, slope, block.rows.x[:, [features.index(name) for name in explain]])
     for name, values in zip(explain, found.marginal.T, strict=True):
         rows = rows.append_column(derivative_column(name), pa.array(values))
-    return rows, sum_effects(block.rows, probability, found, _labels(block), table_rows)
+    return rows, sum_effects(block.rows, probability, found, alternative_labels(block), table_rows)
 
 
-def _labels(block: contract.Block) -> dict[int, int | str]:
+def alternative_labels(block: contract.Block) -> dict[int, int | str]:
     """Return what each surrogate of an alternative stands for; empty without `_alternative`."""
     if ALTERNATIVE not in block.table.column_names:
         return {}
@@ -211,13 +211,16 @@ def _require_finite(values: Float64, what: str, block: contract.Block, run_id: s
         )
 
 
-def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str) -> None:
+def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str, in_interactions: Sequence[str] = ()) -> None:
     """Check that an inference names the features of its run, in any order.
+
+    Args:
+        in_interactions: columns that only interactions of the run name; they may be named or left out.
 
     Raises:
         SpecError: another set of features.
     """
-    missing, extra = sorted(set(trained) - set(asked)), sorted(set(asked) - set(trained))
+    missing, extra = sorted(set(trained) - set(asked)), sorted(set(asked) - {*trained, *in_interactions})
     if missing or extra:
         parts = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(extra)} not used by it"] * bool(extra)
         raise SpecError(

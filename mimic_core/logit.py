@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimic_core.design import Design
+from mimic_core.design import Design, sum_decisions
 from mimic_core.errors import TrainingError
-from mimic_core.evaluation import log_sum_exp
 from mimic_core.interactions import Columns
 from mimic_core.rows import Bool, Float64
 from mimic_core.separation import separated_columns
@@ -164,19 +163,12 @@ def _evaluate(design: Design, beta: Float64, l2: float) -> _Point:
     k = len(beta)
     nll, gradient, hessian = 0.0, np.zeros(k), np.zeros((k, k))
     for part in design:
-        utility = part.x @ beta if part.offset is None else part.x @ beta + part.offset  # (rows,)
-        total = log_sum_exp(utility, part.starts)
-        p = np.exp(utility - np.repeat(total, part.counts))
-        weighted = p[:, None] * part.x
-        mean = np.add.reduceat(weighted, part.starts)  # (decisions, k)
-        lost, surprise = total - utility[part.selected], mean - part.x[part.selected]
-        if part.weight is None:
-            nll, gradient = nll + float(lost.sum()), gradient + surprise.sum(axis=0)
-            hessian += weighted.T @ part.x - mean.T @ mean
-        else:
-            nll, gradient = nll + float(part.weight @ lost), gradient + part.weight @ surprise
-            hessian += (weighted * np.repeat(part.weight, part.counts)[:, None]).T @ part.x
-            hessian -= (mean * part.weight[:, None]).T @ mean
+        utility, total, p = part.softmax(beta)
+        mean = sum_decisions(part.x, part.starts, p)  # (decisions, k)
+        nll += float(part.weight @ (total - utility[part.selected]))
+        gradient += part.weight @ (mean - part.x[part.selected])
+        p *= np.repeat(part.weight, part.counts)
+        hessian += (p[:, None] * part.x).T @ part.x - (part.weight[:, None] * mean).T @ mean
     nll, gradient, hessian = nll / design.decisions, gradient / design.decisions, hessian / design.decisions
     # of the penalty, on the columns as given
     ridge = l2 / design.scale**2
@@ -207,12 +199,9 @@ def _covariances(design: Design, at: _Point) -> tuple[Float64, Float64 | None]:
     inverse = _inverse(at.hessian * design.decisions)
     meat, groups = np.zeros_like(inverse), 0
     for part in design:
-        utility = part.x @ at.beta if part.offset is None else part.x @ at.beta + part.offset
-        p = np.exp(utility - np.repeat(log_sum_exp(utility, part.starts), part.counts))
-        scores = part.x[part.selected] - np.add.reduceat(p[:, None] * part.x, part.starts)  # (decisions, k)
-        if part.weight is not None:
-            scores *= part.weight[:, None]
-        of_individuals = np.add.reduceat(scores, part.firsts)  # (individuals, k)
+        _, _, p = part.softmax(at.beta)
+        scores = part.x[part.selected] - sum_decisions(part.x, part.starts, p)  # (decisions, k)
+        of_individuals = np.add.reduceat(part.weight[:, None] * scores, part.firsts)  # (individuals, k)
         meat += of_individuals.T @ of_individuals
         groups += len(part.firsts)
     order = np.argsort(design.kept)

@@ -158,6 +158,8 @@ def metrics(run: TrainedRun) -> dict[str, float | int | None]:
         flat |= named(evaluation, split)
     if run.coefficients is not None:
         flat |= run.coefficients["statistics"]
+        if flat["rho_squared"] is None:  # what is withheld of the estimate is not said under another name
+            flat |= {f"{split}_rho_squared": None for split in run.evaluations}
     exported = next(epoch for epoch in run.history if epoch.exported)
     return flat | {
         "loss": exported.loss,

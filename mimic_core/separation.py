@@ -11,13 +11,12 @@ the directions that rows of vanishing probability leave open.
 import numpy as np
 
 from mimic_core.design import Design, Part, triangular
-from mimic_core.evaluation import log_sum_exp
 from mimic_core.rows import Bool, Float64
 
 FLAT = 1e-3  # curvature at the estimate, relative to that at zero, below which a direction is looked at
 VANISHING = 1e-3  # probability of a rejected choice below which it may be separated from the selected one
 ZERO = 1e-7  # of a standardised column
-MOST_ROWS = 200_000  # that the linear program takes; more would take minutes
+MOST_ROWS = 20_000  # that the linear program takes, in seconds; further ones count as not separated
 
 
 def separated_columns(design: Design, beta: Float64, hessian: Float64, null_hessian: Float64) -> Bool:
@@ -34,7 +33,7 @@ def separated_columns(design: Design, beta: Float64, hessian: Float64, null_hess
     free = _null_space(held)  # (k, m) directions along which no other row changes
     if not free.shape[1] or not len(open_rows):
         return nothing
-    along = np.unique(np.round(open_rows @ free, 9), axis=0)[:MOST_ROWS]  # (rows, m)
+    along = np.unique(np.round(open_rows @ free, 9), axis=0)  # (rows, m)
     separating = free @ _null_space(along[~_separable(along)])
     return np.asarray(np.abs(separating).max(axis=1, initial=0.0) > ZERO)
 
@@ -56,21 +55,21 @@ def _differences(design: Design, beta: Float64) -> tuple[Float64, Float64]:
 
     Returns:
         (at most k, k) factor R of all differences to rejected choices whose probability does not vanish, and (rows, k) the
-        differences to those whose probability does.
+        different ones to those whose probability does.
     """
-    triangle, vanishing = np.empty((0, len(beta))), [np.empty((0, len(beta)))]
+    triangle, vanishing = np.empty((0, len(beta))), np.empty((0, len(beta)))
     for part in design:
         difference, probability = _part_differences(part, beta)
         small = probability < VANISHING
-        triangle = triangular(np.concatenate([triangle, difference[~small]]))
-        vanishing.append(np.unique(difference[small], axis=0))
-    return triangle, np.unique(np.concatenate(vanishing), axis=0)
+        vanishing = np.unique(np.concatenate([vanishing, difference[small]]), axis=0)
+        vanishing, further = vanishing[:MOST_ROWS], vanishing[MOST_ROWS:]
+        triangle = triangular(np.concatenate([triangle, difference[~small], further]))
+    return triangle, vanishing
 
 
 def _part_differences(part: Part, beta: Float64) -> tuple[Float64, Float64]:
-    utility = part.x @ beta if part.offset is None else part.x @ beta + part.offset
-    p = np.exp(utility - np.repeat(log_sum_exp(utility, part.starts), part.counts))
-    rejected = np.ones(len(utility), np.bool_)
+    _, _, p = part.softmax(beta)
+    rejected = np.ones(len(p), np.bool_)
     rejected[part.selected] = False
     difference = np.repeat(part.x[part.selected], part.counts, axis=0) - part.x
     return difference[rejected], p[rejected]

@@ -224,8 +224,11 @@ def alternative_labels(schema: dict[str, Any]) -> dict[int, str]:
     return {entry["alternative"]: entry["label"] for entry in schema.get("alternatives", [])}
 
 
-def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[int]:
+def feature_columns(schema: dict[str, Any], features: list[str] | None, key: str = "features") -> list[int]:
     """Return the positions of named features in a dataset's `x`.
+
+    Args:
+        key: of a spec that names them, for the message.
 
     Raises:
         SpecError: the dataset has no such feature.
@@ -234,7 +237,7 @@ def feature_columns(schema: dict[str, Any], features: list[str] | None) -> list[
     missing = [name for name in features or [] if name not in have]
     if missing:
         listed = ", ".join(f"{name!r}{did_you_mean(name, have)}" for name in missing)
-        raise SpecError(f"features: the dataset has no {listed}; its features are {', '.join(have)}")
+        raise SpecError(f"{key}: the dataset has no {listed}; its features are {', '.join(have)}")
     return [have.index(name) for name in (have if features is None else features)]
 
 

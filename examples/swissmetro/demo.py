@@ -91,7 +91,11 @@ def main() -> None:
     print(run("python", HERE / "prepare.py", raw), end="")
     print(run("mimic", "tables", "import", "demo.swissmetro", raw), end="")
     build("build-dataset", HERE / "dataset.json")
-    runs = [*train(HERE / "experiment_linear.json"), *train(HERE / "experiment_networks.json")]
+    (linear,) = train(HERE / "experiment_linear.json")
+    print(run("mimic", "runs", "coefficients", linear["run_id"], "--ratio", "tt", "co"))
+    (interactions,) = train(HERE / "experiment_interactions.json", " with interactions")
+    print(run("mimic", "runs", "compare", interactions["run_id"], linear["run_id"]))
+    runs = [linear, interactions, *train(HERE / "experiment_networks.json")]
     score(min(runs, key=lambda entry: entry["metrics"]["test_nll"]))
     build("build-contrast", HERE / "contrast.json")
     build("build-dataset", HERE / "dataset_contrasts.json")

@@ -132,8 +132,7 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
     spec = parse_spec(InferenceSpec, read_document(config), str(config))
     if not register_only:
         resources = local_resources()
-        run_manifest(spec, resources["artefacts"])
-        pin_source(spec, resources["tables"])
+        pin_source(spec, run_manifest(spec, resources["artefacts"]), resources["tables"])
     # seconds in which no progress could be shown
     _finish(_build([(spec, "")], register_only, before=import_keras), as_json)
 

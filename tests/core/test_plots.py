@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mimic_core.effects import Effect
-from mimic_core.plots import elasticities, learning_curve
+from mimic_core.plots import coefficients, elasticities, learning_curve
 from mimic_core.training import Epoch
 
 
@@ -137,7 +137,7 @@ def test_drawing_needs_no_screen_and_keeps_no_figure():
 import json, sys
 from types import SimpleNamespace
 from mimic_core.effects import Effect
-from mimic_core.plots import elasticities, learning_curve
+from mimic_core.plots import coefficients, elasticities, learning_curve
 learning_curve([SimpleNamespace(epoch=1, loss=0.5, val_loss=None, exported=True)])
 print(json.dumps([name for name in ("matplotlib.pyplot", "tkinter", "tensorflow") if name in sys.modules]))
 """
@@ -166,7 +166,8 @@ def effect(feature="tt", alternative=None, mean=-0.5, quantiles=(-1.0, -0.7, -0.
 def test_elasticities_are_drawn_with_their_quantiles_from_top_to_bottom(draw):
     axes = draw([effect(), effect(alternative="car", mean=-0.2)], plot=elasticities)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["tt", "tt, car"]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines[:2]] == [(-0.5, 0), (-0.2, 1)]
+    dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert dots == [(-0.5, 0), (-0.2, 1)]
     spans = [segment[:, 0].tolist() for lines in axes.collections for segment in lines.get_segments()]
     assert spans == [[-1.0, 0.1], [-0.7, -0.4]] * 2
     assert axes.yaxis_inverted()
@@ -180,3 +181,16 @@ def test_of_very_many_elasticities_only_those_of_the_features_are_drawn(draw):
 @pytest.mark.parametrize("missing", [effect(mean=None), effect(quantiles=None), effect("a $name" * 30, "of _any_ length")])
 def test_elasticities_without_numbers_or_with_long_names_are_a_picture_too(missing):
     assert pixels(elasticities([missing])).shape == (134, 640, 4)
+
+
+def test_coefficients_are_dots_with_their_intervals_in_the_order_of_the_table(draw):
+    rows = [{"name": "cost", "estimate": -1.0, "ci_low": -1.5, "ci_high": -0.5}]
+    rows += [{"name": f"x{j}", "estimate": float(j), "ci_low": None, "ci_high": None} for j in range(60)]
+    axes = draw(rows, plot=coefficients)
+    assert [text.get_text() for text in axes.get_yticklabels()][:2] == ["cost", "x0"]
+    (interval,) = [path.vertices.tolist() for collection in axes.collections for path in collection.get_paths()]
+    assert interval == [[-1.5, 0], [-0.5, 0]]
+    dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert dots[:2] == [(-1.0, 0), (0.0, 1)]
+    assert len(dots) == 40
+    assert axes.get_xlabel().endswith("the first 40 of 61")
