@@ -241,15 +241,21 @@ def test_columns_without_an_estimate_are_notes_and_no_failure(finished):
     assert "- separated: pass_train" in finished.shown(spec)["notes"]
 
 
-def test_probabilities_of_a_run_with_interactions_are_those_of_its_table(finished):
-    document = {"database": "haven", "table": "weighted", "features": ["income", *FEATURES], "space": "s"}
+def test_probabilities_of_a_run_with_interactions_are_those_of_its_table_whatever_was_sampled(finished):
+    """What corrects the sampling of choice sets is for training: here it would turn every decision round."""
+    offset = pa.array(np.asarray(trips()["_choice"]) * 5.0)
+    finished.imported(trips().append_column("_sampling_log_probability", offset), "haven.offered")
+    document = {"database": "haven", "table": "offered", "features": ["income", *FEATURES], "space": "s"}
     document |= {"experiment_name": "e", "run_id": run().run_id, "upload_table": "scored"}
-    finished.built(parse_spec(InferenceSpec, document))
+    spec = parse_spec(InferenceSpec, document)
+    finished.built(spec)
     beta = np.array([estimates(coefficients(finished, run()))[name] for name in NAMES])
     expected = np.concatenate([look(rows, beta)[2] for rows in by_decision(trips())])
     found = finished.rows("haven.scored")
     assert found["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert found["_alternative"].to_pylist() == trips()["_alternative"].to_pylist()
+    metrics = [finished.manifest(one)["metrics"]["test_nll"] for one in (spec, run())]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-6)
 
 
 def test_weights_that_come_to_a_table_make_its_dataset_and_its_run_out_of_date(platform):

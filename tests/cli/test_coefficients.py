@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SWISSMETRO = Path(__file__).parents[2] / ".." / "shared" / "data" / "swissmetro.parquet"
@@ -71,9 +72,12 @@ def test_ratios_are_shown_below_the_table_and_in_the_json_with_their_errors(trai
     mimic, (linear, penalised, _) = trained
     options = ["--ratio", "size", "age", "--ratio", "age", "size"]
     size, age = (row["estimate"] for row in linear["coefficients"])
-    first, second = shown(mimic, linear, *options)["ratios"]
+    found = shown(mimic, linear, *options)
+    first, second = found["ratios"]
     assert [first["name"], first["estimate"]] == ["size / age", pytest.approx(size / age)]
     assert second["estimate"] == pytest.approx(1 / first["estimate"])
+    slope, covariance = np.array([1 / age, -size / age**2]), np.array(found["covariance"]["clustered"])
+    assert first["std_error"] == pytest.approx(np.sqrt(slope @ covariance @ slope))
     # of the inverse of a ratio, to first order
     assert second["std_error"] == pytest.approx(first["std_error"] / first["estimate"] ** 2)
     assert (first["ci_low"] + first["ci_high"]) / 2 == pytest.approx(first["estimate"])
