@@ -47,9 +47,11 @@ def fit(
         chooser: decisions that choose the epoch; without any, the last one is kept.
 
     Raises:
-        TrainingError: a loss or a weight is not finite.
+        TrainingError: no decision has a weight above 0, or a loss or a weight of the network is not finite.
         SpecError: the model cannot be made.
     """
+    if rows.weight is not None and not rows.weight.any():
+        raise TrainingError("_weight is 0 in all training decisions; give some of them a weight above 0")
     keras = networks.import_keras()
     keras.utils.set_random_seed(spec.model.seed)
     layers, _ = networks.load_layers(layers_source)
