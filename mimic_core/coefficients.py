@@ -19,10 +19,7 @@ from mimic_core.logit import Estimate
 from mimic_core.rows import Float64
 
 Z95 = 1.959963984540054  # the 97.5% point of the standard normal distribution
-COMPOSITE = (
-    "classical errors, AIC, BIC and rho-squared are withheld: {}, so this is a composite likelihood, of which only errors "
-    "clustered by individual hold"
-)
+COMPOSITE = "classical errors, AIC, BIC and rho-squared are withheld: {}, so this is a composite likelihood"
 OF_CONTRASTS = "the dataset was built from a contrast set, whose pairs are no independent decisions"
 WITH_WEIGHTS = "decisions are weighted"
 WITH_OFFSETS = "choices were sampled with unequal probabilities"
@@ -75,7 +72,7 @@ def coefficient_table(found: Estimate, composite: Sequence[str] = ()) -> dict[st
         `coefficients` as dicts of `Coefficient`; `statistics`; `withheld`, sentences that say what is missing and why;
         `not_identified` and `separated`, names; `covariance`, that of the clustered errors, with the names of its rows.
     """
-    withheld = [COMPOSITE.format(reason) for reason in composite]
+    withheld = [COMPOSITE.format(", ".join(composite))] if composite else []
     withheld += [PENALISED] * (found.l2 is not None)
     withheld += [ONE_INDIVIDUAL] * (found.l2 is None and found.clustered is None)
     names = [name for name, known in zip(found.names, found.identified.tolist(), strict=True) if known]

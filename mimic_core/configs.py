@@ -190,6 +190,7 @@ def _problem(kind: type[BaseModel], error: dict[str, Any]) -> str:
         "greater_than": f"a number greater than {error.get('ctx', {}).get('gt')}",
         "less_than": f"a number less than {error.get('ctx', {}).get('lt')}",
         "too_short": "at least one entry",
+        "string_too_short": "a text that is not empty",
         "literal_error": str(error.get("ctx", {}).get("expected")).replace("'", '"'),
     }.get(reason)
     if expected is None:

@@ -16,6 +16,7 @@ from mimic_core.rows import Bool, Float32, Float64, Int64, Rows, decision_starts
 from mimic_core.streams import Stream
 
 DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent
+NO_WEIGHT = "_weight is 0 in all training decisions; give some of them a weight above 0"
 ROUNDING = 4 * 2.0**-24  # float32 features leave a residual of their own, larger for a column far from zero
 
 
@@ -27,7 +28,7 @@ class Part:
         x: (rows, k) columns that are kept, centred within decisions and divided by their scales.
         starts, counts: (decisions,) first row of each decision, and number of rows.
         selected: (decisions,) row of the selected choice.
-        weight: (decisions,) with mean 1 over all decisions of the stream.
+        weight: (decisions,) with mean 1 over all decisions of the stream that have one above 0.
         offset: (rows,) what is added to the utility; None for nothing.
         firsts: (individuals,) first decision of each individual.
     """
@@ -92,13 +93,13 @@ class Design:
         self.moments = _moments(stream, columns, self._order)
         scale, kept = _identified(self.moments, np.flatnonzero(self._order < columns.features), keep_dependent)
         self.kept, self.scale = self._order[kept], scale[kept]
-        self._mean_weight = self.moments.weight / stream.decisions
+        self._mean_weight = self.moments.weight / self.moments.decisions
         self._parts = list(self._made()) if stream.rows is not None else None
 
     @property
     def decisions(self) -> int:
-        """Number of decisions, those of weight 0 included, since weights have mean 1 over all of them."""
-        return self._stream.decisions
+        """Number of decisions with a weight above 0."""
+        return self.moments.decisions
 
     def names(self, which: Int64 | Bool | slice = slice(None)) -> tuple[str, ...]:
         """Return the names of some of the identified columns, in the order of the model."""
@@ -162,7 +163,7 @@ def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
         individuals += len(rows.individuals)
         weight, null_nll = weight + float(each.sum()), null_nll + float(each @ np.log(rows.counts))
     if not decisions:
-        raise TrainingError("_weight is 0 in all training decisions; give some of them a weight above 0")
+        raise TrainingError(NO_WEIGHT)
     return Moments(
         triangle=triangle,
         largest=largest,

@@ -20,7 +20,7 @@ MOST_SAMPLED = 50_000  # rows whose effects are kept for the quantiles: 2.4 MB o
 SPARE = 1.2  # times as many are kept by all steps together: of 60,000 expected ones 50,000 are there, 40 deviations away
 MOST_ALTERNATIVES = 100  # labels that are listed; every feature has an entry for each of them
 
-ADDED, SAMPLED = ("rows", "weight", "share", "totals", "negative"), ("hashes", "sampled_alternative", "sampled")
+ADDED, SAMPLED = ("rows", "weight", "share", "totals", "negative", "varied"), ("hashes", "sampled_alternative", "sampled")
 
 Labels = Mapping[int, int | str]
 
@@ -73,6 +73,7 @@ class EffectSums:
         share: (alternatives,) sum of w P.
         totals: (alternatives, 3, features) sums of w dP/dx, w e and w P e, where e is the elasticity.
         negative: (alternatives, features) how many rows have an elasticity of another sign than dP/dx, as x below 0 gives.
+        varied: (alternatives, features) how many rows have another x than the first row of their decision.
         hashes: (sampled,) ascending; the rows with the lowest hashes of their keys are the sample, at most `MOST_SAMPLED`.
         sampled_alternative: (sampled,) their surrogates.
         sampled: (sampled, 2, features) their dP/dx and e.
@@ -85,6 +86,7 @@ class EffectSums:
     share: Float64
     totals: Float64
     negative: Int64
+    varied: Int64
     hashes: npt.NDArray[np.uint64]
     sampled_alternative: Int64
     sampled: Float64
@@ -109,13 +111,19 @@ def own_effects(probability: Float64, odds: Float64, slope: Float64, x: Float32 
 
 
 def sum_effects(
-    rows: Rows, probability: Float64, effects: RowEffects, labels: Labels, table_rows: int | None = None
+    rows: Rows,
+    probability: Float64,
+    effects: RowEffects,
+    x: Float32 | Float64,
+    labels: Labels,
+    table_rows: int | None = None,
 ) -> EffectSums:
     """Add up the effects of whole decisions.
 
     Args:
         rows: whose `weight` and `alternative` count where there are such.
         probability: (rows,).
+        x: (rows, features) as the model gets them.
         labels: what each surrogate in `rows.alternative` stands for.
         table_rows: how many rows all parts have together, or more; with it their samples together are bounded, not only
             each. Of fewer rows than that the sample is smaller in proportion.
@@ -137,6 +145,7 @@ def sum_effects(
         share=_grouped(weight * probability, place),
         totals=_grouped(weighted, place),
         negative=_grouped((np.sign(effects.marginal) * np.sign(effects.elasticity) < 0).astype(np.int64), place),
+        varied=_grouped((x != np.repeat(x[rows.starts], rows.counts, axis=0)).astype(np.int64), place),
         hashes=hashes[kept],
         sampled_alternative=alternative[kept],
         sampled=values[kept],
@@ -185,11 +194,16 @@ def summarise(whole: EffectSums | None, features: Sequence[str]) -> list[Effect]
 
 
 def notes_on(whole: EffectSums | None, features: Sequence[str]) -> list[str]:
-    """Say of which features an elasticity means little, because their zero is none."""
+    """Say of which features the effects mean little: of a property of the whole decision, or one whose zero is none."""
     if whole is None:
         return []
-    negative, rows = whole.negative.sum(axis=0).tolist(), int(whole.rows.sum())
-    return [
+    negative, rows, varied = whole.negative.sum(axis=0).tolist(), int(whole.rows.sum()), whole.varied.sum(axis=0).tolist()
+    shared = [name for name, count in zip(features, varied, strict=True) if not count]
+    notes = [
+        f"the effects of {', '.join(shared)} mean little: all choices of a decision have the same value, and an effect is "
+        "that of changing it for one of them alone"
+    ]
+    return notes * bool(shared) + [
         f"the elasticities by {name!r} mean little: it is below 0 in at least {count:,} of {rows:,} rows, as a standardised "
         "column is, and its zero decides them; read its marginal effects, or give it in units of its own"
         for name, count in zip(features, negative, strict=True)

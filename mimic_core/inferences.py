@@ -185,10 +185,11 @@ def explain_rows(
         what = f"derivative by {name!r}"
         _require_finite(values, what, block, run_id, f"take {name!r} out of explain, or train a model of smooth layers")
     probability, odds = (rows[name].to_numpy() for name in ("probability", "odds"))
-    found = own_effects(probability, odds, slope, block.rows.x[:, [features.index(name) for name in explain]])
+    x = block.rows.x[:, [features.index(name) for name in explain]]
+    found = own_effects(probability, odds, slope, x)
     for name, values in zip(explain, found.marginal.T, strict=True):
         rows = rows.append_column(derivative_column(name), pa.array(values))
-    return rows, sum_effects(block.rows, probability, found, alternative_labels(block), table_rows)
+    return rows, sum_effects(block.rows, probability, found, x, alternative_labels(block), table_rows)
 
 
 def alternative_labels(block: contract.Block) -> dict[int, int | str]:

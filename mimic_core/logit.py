@@ -112,7 +112,7 @@ def estimate(
         clustered=clustered,
         log_likelihood=-found.nll * design.decisions,
         null_log_likelihood=-design.moments.null_nll * design.decisions / design.moments.weight,
-        decisions=design.moments.decisions,
+        decisions=design.decisions,
         individuals=design.moments.individuals,
         l2=l2,
         iterations=iterations,

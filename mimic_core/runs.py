@@ -4,7 +4,7 @@ A network keeps the epoch with the lowest validation loss (`mimic_core.training`
 logit and is estimated to its optimum instead (`mimic_core.logit`). Either is judged as it is exported.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,33 +96,24 @@ def train(
         reasons = {OF_CONTRASTS: contrasts, WITH_WEIGHTS: WEIGHT in optional, WITH_OFFSETS: OFFSET in optional}
         table = coefficient_table(found, [reason for reason, holds in reasons.items() if holds])
         notes += _notes_of(found, warn)
-        if model.validation is not None:
-            notes.append(f"a share of {model.validation} of the training individuals was held out of the estimate")
     else:
         network, history = training.fit(spec, layers_source, _rows(parts["train"]), _rows(chooser), on_epoch)
-        if model.validation is None and chooser.decisions:
-            notes.append(
-                "the exported epoch was chosen by its loss on the test split, so test numbers are a little too good; "
-                'set "validation" in the model to choose it on training individuals instead'
-            )
-    if not test_split.decisions:
-        last = ", and the last epoch is exported" if not chooser.decisions and not model.linear else ""
-        notes.append(f"the test split is empty: there are no test numbers{last}")
     exported, network = networks.export_network(network, layers_source)
     shares = shares_of(parts["train"])
     utilities = networks.utility_function(network)
     judged = {name: _judge(name, stream, utilities, shares) for name, stream in parts.items() if stream.decisions}
-    evaluations = {name: combine([measured]) for name, (measured, _) in judged.items()}
+    combined = {name: combine([measured]) for name, (measured, _) in judged.items()}
+    evaluations = {name: evaluation for name, evaluation in combined.items() if evaluation}
     return TrainedRun(
         model=exported,
         network=network,
         history=history,
-        evaluations={name: evaluation for name, evaluation in evaluations.items() if evaluation},
+        evaluations=evaluations,
         individuals=pa.concat_tables([sums for _, tables in judged.values() for sums in tables]),
         shares=shares,
         alternatives={name: alternative_table(measured.alternatives) for name, (measured, _) in judged.items()},
         coefficients=table,
-        notes=notes,
+        notes=notes + _notes_on(spec, parts, history, evaluations, contrasts),
     )
 
 
@@ -211,10 +202,43 @@ def _notes_of(found: logit.Estimate, warn: Callable[[str], None]) -> list[str]:
         )
     if found.separated:
         notes.append(
-            f"separated: {', '.join(found.separated)} tell selected from rejected choices without exception in some "
-            'decisions, so the likelihood has no maximum and their estimates are arbitrary; leave them out, or give "l2"'
+            f"separated: {', '.join(found.separated)}: together they tell selected from rejected choices without exception "
+            "in some decisions, so the likelihood has no maximum and these estimates are arbitrary; leave some out, or give "
+            '"l2"'
         )
         warn(notes[-1])
+    return notes
+
+
+def _notes_on(
+    spec: RunSpec,
+    parts: Mapping[str, Stream],
+    history: Sequence[Epoch],
+    evaluations: Mapping[str, Evaluation],
+    contrasts: bool,
+) -> list[str]:
+    """Say what a reader of the numbers of the splits must know."""
+    model, notes, chosen = spec.model, [], history[-1].val_loss is not None
+    decisions = parts["train"].decisions
+    if model.linear and model.validation is not None:
+        notes.append(f"a share of {model.validation} of the training individuals was held out of the estimate")
+    if not model.linear and model.batch_size > decisions:
+        notes.append(
+            f"batch_size {model.batch_size:,}: there are {decisions:,} training decisions, so an epoch is one batch"
+        )
+    if not model.linear and model.validation is None and chosen:
+        notes.append(
+            "the exported epoch was chosen by its loss on the test split, so test numbers are a little too good; "
+            'set "validation" in the model to choose it on training individuals instead'
+        )
+    if "test" not in evaluations:
+        why = "has no decision of positive weight" if parts["test"].decisions else "is empty"
+        last = "" if chosen or model.linear else ", and the last epoch is exported"
+        notes.append(f"the test split {why}: there are no test numbers{last}")
+    if contrasts:
+        notes.append(
+            "the numbers of the splits are of pairs of choices; apply the run to a table for those of whole choice sets"
+        )
     return notes
 
 

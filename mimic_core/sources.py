@@ -42,7 +42,8 @@ def check_schema(
     problems = []
     for name in dict.fromkeys([*required, *features, *weights]):
         if name not in schema.names:
-            problems.append(f"column {name!r} is missing{did_you_mean(name, schema.names)}")
+            named = ", which sampling.weights names" if name in weights else ""
+            problems.append(f"column {name!r} is missing{did_you_mean(name, schema.names)}{named}")
     present = [name for name in (*KEYS, *FLAGS, ALTERNATIVE) if name in schema.names]
     for name in present:
         kind = schema.field(name).type

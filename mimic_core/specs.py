@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
 from mimic_core.interactions import Columns, columns, expand
+from mimic_core.sources import FLAGS, KEYS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
@@ -125,6 +126,13 @@ class SamplingWeights(Spec):
         description="Column of the source table with the weights, numbers above zero."
     )
 
+    @field_validator("weights")
+    @classmethod
+    def _is_a_column_of_numbers(cls, value: str) -> str:
+        if value in (*KEYS, *FLAGS):
+            raise ValueError(f"expected a column of numbers, found {value!r}, which has ids or flags")
+        return value
+
 
 class ContrastSpec(TableReader):
     """`build-contrast`: pairs of a selected and a rejected choice are sampled from a decision table."""
@@ -154,7 +162,7 @@ class ContrastSpec(TableReader):
     def _uniform_is_the_default(cls, value: Any) -> Any:
         if value == "uniform":
             return None
-        if isinstance(value, str):
+        if not isinstance(value, dict | SamplingWeights | None):
             raise ValueError(f'expected "uniform" or {{"weights": COLUMN}}, found {json.dumps(value)}')
         return value
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mimic_core import networks
+from mimic_core.design import NO_WEIGHT
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.ranges import Ranges, ranges
@@ -51,7 +52,7 @@ def fit(
         SpecError: the model cannot be made.
     """
     if rows.weight is not None and not rows.weight.any():
-        raise TrainingError("_weight is 0 in all training decisions; give some of them a weight above 0")
+        raise TrainingError(NO_WEIGHT)
     keras = networks.import_keras()
     keras.utils.set_random_seed(spec.model.seed)
     layers, _ = networks.load_layers(layers_source)

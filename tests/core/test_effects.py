@@ -40,7 +40,7 @@ def effects_of(rows, coefficients=(2.0, -0.5), table_rows=None):
     """Sums of the effects of a linear model."""
     slope = np.tile(np.array(coefficients), (len(rows), 1))
     probability, odds, _ = choice_probabilities(rows.x.astype(float) @ coefficients, rows.starts)
-    return sum_effects(rows, probability, own_effects(probability, odds, slope, rows.x), LABELS, table_rows)
+    return sum_effects(rows, probability, own_effects(probability, odds, slope, rows.x), rows.x, LABELS, table_rows)
 
 
 def plain(found):
@@ -221,3 +221,10 @@ def test_no_rows_have_no_effects():
     nothing = effects_of(slice_decisions(decisions(3), 0, 0))
     assert summarise(nothing, ["tt"]) == summarise(add_effects([]), ["tt"]) == summarise(None, ["tt"]) == []
     assert add_effects([nothing, effects_of(decisions(3)), nothing]).rows.sum() == len(decisions(3))
+
+
+def test_a_feature_that_all_choices_of_a_decision_share_is_noted():
+    rows = one_decision(None)
+    rows = replace(rows, x=np.column_stack([rows.x[:, 0], np.full(2, 7.0)]).astype(np.float32))
+    (note,) = notes_on(effects_of(rows, [2.0, 1.0]), ["tt", "income"])
+    assert note.startswith("the effects of income mean little: all choices of a decision have the same value")

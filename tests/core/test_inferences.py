@@ -401,6 +401,13 @@ def test_features_may_come_in_any_order():
     check_features(["age", "size"], ["size", "age"], RUN_ID)
 
 
+def test_columns_that_only_interactions_name_may_be_named_or_left_out():
+    for asked in (["size"], ["age", "size"]):
+        check_features(asked, ["size"], RUN_ID, in_interactions=["age"])
+    with pytest.raises(SpecError, match="rank not used by it"):
+        check_features(["size", "rank"], ["size"], RUN_ID, in_interactions=["age"])
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

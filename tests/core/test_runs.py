@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -362,3 +363,20 @@ def test_metrics_are_numbers_named_after_their_split():
     assert (found["epochs"], found["exported_epoch"]) == (3, exported.epoch)
     assert (found["loss"], found["val_loss"]) == (exported.loss, exported.val_loss)
     assert found["last_val_loss"] == run.history[-1].val_loss
+
+
+@pytest.mark.parametrize("layers", [[], ["D4"]])
+def test_a_test_split_without_weight_has_no_numbers_and_chooses_nothing(layers):
+    data, test = splits(table())
+    test = replace(test, weight=np.zeros(test.decisions, np.float32))
+    run = train(run_spec(layers), default_layers(layers), data, test)
+    last = ", and the last epoch is exported" if layers else ""
+    assert run.notes == [f"the test split has no decision of positive weight: there are no test numbers{last}"]
+    assert (set(run.evaluations), run.history[-1].exported) == ({"train"}, True)
+
+
+def test_numbers_of_pairs_and_a_batch_larger_than_the_split_are_noted():
+    data, test = splits(table())
+    notes = train(run_spec(["D4"], batch_size=10_000), LAYERS, data, test, contrasts=True).notes
+    assert notes[0] == f"batch_size 10,000: there are {data.decisions} training decisions, so an epoch is one batch"
+    assert notes[-1].startswith("the numbers of the splits are of pairs of choices; apply the run to a table")
