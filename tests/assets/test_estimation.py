@@ -255,6 +255,22 @@ def test_probabilities_of_a_run_with_interactions_are_those_of_its_table_whateve
     assert found["_alternative"].to_pylist() == trips()["_alternative"].to_pylist()
     metrics = [finished.manifest(one)["metrics"]["test_nll"] for one in (spec, run())]
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-6)
+    scored, trained = (finished.manifest(one)["alternatives"]["test"] for one in (spec, run()))
+    assert [row["predicted_share"] for row in scored] == pytest.approx([row["predicted_share"] for row in trained], abs=1e-6)
+    assert [(row["alternative"], row["offered"], row["selected"]) for row in scored] == [
+        (row["alternative"], row["offered"], row["selected"]) for row in trained
+    ]
+    assert "observed share" in finished.shown(spec)["alternatives"]
+
+
+def test_an_inference_may_leave_out_what_only_interactions_name_and_is_current_then(finished):
+    document = {"database": "haven", "table": "plain", "features": FEATURES, "space": "s", "experiment_name": "e"}
+    spec = parse_spec(InferenceSpec, document | {"run_id": run(dataset="plain").run_id, "upload_table": "short"})
+    finished.built(spec)
+    plan, _ = make_plan(finished.instance, finished.inventory)
+    (state,) = [str(partition.state) for node, partition in plan.partitions.items() if node.key == spec.key]
+    assert state == "current"
+    assert len(finished.rows("haven.short")) == len(trips())
 
 
 def test_weights_that_come_to_a_table_make_its_dataset_and_its_run_out_of_date(platform):
