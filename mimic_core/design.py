@@ -13,8 +13,10 @@ from mimic_core.errors import TrainingError
 from mimic_core.evaluation import log_sum_exp
 from mimic_core.interactions import Columns
 from mimic_core.rows import Bool, Float32, Float64, Int64, Rows, decision_starts, take_decisions
-from mimic_core.streams import Stream
+from mimic_core.streams import Stream, in_memory
 
+CACHED_BYTES = 2**29  # of the columns of a design; larger ones are made anew in every pass
+BLOCK_VALUES = 2**22  # that are made at once, 32 MB
 DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent
 NO_WEIGHT = "_weight is 0 in all training decisions; give some of them a weight above 0"
 ROUNDING = 4 * 2.0**-24  # float32 features leave a residual of their own, larger for a column far from zero
@@ -94,7 +96,8 @@ class Design:
         scale, kept = _identified(self.moments, np.flatnonzero(self._order < columns.features), keep_dependent)
         self.kept, self.scale = self._order[kept], scale[kept]
         self._mean_weight = self.moments.weight / self.moments.decisions
-        self._parts = list(self._made()) if stream.rows is not None else None
+        cached = stream.rows is not None and self.moments.rows * len(kept) * 8 <= CACHED_BYTES
+        self._parts = list(self._made()) if cached else None
 
     @property
     def decisions(self) -> int:
@@ -109,7 +112,7 @@ class Design:
         return self._made() if self._parts is None else iter(self._parts)
 
     def _made(self) -> Iterator[Part]:
-        for rows in _used(self._stream):
+        for rows in _used(self._stream, self._columns):
             individual = rows.individual[rows.starts]
             yield Part(
                 x=_centred(self._columns.values(rows.x)[:, self.kept], rows) / self.scale,
@@ -142,18 +145,17 @@ def triangular(rows: Float64) -> Float64:
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
-def _used(stream: Stream) -> Iterator[Rows]:
-    """Leave out decisions of weight 0, which tell nothing."""
+def _used(stream: Stream, columns: Columns) -> Iterator[Rows]:
+    """Leave out decisions of weight 0, which tell nothing; the more columns, the smaller the blocks."""
     for rows in stream:
         used = rows if rows.weight is None else take_decisions(rows, np.flatnonzero(rows.weight > 0))
-        if used.decisions:
-            yield used
+        yield from in_memory(used, max(BLOCK_VALUES // len(columns.names), 1))
 
 
 def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
     triangle, largest = np.empty((0, len(order))), np.zeros(len(order))
     rows_, decisions, individuals, weight, null_nll = 0, 0, 0, 0.0, 0.0
-    for rows in _used(stream):
+    for rows in _used(stream, columns):
         x = columns.values(rows.x)[:, order]
         largest = np.maximum(largest, np.abs(x).max(axis=0))
         # of the block below what is left of the others: the R of all of them, without all of them in memory

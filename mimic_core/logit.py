@@ -3,7 +3,8 @@
 The decisions are gone through once for every evaluation, block by block, so they need not be in memory.
 
 Source: D. McFadden, Conditional logit analysis of qualitative choice behavior, 1974; K. Train, Discrete Choice Methods with
-Simulation, 2009, chapters 3 and 8. The log-likelihood is concave, so a damped Newton step always leads to the one optimum.
+Simulation, 2009, chapters 3 and 8. The log-likelihood is concave, so Newton steps that are shortened until it does not fall
+lead to the one optimum.
 Errors clustered by individual: K.-Y. Liang and S. Zeger, Longitudinal data analysis using generalized linear models, 1986.
 """
 
@@ -16,11 +17,15 @@ from mimic_core.design import Design, sum_decisions
 from mimic_core.errors import TrainingError
 from mimic_core.interactions import Columns
 from mimic_core.rows import Bool, Float64
-from mimic_core.separation import separated_columns
+from mimic_core.separation import is_flat, separated_columns
 from mimic_core.streams import Stream
 
 TOLERANCE = 1e-8  # largest |gradient| per decision on standardised columns at which an estimate has converged
-MOST_ITERATIONS = 100
+SETTLED = 1e-6  # by how much the next step may move a utility at an optimum
+FLAT_STEPS = 5  # with a gradient below the tolerance, after which the likelihood is taken for flat
+LEAST_DAMPING, MOST_DAMPING = 1e-8, 1e8  # of a Newton step
+SMALLEST = 1e-300  # that a curvature is taken for
+MOST_ITERATIONS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,7 @@ class Estimate:
         l2: the penalty, or None.
         iterations: Newton steps taken.
         gradient: largest |gradient| per decision at the estimate, on standardised columns.
+        settled: whether another step would move no utility; never where columns separate.
     """
 
     names: tuple[str, ...]
@@ -55,6 +61,7 @@ class Estimate:
     l2: float | None
     iterations: int
     gradient: float
+    settled: bool
 
     @property
     def not_identified(self) -> tuple[str, ...]:
@@ -101,22 +108,30 @@ def estimate(
     separated: tuple[str, ...] = ()
     covariance = clustered = None
     if l2 is None:
-        separated = design.names(separated_columns(design, found.beta, found.hessian, null.hessian))
-        covariance, clustered = _covariances(design, found)
+        if not found.settled or is_flat(found.at.hessian, null.hessian):
+            separated = design.names(separated_columns(design, found.at.beta, found.step))
+        if found.at.steepness > TOLERANCE and not separated:
+            raise TrainingError(
+                f"the conditional logit did not converge: after {iterations} Newton iterations the largest gradient per "
+                f"decision is {found.at.steepness:.2e}, expected {TOLERANCE:.0e} or less; look for features of extreme "
+                'scale, or that nearly separate selected from rejected choices, or give "l2"'
+            )
+        covariance, clustered = _covariances(design, found.at)
     return Estimate(
         names=names,
-        coefficients=coefficients(found.beta),
+        coefficients=coefficients(found.at.beta),
         identified=identified,
         separated=separated,
         covariance=covariance,
         clustered=clustered,
-        log_likelihood=-found.nll * design.decisions,
+        log_likelihood=-found.at.nll * design.decisions,
         null_log_likelihood=-design.moments.null_nll * design.decisions / design.moments.weight,
         decisions=design.decisions,
         individuals=design.moments.individuals,
         l2=l2,
         iterations=iterations,
-        gradient=found.steepness,
+        gradient=found.at.steepness,
+        settled=found.settled,
     )
 
 
@@ -135,28 +150,55 @@ class _Point:
         return float(np.abs(self.gradient).max(initial=0.0))
 
 
-def _minimise(design: Design, l2: float, say: Callable[[int, _Point], None]) -> tuple[_Point, _Point, int]:
-    """Return the point where all coefficients are 0, the optimum, and the number of steps between them."""
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Where the search ended, the next Newton step (k,) from there, and whether it would move no utility."""
+
+    at: _Point
+    step: Float64
+    settled: bool
+
+
+def _minimise(design: Design, l2: float, say: Callable[[int, _Point], None]) -> tuple[_Point, _Found, int]:
+    """Search for the optimum from where all coefficients are 0; return that point, the optimum, and the number of steps.
+
+    Where the gradient vanishes and steps still move utilities, the likelihood is flat and rises without end: columns
+    separate, or nearly. A few more steps tell that from an optimum that is about to be reached.
+    """
     null = at = _evaluate(design, np.zeros(len(design.kept)), l2)
-    iteration = 0
+    damping, iteration, flat = 0.0, 0, 0
     while True:
         iteration += 1
-        step, shrink = _solve(at.hessian, at.gradient), 1.0
-        while True:
-            new = _evaluate(design, at.beta - shrink * step, l2)
-            # the objective itself is only good to about 1e-16, so the last steps are judged by the gradient
-            if new.objective <= at.objective + 1e-12 or shrink < 1e-6:
-                break
-            shrink /= 2
-        at = new
+        at, damping = _descend(design, at, damping, l2)
         say(iteration, at)
         if at.steepness <= TOLERANCE:
-            return null, at, iteration
+            step = _step(at, 0.0)
+            settled, flat = _reach(design, step) <= SETTLED, flat + 1
+            if settled or flat == FLAT_STEPS:
+                return null, _Found(at=at, step=step, settled=settled), iteration
         if iteration == MOST_ITERATIONS:
-            raise TrainingError(
-                f"the conditional logit did not converge: after {iteration} Newton iterations the largest gradient per "
-                f"decision is {at.steepness:.2e}, expected {TOLERANCE:.0e} or less; look for features of extreme scale"
-            )
+            return null, _Found(at=at, step=_step(at, 0.0), settled=False), iteration
+
+
+def _descend(design: Design, at: _Point, damping: float, l2: float) -> tuple[_Point, float]:
+    """Take a Newton step, damped as far as it must be so that the objective falls; return the damping for the next one.
+
+    Source: K. Levenberg, A method for the solution of certain non-linear problems in least squares, 1944.
+    """
+    while damping <= MOST_DAMPING:
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too far is refused
+            new = _evaluate(design, at.beta - _step(at, damping), l2)
+        # the objective itself is only good to about 1e-16, so the last steps are judged by the gradient
+        even = new.objective <= at.objective + 1e-13 * (1 + abs(at.objective)) and new.steepness < at.steepness
+        if new.objective < at.objective or even:
+            return new, damping / 10 if damping > LEAST_DAMPING else 0.0
+        damping = max(10 * damping, LEAST_DAMPING)
+    return at, damping
+
+
+def _reach(design: Design, step: Float64) -> float:
+    """Return by how much a step moves a utility at most."""
+    return max((float(np.abs(part.x @ step).max(initial=0.0)) for part in design), default=0.0)
 
 
 def _evaluate(design: Design, beta: Float64, l2: float) -> _Point:
@@ -175,23 +217,26 @@ def _evaluate(design: Design, beta: Float64, l2: float) -> _Point:
     return _Point(
         beta=beta,
         nll=nll,
-        objective=nll + 0.5 * float(ridge @ beta**2),
+        objective=nll + (0.5 * float(ridge @ beta**2) if l2 else 0.0),
         gradient=gradient + ridge * beta,
         hessian=hessian + np.diag(ridge),
     )
 
 
-def _solve(hessian: Float64, gradient: Float64) -> Float64:
-    from scipy.linalg import solve
+def _step(at: _Point, damping: float) -> Float64:
+    """Return the Newton step (k,); damping adds to the curvature along every column, of which that at zero is below 1."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-    if not len(gradient):
-        return gradient
+    hessian, slope = at.hessian + damping * np.eye(len(at.beta)), at.gradient
+    size = np.sqrt(np.maximum(np.diag(hessian), SMALLEST))
+    if not len(slope):
+        return slope
     try:
-        return np.asarray(solve(hessian, gradient, assume_a="pos"))
-    except np.linalg.LinAlgError:
-        # far out on a flat likelihood the Hessian is singular in float64; a little ridge keeps the direction
-        ridge = 1e-10 * np.trace(hessian) / len(gradient) + 1e-300
-        return np.asarray(np.linalg.lstsq(hessian + ridge * np.eye(len(gradient)), gradient, rcond=None)[0])
+        return np.asarray(cho_solve(cho_factor(hessian / size[:, None] / size), slope / size) / size)
+    except LinAlgError:  # singular in float64
+        curvatures, directions = eigh(hessian)
+        least = max(1e-14 * float(curvatures[-1]), SMALLEST)
+        return np.asarray(directions @ ((directions.T @ slope) / np.maximum(curvatures, least)))
 
 
 def _covariances(design: Design, at: _Point) -> tuple[Float64, Float64 | None]:
@@ -210,12 +255,12 @@ def _covariances(design: Design, at: _Point) -> tuple[Float64, Float64 | None]:
     def given(covariance: Float64) -> Float64:
         return np.asarray((covariance / units)[np.ix_(order, order)])
 
-    clustered = given(inverse @ meat @ inverse * (groups / (groups - 1))) if groups > 1 else None
+    with np.errstate(over="ignore", invalid="ignore"):  # of columns that separate, which have no errors
+        clustered = given(inverse @ meat @ inverse * (groups / (groups - 1))) if groups > 1 else None
     return given(inverse), clustered
 
 
 def _inverse(hessian: Float64) -> Float64:
     """Invert a Hessian whose diagonal may span many orders of magnitude, as where a column separates."""
-    size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
-    correlation = hessian / np.outer(size, size)
-    return np.asarray(np.linalg.pinv(correlation, rcond=1e-15, hermitian=True) / np.outer(size, size))
+    size = np.sqrt(np.maximum(np.diag(hessian), SMALLEST))
+    return np.asarray(np.linalg.pinv(hessian / size[:, None] / size, rcond=1e-15, hermitian=True) / size[:, None] / size)

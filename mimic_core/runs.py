@@ -207,6 +207,12 @@ def _notes_of(found: logit.Estimate, warn: Callable[[str], None]) -> list[str]:
             '"l2"'
         )
         warn(notes[-1])
+    if not found.settled and not found.separated:
+        notes.append(
+            "the estimate did not settle: the likelihood is almost flat where it ends, so some columns nearly separate "
+            'selected from rejected choices; do not trust estimates of extreme size, or give "l2"'
+        )
+        warn(notes[-1])
     return notes
 
 

@@ -29,13 +29,14 @@ class Stream:
         return self.read()
 
 
-def in_memory(rows: Rows) -> Stream:
-    """Go through rows that are in memory, without a copy."""
+def in_memory(rows: Rows, block_rows: int | None = None) -> Stream:
+    """Go through rows that are in memory, without a copy, in blocks of about so many rows."""
+    size = block_rows or BLOCK_ROWS
 
     def read() -> Iterator[Rows]:
         first = _first_decisions(rows)
         # the first individual that begins at or after each multiple of the size of a block begins the next one
-        cuts = np.searchsorted(rows.starts[first], np.arange(BLOCK_ROWS, len(rows), BLOCK_ROWS))
+        cuts = np.searchsorted(rows.starts[first], np.arange(size, len(rows), size))
         bounds = np.unique(np.concatenate([[0], first[cuts[cuts < len(first)]], [rows.decisions]])).tolist()
         for begin, end in pairwise(bounds):
             yield slice_decisions(rows, begin, end)

@@ -1,9 +1,14 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
+from scipy.special import logsumexp
 
 from mimic_core.coefficients import coefficient_table
 from mimic_core.contract import Rules, check_block
@@ -76,6 +81,93 @@ def test_a_strong_but_overlapping_column_is_not_separated():
     found = fitted(decisions(draw, ["value"], n=400), ["value"])
     assert found.separated == ()
     assert found.coefficients[0] > 0
+
+
+@pytest.mark.parametrize("n", [1000, 10_000])
+@pytest.mark.parametrize("weight", [1.0, 1e-4])
+def test_a_person_who_always_takes_the_cheapest_is_separated_however_many_decisions_there_are(n, weight):
+    """The more decisions, the closer to 0 some of them come, and the flatter the likelihood is along them."""
+    random = np.random.default_rng(0)
+    cost = random.normal(size=2 * n).astype(np.float32)
+    chosen = np.repeat(np.argmin(cost.reshape(n, 2), axis=1), 2) == np.arange(2 * n) % 2
+    columns = {"_individual": np.arange(2 * n) // 2, "_decision": np.zeros(2 * n, int), "_choice": np.arange(2 * n) % 2}
+    columns |= {"_selected": chosen, "_train": np.ones(2 * n, bool), "_weight": np.full(2 * n, weight), "cost": cost}
+    found = fitted(pa.table(columns), ["cost"])
+    assert found.separated == ("cost",)
+    assert coefficient_table(found)["coefficients"][0]["p_value"] is None
+
+
+def test_a_dummy_that_separates_in_decisions_of_little_weight_is_named():
+    def draw(random, individual):
+        value, rare = random.normal(), float(individual % 10 == 0)
+        return (value, rare), rare or random.random() < 1 / (1 + np.exp(-value))
+
+    source = decisions(draw, ["value", "rare"], n=300)
+    weight = np.where(np.asarray(source["_individual"]) % 10 == 0, 1e-4, 1.0)
+    found = fitted(source.append_column("_weight", pa.array(weight)), ["value", "rare"])
+    assert found.separated == ("rare",)
+
+
+def test_many_rows_that_may_separate_and_one_that_forbids_it_take_little_memory():
+    """A likelihood so steep that most rejected choices have a vanishing probability, and two people who err."""
+    random, n = np.random.default_rng(0), 60_000
+    value = random.normal(size=(n, 2)) * 40
+    chosen = value[:, 0] + 0.01 * value[:, 1] > 0
+    chosen[:2] = [not (value[0] @ [1, 0.01] > 0), not (value[1] @ [1, 0.01] > 0)]
+    x = np.zeros((2 * n, 2), np.float32)
+    x[1::2] = value
+    columns = {"_individual": np.arange(2 * n) // 2, "_decision": np.zeros(2 * n, int), "_choice": np.arange(2 * n) % 2}
+    columns |= {"_selected": (np.arange(2 * n) % 2 == 1) == np.repeat(chosen, 2), "_train": np.ones(2 * n, bool)}
+    source = pa.table({**columns, "first": x[:, 0], "second": x[:, 1]})
+    tracemalloc.start()
+    found = fitted(source, ["first", "second"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.separated == ()
+    assert peak < 300e6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_named_is_what_a_linear_program_over_all_rows_finds(seed):
+    random = np.random.default_rng(seed)
+    n, k = int(random.integers(8, 60)), int(random.integers(1, 4))
+    x = random.normal(size=(2 * n, k))
+    x[:, ::2] = x[:, ::2] > 0.8
+    utility = (x @ random.normal(size=k) * random.choice([1, 10]) + random.gumbel(size=2 * n)).reshape(n, 2)
+    chosen = np.repeat(utility.argmax(axis=1), 2) == np.arange(2 * n) % 2
+    columns = {"_individual": np.arange(2 * n) // 2, "_decision": np.zeros(2 * n, int), "_choice": np.arange(2 * n) % 2}
+    columns |= {"_selected": chosen, "_train": np.ones(2 * n, bool)}
+    names = [f"x{j}" for j in range(k)]
+    source = pa.table({**columns, **{name: x[:, j].astype(np.float32) for j, name in enumerate(names)}})
+    x = x.astype(np.float32).astype(float)
+    difference = x[chosen] - x[~chosen]
+    found = linprog(
+        np.concatenate([np.zeros(k), -np.ones(n)]),
+        A_ub=np.hstack([-difference, np.eye(n)]),
+        b_ub=np.zeros(n),
+        bounds=[(None, None)] * k + [(0, 1)] * n,
+    )
+    assert bool(fitted(source, names).separated) == bool((found.x[k:] > 0.5).any())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_offsets_that_throw_the_first_step_too_far_do_not_keep_it_from_the_optimum(seed):
+    random = np.random.default_rng(seed)
+    n, k = 40, 4
+    x = (random.random((4 * n, k)) < 0.2).astype(np.float32)
+    chosen = np.repeat(random.integers(0, 4, n), 4) == np.arange(4 * n) % 4
+    offset = random.normal(size=4 * n) * 6
+    columns = {"_individual": np.arange(4 * n) // 4, "_decision": np.zeros(4 * n, int), "_choice": np.arange(4 * n) % 4}
+    columns |= {"_selected": chosen, "_train": np.ones(4 * n, bool), "_sampling_log_probability": offset}
+    found = fitted(pa.table({**columns, **{f"x{j}": x[:, j] for j in range(k)}}), [f"x{j}" for j in range(k)])
+
+    def loss(beta):
+        utility = (x @ beta + offset.astype(np.float32)).reshape(n, 4)
+        return float(logsumexp(utility, axis=1).sum() - utility.ravel()[chosen].sum())
+
+    expected = minimize(loss, np.zeros(k), method="BFGS").fun
+    assert -found.log_likelihood == pytest.approx(expected, rel=1e-6)
 
 
 def test_swissmetro_with_all_dummies_names_the_separated_ones():
