@@ -124,8 +124,10 @@ def ratio(table: Mapping[str, Any], numerator: str, denominator: str) -> Ratio:
     for name in (numerator, denominator):
         if name not in estimates:
             raise SpecError(f"no coefficient {name!r}{did_you_mean(name, estimates)}; there are {', '.join(estimates)}")
-        if name in table["not_identified"] or name in table["separated"]:
-            raise SpecError(f"the coefficient of {name!r} has no finite estimate; it is not identified, or it separates")
+        if name in table["not_identified"]:
+            raise SpecError(f"{name!r} is not identified, so it has no coefficient of its own to make a ratio of")
+        if name in table["separated"]:
+            raise SpecError(f"{name!r} separates, so its coefficient has no finite estimate; train the model without it")
     if numerator == denominator:
         raise SpecError(f"expected two different coefficients, found {numerator!r} twice")
     over, under = estimates[numerator], estimates[denominator]

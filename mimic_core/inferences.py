@@ -226,4 +226,5 @@ def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str, in
         parts = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(extra)} not used by it"] * bool(extra)
         raise SpecError(
             f"features: run {run_id[:12]}... was trained on {', '.join(trained)}; {'; '.join(parts)}; give exactly these"
+            + (f" (and, if you like, {', '.join(in_interactions)}, which its interactions name)" if in_interactions else "")
         )

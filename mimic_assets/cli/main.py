@@ -29,6 +29,8 @@ class _Commands(click.Group):
             click.echo(f"mimic: {error}", err=True)
             failed = isinstance(error, ConflictError | StorageError)
             context.exit(FAILED if failed else WRONG_INPUT)
+        except BrokenPipeError:
+            raise  # whoever reads, such as `head`, has seen enough: click ends without a word
         except OSError as error:
             click.echo(f"mimic: {error}; check free space and rights, then run this again", err=True)
             context.exit(FAILED)

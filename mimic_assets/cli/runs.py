@@ -50,6 +50,8 @@ def coefficients(run: str, ratios: tuple[tuple[str, str], ...], as_json: bool) -
         return
     print_columns(rows_of_text(found.table), numbers=True)
     click.echo(statistics_of_text(found.table))
+    if found.table["separated"]:
+        click.echo(f"warning: no finite estimate, since they separate: {', '.join(found.table['separated'])}")
     for said in found.table["withheld"]:
         click.echo(f"note: {said}")
     if found.ratios:

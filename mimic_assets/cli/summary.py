@@ -26,9 +26,10 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
         if (epoch := outcome.metrics.get("exported_epoch")) is not None:
             click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
         if outcome.coefficients:
-            from mimic_core.coefficient_text import rows_of_text
+            from mimic_core.coefficient_text import rows_of_text, statistics_of_text
 
             print_columns(rows_of_text(outcome.document()), indent="  ", numbers=True)
+            click.echo(f"  {statistics_of_text({'statistics': outcome.metrics})}")
         _print_effects(outcome.effects)
         for note in (*outcome.withheld, *outcome.notes):
             click.echo(f"  note: {note}")
