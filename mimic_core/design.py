@@ -16,7 +16,7 @@ from mimic_core.rows import Bool, Float32, Float64, Int64, Rows, decision_starts
 from mimic_core.streams import Stream, in_memory
 
 CACHED_BYTES = 2**29  # of the columns of a design; larger ones are made anew in every pass
-BLOCK_VALUES = 2**18  # that are made at once, 2 MB: they stay in the processor's cache, which takes a third less time than 32 MB
+BLOCK_VALUES = 2**18  # that are made at once, 2 MB: in the cache of a processor it takes a third less time than 32 MB
 DEPENDENT = 1e-6  # residual norm of a standardised column below which it is exactly dependent
 NO_WEIGHT = "_weight is 0 in all training decisions; give some of them a weight above 0"
 ROUNDING = 4 * 2.0**-24  # float32 features leave a residual of their own, larger for a column far from zero
