@@ -142,6 +142,8 @@ def test_weights_withhold_what_only_unweighted_decisions_have_and_the_table_says
     for name in ("rho_squared", "adjusted_rho_squared", "aic", "bic"):
         assert weighted["statistics"][name] is None
         assert plain["statistics"][name] is not None
+        assert finished.manifest(run())["metrics"].get(f"test_{name}") is None
+    assert finished.manifest(run(dataset="plain"))["metrics"]["test_rho_squared"] > 0
     assert {row["std_error"] for row in weighted["coefficients"]} == {None}
     assert all(row["std_error"] > 0 for row in plain["coefficients"])
     assert all(row["std_error_clustered"] > 0 for row in weighted["coefficients"])
@@ -253,6 +255,10 @@ def test_probabilities_of_a_run_with_interactions_are_those_of_its_table_whateve
     found = finished.rows("haven.scored")
     assert found["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert found["_alternative"].to_pylist() == trips()["_alternative"].to_pylist()
+    assert finished.manifest(spec)["metrics"]["test_rho_squared"] is None
+    assert finished.manifest(spec)["notes"] == [
+        "rho-squared is withheld: decisions are weighted, so this is a composite likelihood"
+    ]
     metrics = [finished.manifest(one)["metrics"]["test_nll"] for one in (spec, run())]
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-6)
     scored, trained = (finished.manifest(one)["alternatives"]["test"] for one in (spec, run()))

@@ -365,6 +365,28 @@ def test_metrics_are_numbers_named_after_their_split():
     assert found["last_val_loss"] == run.history[-1].val_loss
 
 
+@pytest.mark.parametrize(
+    ("column", "contrasts", "reason"),
+    [
+        ("weight", False, "decisions are weighted"),
+        ("offset", False, "choices were sampled with unequal probabilities"),
+        (None, True, "the dataset was built from a contrast set, whose pairs are no independent decisions"),
+    ],
+)
+@pytest.mark.parametrize("layers", [[], ["D4"]])
+def test_rho_squared_of_weighted_and_sampled_decisions_is_withheld_whatever_the_model(layers, column, contrasts, reason):
+    parts = splits(table())
+    if column == "weight":
+        parts = [replace(part, weight=np.full(part.decisions, 2, np.float32)) for part in parts]
+    if column == "offset":
+        parts = [replace(part, offset=np.zeros(len(part), np.float32)) for part in parts]
+    run = train(run_spec(layers, epochs=1), default_layers(layers), *parts, contrasts=contrasts)
+    assert run.composite == (reason,)
+    assert {split: metrics(run)[f"{split}_rho_squared"] for split in SPLITS} == dict.fromkeys(SPLITS)
+    said = run.coefficients["withheld"] if run.coefficients else [note for note in run.notes if "rho-squared" in note]
+    assert [reason in sentence for sentence in said] == [True]
+
+
 @pytest.mark.parametrize("layers", [[], ["D4"]])
 def test_a_test_split_without_weight_has_no_numbers_and_chooses_nothing(layers):
     data, test = splits(table())
@@ -378,5 +400,5 @@ def test_a_test_split_without_weight_has_no_numbers_and_chooses_nothing(layers):
 def test_numbers_of_pairs_and_a_batch_larger_than_the_split_are_noted():
     data, test = splits(table())
     notes = train(run_spec(["D4"], batch_size=10_000), LAYERS, data, test, contrasts=True).notes
-    assert notes[0] == f"batch_size 10,000: there are {data.decisions} training decisions, so an epoch is one batch"
+    assert f"batch_size 10,000: there are {data.decisions} training decisions, so an epoch is one batch" in notes
     assert notes[-1].startswith("the numbers of the splits are of pairs of choices; apply the run to a table")
