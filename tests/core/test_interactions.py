@@ -57,6 +57,28 @@ def test_what_cannot_be_expanded_is_an_error_with_its_path():
         run_spec(["c"], [["c", "_train"]])
 
 
+def test_a_feature_whose_name_looks_like_a_pattern_is_that_feature():
+    features = ["age", "age[1]", "age*"]
+    assert expand([["age[1]", "age*"], ["age?", "age"]], features[:2] + ["age*"]) == (
+        ("age[1]", "age*"),
+        ("age*", "age"),
+    )
+    assert run_spec(["age[1]"], [["age[1]", "age[1]"]]).columns.names == ("age[1]", "age[1]:age[1]")
+
+
+def test_a_product_that_has_the_name_of_another_column_is_refused_when_it_is_parsed():
+    with pytest.raises(
+        SpecError,
+        match=r"interactions: the product of 'a' and 'b' would be called 'a:b', and one of the features is called 'a:b'; "
+        r"give one of these columns another name in the table, or leave it out",
+    ):
+        run_spec(["a", "a:b"], [["a", "b"]])
+    with pytest.raises(
+        SpecError, match=r"the product of 'a' and 'b:c' would be called 'a:b:c', and so would that of 'a:b' and 'c'"
+    ):
+        run_spec(["a:b", "c", "a"], [["a:b", "c"], ["a", "b:c"]])
+
+
 def test_interactions_are_part_of_a_run_id_only_where_they_are_set():
     document = EXPERIMENT | {"features": ["c"], "models": [{"layers": []}]}
     pairs = (..., None, [["c", "c"]])
