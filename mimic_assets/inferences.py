@@ -95,6 +95,9 @@ def pin_source(spec: InferenceSpec, run: dict[str, Any], tables: TableStore) -> 
     schema = tables.schema_of(pin)
     check_schema(schema, run["features"], table=spec.source, required=KEYS)
     check_filter(spec.conditions, schema, spec.source)
+    if tables.exists(spec.destination):
+        have, wanted = tables.schema_of(tables.pin(spec.destination)), inferences.inference_schema(schema, spec.explain)
+        inferences.check_destination(have, wanted, table=spec.destination, source=spec.source)
     return pin
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mimic_core import contract
 from mimic_core.effects import EffectSums, own_effects, sum_effects
-from mimic_core.errors import SpecError, TrainingError
+from mimic_core.errors import SpecError, TableError, TrainingError
 from mimic_core.evaluation import Measured, log_sum_exp, measure
 from mimic_core.filters import Condition
 from mimic_core.identifiers import surrogates
@@ -44,6 +44,26 @@ def inference_schema(source: pa.Schema, explain: Sequence[str] = ()) -> pa.Schem
     """
     given = [source.field(name) for name in (*KEYS, ALTERNATIVE) if name in source.names]
     return pa.schema([*given, *SCORES, *((derivative_column(name), pa.float64()) for name in explain)])
+
+
+def check_destination(have: pa.Schema, wanted: pa.Schema, *, table: str, source: str) -> None:
+    """Check that the rows of an inference fit the table that others were written to.
+
+    Args:
+        have: the columns of the inference table `table`.
+        wanted: those that `inference_schema` gives for the table `source`.
+
+    Raises:
+        TableError: a column has another type, as ids and labels of another source may.
+    """
+    problems = [
+        f"column {field.name!r} is {have.field(field.name).type}, and would be {field.type} for table {source}"
+        for field in wanted
+        if field.name in have.names and have.field(field.name).type != field.type
+    ]
+    if problems:
+        listed = "\n  ".join(problems)
+        raise TableError(f"table {table} holds inferences of other types:\n  {listed}\n  give another upload_table")
 
 
 def derivative_column(feature: str) -> str:

@@ -95,13 +95,13 @@ def _name(product: tuple[str, str]) -> str:
 def _require_different_names(products: Sequence[tuple[str, str]], features: Sequence[str]) -> None:
     taken = {name: f"one of the features is called {name!r}" for name in features}
     for product in products:
-        name, of = _name(product), f"that of {product[0]!r} and {product[1]!r}"
+        name, of = _name(product), f"{product[0]!r} and {product[1]!r}"
         if name in taken:
             raise SpecError(
-                f"interactions: the product of {product[0]!r} and {product[1]!r} would be called {name!r}, and {taken[name]}; "
+                f"interactions: the product of {of} would be called {name!r}, and {taken[name]}; "
                 "give one of these columns another name in the table, or leave it out"
             )
-        taken[name] = f"so would {of}"
+        taken[name] = f"so would that of {of}"
 
 
 def _matching(entry: str, features: Sequence[str], path: str) -> list[str]:

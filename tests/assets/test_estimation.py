@@ -325,6 +325,13 @@ def test_a_run_on_pairs_sampled_by_weights_finds_the_truth(finished):
     assert "choices were sampled with unequal probabilities" in said
 
 
+def test_a_run_whose_interactions_the_dataset_lacks_is_refused_and_says_that_they_name_it(finished):
+    text = finished.refused(run(interactions=[["cost", "incom"]], experiment_name="misnamed"))
+    assert text == (
+        "interactions: the dataset has no 'incom' (did you mean 'income'?); its features are cost, asc_car, asc_bus, income"
+    )
+
+
 def test_the_config_of_a_run_and_its_history_are_stored_beside_its_table(finished):
     config = json.loads((finished.folder(run()) / "config.json").read_bytes())
     assert (config["interactions"], config["features"]) == (INTERACTIONS, FEATURES)

@@ -59,7 +59,7 @@ def test_what_cannot_be_expanded_is_an_error_with_its_path():
 
 def test_a_feature_whose_name_looks_like_a_pattern_is_that_feature():
     features = ["age", "age[1]", "age*"]
-    assert expand([["age[1]", "age*"], ["age?", "age"]], features[:2] + ["age*"]) == (
+    assert expand([["age[1]", "age*"], ["age?", "age"]], features) == (
         ("age[1]", "age*"),
         ("age*", "age"),
     )
