@@ -36,7 +36,7 @@ class Rules:
         missing_values_map: feature -> the value that replaces a null or NaN.
         max_choices: most rows that a decision may have; None allows any number.
         labelled: whether each decision needs exactly one selected row and each individual one split; else flags may be
-            null or absent, and only a decision must stand in one split.
+            null or absent, weights and log-probabilities null, and only a decision must stand in one split.
         where: conditions on the rows that are used; the others are left out, whole decisions only.
         sampling_weights: column that must be positive and finite; None where nothing is sampled by weights.
     """
@@ -162,6 +162,7 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         name: flag_values(table, name)[order] if name in table.column_names else np.zeros(len(order), np.bool_)
         for name in FLAGS
     }
+    weight = _numbers(table, WEIGHT, order[decisions.starts])
     rows = Rows(
         individual=decisions.individual,
         decision=decisions.decision,
@@ -169,7 +170,7 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         selected=flags[SELECTED],
         x=x if in_order else x[order],
         starts=decisions.starts,
-        weight=_numbers(table, WEIGHT, order[decisions.starts]),
+        weight=None if weight is None else np.where(np.isnan(weight), np.float32(0), weight),
         alternative=surrogates(table[ALTERNATIVE])[order] if ALTERNATIVE in table.column_names else None,
         offset=_numbers(table, OFFSET, order),
     )
@@ -329,7 +330,7 @@ class _Found:
         ids = part.select([name for name in (*KEYS, *FLAGS, WEIGHT) if name in part.schema.names])
         used = selected_rows(part, rules.where)
         x = feature_matrix(part, rules.features, rules.missing_values_map)
-        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part), *_weight_rules(part, rules)):
+        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part, rules), *_weight_rules(part, rules)):
             if (wrong & used).any():
                 self._wrong.setdefault(rule, []).append(self._rows + np.flatnonzero(wrong & used))
         ids = ids if isinstance(ids, pa.Table) else pa.Table.from_batches([ids])
@@ -402,14 +403,17 @@ def _row_rules(ids: pa.Table | pa.RecordBatch, x: Float32, rules: Rules) -> Iter
         yield f"rows whose feature {name!r} is infinite (or too large for float32)", np.isinf(x[:, j])
 
 
-def _optional_rules(part: pa.Table | pa.RecordBatch) -> Iterable[tuple[str, Bool]]:
+def _optional_rules(part: pa.Table | pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
     """Name the rules that rows break by what they hold in reserved columns that a table need not have."""
+    known = rules.labelled  # what nobody knows yet of future rows is no fault of theirs
     if (weight := _numbers(part, WEIGHT)) is not None:
-        yield f"rows whose {WEIGHT} is null, negative or not finite", ~(np.isfinite(weight) & (weight >= 0))
+        wrong = np.isinf(weight) | (weight < 0) | (np.isnan(weight) & known)
+        yield f"rows whose {WEIGHT} is {'null, negative or not finite' if known else 'negative or infinite'}", wrong
     if ALTERNATIVE in part.schema.names and part.column(ALTERNATIVE).null_count:
         yield f"rows with a null {ALTERNATIVE}", np.asarray(pc.is_null(part.column(ALTERNATIVE)))
     if (offset := _numbers(part, OFFSET)) is not None:
-        yield f"rows whose {OFFSET} is null or not finite", ~np.isfinite(offset)
+        wrong = np.isinf(offset) | (np.isnan(offset) & known)
+        yield f"rows whose {OFFSET} is {'null or not finite' if known else 'infinite'}", wrong
 
 
 def _weight_rules(part: pa.Table | pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
@@ -484,6 +488,7 @@ def _decision_rules(ids: pa.Table, decisions: _Decisions, rules: Rules) -> Itera
         rule = f"{TOO_LARGE} = {rules.max_choices} rows"
         yield of_decisions(rule, decisions.counts > rules.max_choices)
     if (weight := _numbers(ids, WEIGHT, decisions.row)) is not None:
+        weight = np.where(np.isnan(weight), np.float32(-1), weight)  # one that is unknown is another one than 0
         uneven = np.minimum.reduceat(weight, first) < np.maximum.reduceat(weight, first)
         yield of_decisions(f"decisions with more than one {WEIGHT}", uneven)
     if TRAIN in ids.column_names:

@@ -332,6 +332,19 @@ def test_a_run_whose_interactions_the_dataset_lacks_is_refused_and_says_that_the
     )
 
 
+def test_too_many_labels_are_refused_in_the_step_that_finds_them(finished, monkeypatch):
+    monkeypatch.setattr("mimic_core.datasets.MOST_ALTERNATIVES", 2)
+    result = finished.build(dataset(dataset="labels"))
+    failures = [event for event in result.all_events if event.is_step_failure]
+    assert {event.step_key.partition("[")[0] for event in failures} == {"tfrecord_dataset.build_dataset_part"}
+    for event in failures:
+        assert (
+            "'_alternative' has 3 different labels, expected at most 2"
+            in event.step_failure_data.user_failure_data.description
+        )
+    assert not list((finished.home / "mimic/objects/s-tfrecords/labels").rglob("*.tfrecord"))
+
+
 def test_the_config_of_a_run_and_its_history_are_stored_beside_its_table(finished):
     config = json.loads((finished.folder(run()) / "config.json").read_bytes())
     assert (config["interactions"], config["features"]) == (INTERACTIONS, FEATURES)

@@ -8,9 +8,22 @@ import pytest
 
 from mimic_core.configs import parse_spec
 from mimic_core.contract import Rules, check_block, check_decisions
-from mimic_core.datasets import by_shard, join_labels, labels, rules, schema_document, shard_path
+from mimic_core.datasets import (
+    by_shard,
+    join_labels,
+    labels,
+    listed_labels,
+    rules,
+    schema_document,
+    shard_path,
+    within_max_choices,
+)
+from mimic_core.effects import summarise
 from mimic_core.errors import TableError
+from mimic_core.evaluation import combine
+from mimic_core.filters import parse_filter
 from mimic_core.identifiers import surrogates
+from mimic_core.inferences import explain_rows, inference_rows, measure_selected
 from mimic_core.manifests import file_entry, seal
 from mimic_core.records import decode, encode, layout
 from mimic_core.rows import join_rows, slice_decisions, take_decisions
@@ -74,9 +87,47 @@ def test_an_alternative_and_a_log_probability_are_never_null():
         ]
 
 
-def test_rows_that_a_filter_leaves_out_may_hold_anything():
-    from mimic_core.filters import parse_filter
+def test_what_is_unknown_of_rows_to_score_is_no_fault_and_counts_nothing():
+    future, unknown = Rules(features=("size",), labelled=False), [None] * 2 + [float("nan")] * 2 + [2.0] * 20
+    source = table(_weight=pa.array(unknown), **with_value("_sampling_log_probability", 4, None))
+    block = check_block(source, future)
+    assert block.outcome.violations == ()
+    assert block.rows.weight.tolist() == [0.0] * 2 + [2.0] * 10
+    utility = np.linspace(-1, 1, len(block.rows))
+    (part,) = plan_parts({"train": 1, "test": 1}, None, per_step=1)
+    assert inference_rows(block, utility, part, experiment_name="e", run_id="r")["probability"].null_count == 0
+    found = combine([measure_selected(block, utility, split) for split in ("train", "test")])
+    known = check_block(source.slice(4), future)
+    assert found.nll == combine([measure_selected(known, utility[4:], split) for split in ("train", "test")]).nll
+    slope = np.ones((len(block.rows), 1))
+    scored, expected = (
+        explain_rows(
+            inference_rows(one, values, part, experiment_name="e", run_id="r"), one, slopes, ["size"], ["size"], run_id="r"
+        )
+        for one, values, slopes in ((block, utility, slope), (known, utility[4:], slope[4:]))
+    )
+    for one, other in zip(summarise(scored[1], ["size"]), summarise(expected[1], ["size"]), strict=True):
+        assert one.elasticity_mean == pytest.approx(other.elasticity_mean, abs=1e-12)
 
+
+@pytest.mark.parametrize(
+    ("name", "values", "rule"),
+    [
+        ("_weight", [-1.0, -1.0], "rows whose _weight is negative or infinite: 2"),
+        ("_weight", [float("inf")] * 2, "rows whose _weight is negative or infinite: 2"),
+        ("_weight", [1.0, None], "decisions with more than one _weight: 1"),
+        ("_weight", [None, 0.0], "decisions with more than one _weight: 1"),
+        ("_sampling_log_probability", [None, float("-inf")], "rows whose _sampling_log_probability is infinite: 1"),
+        ("_alternative", [None, "car"], "rows with a null _alternative: 1"),
+    ],
+)
+def test_what_is_wrong_of_rows_to_score_stays_wrong(name, values, rule):
+    source = table(**{name: pa.array(values + table()[name].to_pylist()[2:])})
+    found = check_decisions(source.to_batches(), Rules(features=("size",), labelled=False)).outcome.violations
+    assert [f"{one.rule}: {one.count}" for one in found] == [rule]
+
+
+def test_rows_that_a_filter_leaves_out_may_hold_anything():
     conditions = parse_filter("region = 'n'")
     region = ["n"] * 20 + ["s"] * 4
     source = table(region=region, **with_value("_weight", 21, -1.0))
@@ -139,7 +190,7 @@ def dataset(folder: Path, source: pa.Table, **changes):
         decisions = held[place].decisions if place in held else 0
         files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=decisions))
     optional = [name for name in RESERVED if name in source.column_names]
-    alternatives = join_labels([labels(block)], "haven.t")
+    alternatives = listed_labels(labels(block))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [], optional, alternatives)))
     return block
 
@@ -186,12 +237,25 @@ def test_the_schema_tells_what_each_alternative_is_called(tmp_path, text, number
 
 def test_labels_of_parts_are_joined_and_too_many_are_refused(monkeypatch):
     parts = [labels(check_block(table(_alternative=[name] * 24), Rules())) for name in ("b", "a", "b")]
-    assert [entry["label"] for entry in join_labels(parts, "haven.t")] == ["a", "b"]
+    assert [entry["label"] for entry in listed_labels(join_labels(parts, "haven.t"))] == ["a", "b"]
     monkeypatch.setattr("mimic_core.datasets.MOST_ALTERNATIVES", 1)
     with pytest.raises(
         TableError, match=r"table haven\.t: '_alternative' has 2 different labels, expected at most 1: it says"
     ):
         join_labels(parts, "haven.t")
+
+
+def test_labels_of_rows_that_are_left_out_are_none_of_the_dataset():
+    region, names = ["n"] * 20 + ["s"] * 4, [f"{'n' if i < 20 else 's'}{i % 2}" for i in range(24)]
+    block = check_block(table(_alternative=names, region=region), Rules(where=parse_filter("region = 'n'")))
+    assert sorted(labels(block)["id"].to_pylist()) == ["n0", "n1"]
+    document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "max_choices": 2, "overflow": "sample"}
+    spec = parse_spec(DatasetSpec, document | {"features": ["size"]})
+    keys = {"_individual": [1] * 4, "_decision": [1] * 4, "_choice": range(4), "_selected": [False] * 3 + [True]}
+    wide = pa.table(keys | {"_train": [True] * 4, "_alternative": list("abcd"), "size": [0.0] * 4})
+    sampled = within_max_choices(check_block(wide, rules(spec)), spec)
+    assert len(sampled.rows) == len(labels(sampled)) == 2
+    assert "d" in labels(sampled)["id"].to_pylist()
 
 
 @pytest.mark.parametrize("block_bytes", [1, 300, 10**6])
