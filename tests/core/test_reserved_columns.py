@@ -1,9 +1,12 @@
 """`_weight`, `_alternative` and `_sampling_log_probability`: what the contract asks, and the way into records and back."""
 
+import gzip
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from mimic_core.configs import parse_spec
@@ -180,15 +183,16 @@ def dataset(folder: Path, source: pa.Table, **changes):
     document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "train_partitions": 2, "max_choices": 3}
     spec, files = parse_spec(DatasetSpec, document | {"features": ["size"]} | changes), []
     block = check_block(source, rules(spec))
-    (part,) = plan_parts(spec.partitions, None, per_step=2)
+    (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
     held = dict(by_shard(block, part))
     for place, shard in enumerate(part.shards):
         data = b"".join(encode(held[place], spec.max_choices)) if place in held else b""
-        path = folder / shard_path(shard)
+        data = gzip.compress(data) if spec.compression else data
+        path = folder / shard_path(shard, spec.compression)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         decisions = held[place].decisions if place in held else 0
-        files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=decisions))
+        files.append(file_entry(data, path=shard_path(shard, spec.compression), split=shard.split, decisions=decisions))
     optional = [name for name in RESERVED if name in source.column_names]
     alternatives = listed_labels(labels(block))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [], optional, alternatives)))
@@ -273,3 +277,24 @@ def test_a_split_that_is_read_anew_for_every_pass_gives_whole_individuals(tmp_pa
     assert len(blocks) > 1
     assert read_stream(tmp_path, "train").rows is not None
     assert next(iter(read_stream(tmp_path, "test", most_bytes=0))).optional == RESERVED
+
+
+@pytest.mark.parametrize("most_bytes", [0, float("inf")])
+def test_a_stream_of_text_ids_from_compressed_files_of_which_one_is_empty_has_the_rows_of_the_split(
+    tmp_path, monkeypatch, most_bytes
+):
+    monkeypatch.setattr("mimic_core.splits.BLOCK_BYTES", 300)
+    names = pa.array([f"person {i // 4}" for i in range(40)])
+    source = table(10, _individual=names)
+    dataset(tmp_path, source, train_partitions=6, compression="GZIP")
+    decisions = [file["decisions"] for file in read_schema(tmp_path)["files"] if file["split"] == "train"]
+    assert (decisions.count(0) > 0, max(decisions) > 2) == (True, True)
+    expected = read_rows(tmp_path, "train")
+    assert set(expected.individuals) == set(surrogates(pc.unique(names.filter(source["_train"].combine_chunks()))))
+    stream = read_stream(tmp_path, "train", most_bytes=most_bytes)
+    assert (stream.rows is None) == (most_bytes == 0)
+    for _ in range(2):
+        found = reduce(join_rows, stream)
+        ordered = take_decisions(found, np.lexsort((found.decision[found.starts], found.individual[found.starts])))
+        for one, other in zip(vars(ordered).values(), vars(expected).values(), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -294,6 +294,25 @@ def test_a_linear_run_exports_the_training_optimum_whatever_val_loss_says():
     assert run.history[-1].val_loss == pytest.approx(nll(run, contrary), rel=1e-12)
 
 
+@pytest.mark.parametrize("layers", [[], ["D4"]])
+def test_what_corrects_the_sampling_of_choices_is_in_every_number_of_the_splits(layers):
+    random, parts = np.random.default_rng(3), splits(table(60))
+    data, test = (replace(part, offset=random.normal(size=len(part)).astype(np.float32)) for part in parts)
+    run = train(run_spec(layers), default_layers(layers), data, test)
+    exported = next(epoch for epoch in run.history if epoch.exported)
+    for split, rows in (("train", data), ("test", test)):
+        corrected = evaluate(rows, utility_function(run.network)(rows.x) + rows.offset).nll
+        assert run.evaluations[split].nll == pytest.approx(corrected, rel=1e-12)
+        assert corrected != pytest.approx(nll(run, rows), rel=1e-3)
+        mine = run.individuals.filter(pc.field("split") == split)
+        assert -pc.sum(mine["log_likelihood"]).as_py() / rows.decisions == pytest.approx(corrected, rel=1e-12)
+    assert exported.val_loss == pytest.approx(run.evaluations["test"].nll, rel=1e-6)
+    if not layers:
+        assert exported.loss == pytest.approx(run.evaluations["train"].nll, rel=1e-9)
+        plain = train(run_spec(layers), NO_LAYERS, *parts)
+        assert np.abs(np.array(weights(run)[0]) - weights(plain)[0]).max() > 0.01
+
+
 def test_a_linear_run_with_a_validation_share_says_that_it_was_held_out():
     data, test = splits(table(40))
     run = train(run_spec([], validation=0.25), NO_LAYERS, data, test)
