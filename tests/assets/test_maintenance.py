@@ -69,7 +69,8 @@ def inference() -> InferenceSpec:
 def test_a_build_notes_the_version_that_it_reads_and_holds_it_until_it_ends(platform, decision_table, spec):
     pin = platform.imported(decision_table())
     if isinstance(spec, InferenceSpec):  # a run without a model: the build fails after it pinned its source
-        facts = {"version": "v", "features": ["size", "age"], "missing_values_map": {"size": 0}}
+        facts = {"version": "v", "spec": {"features": ["size", "age"]}}
+        facts |= {"features": ["size", "age"], "missing_values_map": {"size": 0}}
         platform.artefacts._publish(spec.run_folder, facts)
     result = platform.build(spec)
     tags = platform.instance.get_run_by_id(result.run_id).tags
