@@ -28,7 +28,7 @@ from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
-from mimic_core import contract, datasets
+from mimic_core import datasets, outcomes
 from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
 from mimic_core.sources import OPTIONAL, SPLITS, check_schema, columns_to_read
@@ -143,12 +143,12 @@ def publish_dataset(
     build, pin = tasks[0].build, tasks[0].pin
     found = add_tallies(part.tally for part in built)
     outcome = whole_outcome(tasks[0], found, datasets.rules(build.stored.spec), tables)
-    report = contract.document(outcome, tasks[0].left_out)
+    report = outcomes.document(outcome, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
     counts = _counts(found, built, build.stored.spec) | dropped_count(tasks[0])
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
-    contract.require_kept(outcome, pin.name)
+    outcomes.require_kept(outcome, pin.name)
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
     document = _publish(context, tasks, built, counts, report, tables, artefacts)
     spec = build.stored.spec

@@ -31,7 +31,7 @@ from mimic_assets.effects import effects_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
-from mimic_core import contract, inferences
+from mimic_core import contract, inferences, outcomes
 from mimic_core.alternatives import alternative_table, shares_by_code
 from mimic_core.coefficients import NO_RHO_SQUARED, WITH_WEIGHTS
 from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
@@ -174,12 +174,12 @@ def publish_inference(
     pin = tasks[0].pin
     found = add_tallies(part.tally for part in scored)
     outcome = whole_outcome(tasks[0], found, _rules(tasks[0].build.stored.spec, tasks[0].run), tables)
-    report = contract.document(outcome, tasks[0].left_out)
+    report = outcomes.document(outcome, tasks[0].left_out)
     yield contract_result("inference_table", report)
     if report["violations"]:
         for part in scored:
             tables.discard(part.staged)
-    contract.require_kept(outcome, pin.name)
+    outcomes.require_kept(outcome, pin.name)
     document = _publish(context, tasks, scored, found, report, tables, artefacts)
     columns = inferences.inference_schema(tables.schema_of(pin), tasks[0].build.stored.spec.explain)
     types = {field.name: str(field.type) for field in columns}

@@ -1,28 +1,25 @@
-"""The decision-table contract: which rows and decisions break which rule, with counts and examples, and sums over blocks.
+"""The decision-table contract: which rows and decisions break which rule, with counts and examples.
 
 Nothing here raises for bad rows: blocks report, the build adds the reports up and refuses to publish a broken table,
 so that a person sees every broken rule at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core.errors import DecisionTableError, TableError
 from mimic_core.filters import Condition, selected_rows
 from mimic_core.identifiers import require_different, surrogates
+from mimic_core.outcomes import EXAMPLES, TOO_LARGE, Checked, Outcome, Violation, add_up
 from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, feature_matrix, flag_values, numbers, sort_keys
 from mimic_core.shards import shard_index
 from mimic_core.sources import ALTERNATIVE, DECISION, FLAGS, INDIVIDUAL, KEYS, OFFSET, SELECTED, TRAIN, WEIGHT
 
-EXAMPLES = 5
 LOOKED_AT = 1_000  # broken rows, for examples of different decisions
 ROWS_AT_ONCE = 4_000_000  # of a table are held at once, 330 MB, 650 MB if ids are text; a larger one is read again
-TOO_LARGE = "decisions with more than max_choices"
 LEAK = "individuals in both train and test"
 SPLIT_DECISION = "decisions with _train both true and false"
 
@@ -52,55 +49,6 @@ class Rules:
     def columns(self) -> tuple[str, ...]:
         """Columns that must be there to check the rules, beside reserved ones and those of the filter."""
         return self.features if self.sampling_weights is None else (*self.features, self.sampling_weights)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Violation:
-    """One broken rule: how many rows, decisions or individuals break it, and the ids of up to five."""
-
-    rule: str
-    count: int
-    examples: tuple[str, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
-        return f"{self.rule}: {self.count:,} ({shown})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the contract found in a block or a table.
-
-    Attributes:
-        rows, decisions: how many were checked.
-        filtered_rows: how many more `where` left out.
-        single_choice_decisions: decisions that offer one choice only (legal).
-        largest_choice_set: most choices that one decision offers.
-        violations: the broken rules; none when the table keeps the contract.
-    """
-
-    rows: int = 0
-    decisions: int = 0
-    filtered_rows: int = 0
-    single_choice_decisions: int = 0
-    largest_choice_set: int = 0
-    violations: tuple[Violation, ...] = field(default=())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What the contract found, and the (decisions, 2) ids of the decisions that break a rule."""
-
-    outcome: Outcome
-    offending: pa.Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """How many decisions of a table were dropped, and what is wrong with them."""
-
-    decisions: int
-    violations: tuple[Violation, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,37 +164,6 @@ def check_decisions(batches: Iterable[pa.RecordBatch], rules: Rules) -> Checked:
     return found.judged()[0]
 
 
-def document(outcome: Outcome, left_out: LeftOut | None = None) -> dict[str, Any]:
-    """Return an outcome, and which decisions were dropped, as plain values for manifests and metadata."""
-    dropped = left_out or LeftOut(decisions=0, violations=())
-    return asdict(outcome) | {
-        "violations": [asdict(violation) for violation in outcome.violations],
-        "dropped_decisions": dropped.decisions,
-        "left_out": [asdict(violation) for violation in dropped.violations],
-    }
-
-
-def add_up(outcomes: Iterable[Outcome]) -> Outcome:
-    """Sum the outcomes of blocks; equal rules are merged."""
-    outcomes = list(outcomes)
-    merged: dict[str, Violation] = {}
-    for violation in (violation for outcome in outcomes for violation in outcome.violations):
-        before = merged.get(violation.rule, Violation(rule=violation.rule, count=0, examples=()))
-        merged[violation.rule] = Violation(
-            rule=violation.rule,
-            count=before.count + violation.count,
-            examples=(*before.examples, *violation.examples)[:EXAMPLES],
-        )
-    return Outcome(
-        rows=sum(outcome.rows for outcome in outcomes),
-        decisions=sum(outcome.decisions for outcome in outcomes),
-        filtered_rows=sum(outcome.filtered_rows for outcome in outcomes),
-        single_choice_decisions=sum(outcome.single_choice_decisions for outcome in outcomes),
-        largest_choice_set=max((outcome.largest_choice_set for outcome in outcomes), default=0),
-        violations=tuple(merged.values()),
-    )
-
-
 def check_disjoint_individuals(train: pa.Array, test: pa.Array) -> list[Violation]:
     """Report individuals that stand in both splits.
 
@@ -267,50 +184,6 @@ def check_whole_decisions(train: pa.Table, test: pa.Table) -> list[Violation]:
     both = train.join(test, [INDIVIDUAL, DECISION], join_type="left semi")
     examples = _examples(both.slice(0, EXAMPLES))
     return [Violation(rule=SPLIT_DECISION, count=len(both), examples=examples)] if len(both) else []
-
-
-def require_all_read(read: int, rows: int, table: str) -> None:
-    """Refuse a build whose steps did not read each row of a table once.
-
-    Raises:
-        TableError: the files' statistics, by which steps choose what they read, do not fit the rows.
-    """
-    if read != rows:
-        raise TableError(
-            f"table {table}: its files hold {rows:,} rows, the steps of this build read {read:,}; nothing was published. "
-            "The lowest and highest _individual that a file states for some row group do not fit its rows; write them anew"
-        )
-
-
-def require_kept(outcome: Outcome, table: str) -> None:
-    """Refuse a table that breaks the contract, or of which a filter leaves nothing.
-
-    Raises:
-        DecisionTableError: names every broken rule with its count and examples.
-        TableError: no row is selected.
-    """
-    if outcome.violations:
-        raise DecisionTableError(
-            f"table {table} breaks the decision-table contract; nothing was published\n  "
-            + "\n  ".join([*map(str, outcome.violations), *_advice(outcome)])
-            + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), "
-            'and build again; "invalid_decisions": "drop" in the config leaves these decisions out'
-        )
-    if outcome.filtered_rows and not outcome.rows:
-        raise TableError(
-            f"table {table}: `where` holds for none of its {outcome.filtered_rows:,} rows; nothing was published. "
-            "Mend the config and build again"
-        )
-
-
-def _advice(outcome: Outcome) -> list[str]:
-    """Say what else can be done about decisions that are too large."""
-    if not any(violation.rule.startswith(TOO_LARGE) for violation in outcome.violations):
-        return []
-    return [
-        f"the largest decision offers {outcome.largest_choice_set:,} choices: give that many as max_choices, or set "
-        '"overflow": "sample" to keep the selected choice of such a decision and a uniform sample of the others'
-    ]
 
 
 _USED = "used"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core import contract
+from mimic_core import contract, outcomes
 from mimic_core.effects import EffectSums, own_effects, sum_effects
 from mimic_core.errors import SpecError, TableError, TrainingError
 from mimic_core.evaluation import Measured, log_sum_exp, measure
@@ -223,7 +223,7 @@ def alternative_labels(block: contract.Block) -> dict[int, int | str]:
 def _require_finite(values: Float64, what: str, block: contract.Block, run_id: str, mend: str) -> None:
     broken = ~np.isfinite(values)
     if broken.any():
-        at = np.flatnonzero(broken)[: contract.EXAMPLES]
+        at = np.flatnonzero(broken)[: outcomes.EXAMPLES]
         shown = block.columns(KEYS).take(pa.array(at)).to_pylist()
         examples = ", ".join(f"individual {row[INDIVIDUAL]} decision {row[DECISION]}" for row in shown)
         raise TrainingError(
