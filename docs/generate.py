@@ -58,7 +58,10 @@ SECTIONS: dict[type[BaseModel], tuple[str, str | None]] = {
         "Partition of `contrast_set`; its key is `<database>.<destination_table>`.",
         "contrast.json",
     ),
-    SamplingWeights: ("A value of `sampling` in a contrast.", None),
+    SamplingWeights: (
+        'A value of `sampling` in a contrast; a config may also say `"uniform"` there, as if it were unset.',
+        None,
+    ),
     DatasetSpec: ("Partition of `tfrecord_dataset`; its key is `<space>/<dataset>`.", "dataset.json"),
     ExperimentSpec: (
         "Each model becomes a partition of `model_run`; its key is `<space>/<experiment_name>/<run_id>`. The `run_id` is "

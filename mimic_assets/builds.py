@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mimic_assets.live import VERSION
 from mimic_assets.partitions import BY_ASSET
-from mimic_core import contract
+from mimic_core import contract, outcomes
 from mimic_core.identifiers import surrogates
 from mimic_core.manifests import build_version
 from mimic_core.shards import Part, plan_parts
@@ -72,9 +72,9 @@ class PartTask(Generic[P]):
     pin: Pin
     part: Part
     run: dict[str, Any]
-    found: tuple[contract.Violation, ...] | None = None
+    found: tuple[outcomes.Violation, ...] | None = None
     dropped: pa.Table | None = None
-    left_out: contract.LeftOut | None = None
+    left_out: outcomes.LeftOut | None = None
     rows: int | None = None
 
 
@@ -193,14 +193,14 @@ def whole_outcome(
     found: Tally,
     rules: contract.Rules,
     tables: TableStore,
-) -> contract.Outcome:
+) -> outcomes.Outcome:
     """Return what the contract found in the whole table; `found` are the tallies of all parts.
 
     Raises:
         TableError: the parts did not read all of it.
     """
     if task.rows is not None:
-        contract.require_all_read(found.rows_read, task.rows, task.pin.name)
+        outcomes.require_all_read(found.rows_read, task.rows, task.pin.name)
     outcome = found.outcome
     of_parts = (*in_both_splits(found), *outcome.violations)
     if not of_parts and not task.found:
@@ -260,22 +260,22 @@ def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
     return {"dagster/data_version": document["fingerprint"]}
 
 
-def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> contract.Checked:
+def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> outcomes.Checked:
     columns = columns_to_read(tables.schema_of(pin), rules.columns, rules.where)
     return contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
 
 
-def _after(checked: contract.Checked, tasks: list[PartTask[R]], drops: bool) -> list[PartTask[R]]:
+def _after(checked: outcomes.Checked, tasks: list[PartTask[R]], drops: bool) -> list[PartTask[R]]:
     """Tell the steps what the plan found in the whole table."""
     violations = checked.outcome.violations
     if not drops:
         return [replace(task, found=violations) for task in tasks]
-    left_out = contract.LeftOut(decisions=len(checked.offending), violations=violations)
+    left_out = outcomes.LeftOut(decisions=len(checked.offending), violations=violations)
     return [replace(task, dropped=_of_part(checked.offending, task.part), left_out=left_out) for task in tasks]
 
 
 def _listed(violations: Sequence[dict[str, Any]]) -> str:
-    return "; ".join(str(contract.Violation(**violation)) for violation in violations) or "none"
+    return "; ".join(str(outcomes.Violation(**violation)) for violation in violations) or "none"
 
 
 def _of_part(decisions: pa.Table, part: Part) -> pa.Table:

@@ -26,7 +26,7 @@ from mimic_assets.builds import (
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import contrast_sets, lineage_input
-from mimic_core import contract, contrasts
+from mimic_core import contrasts, outcomes
 from mimic_core.errors import NotFoundError
 from mimic_core.filters import check_filter
 from mimic_core.manifests import fingerprint, seal
@@ -149,14 +149,14 @@ def publish_contrasts(
     build, pin = tasks[0].build, tasks[0].pin
     found = add_tallies(part.tally for part in sampled)
     outcome = whole_outcome(tasks[0], found, contrasts.rules(build.stored.spec), tables)
-    report = contract.document(outcome, tasks[0].left_out)
+    report = outcomes.document(outcome, tasks[0].left_out)
     yield contract_result("contrast_set", report)
     counts = _counts(sampled, found) | dropped_count(tasks[0])
     staged = [part.staged for part in sampled]
     if report["violations"] or not counts["rows"]:
         for part in staged:
             tables.discard(part)
-    contract.require_kept(outcome, pin.name)
+    outcomes.require_kept(outcome, pin.name)
     contrasts.require_contrasts(counts["individuals"], outcome, pin.name)
     document = _publish(context, tasks, staged, counts, report, tables, artefacts)
     columns = tables.schema_of(tables.pin(build.stored.spec.key, document["snapshot"]))

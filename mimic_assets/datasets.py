@@ -28,9 +28,8 @@ from mimic_assets.contrasts import pin_published
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
-from mimic_core import contract, datasets
+from mimic_core import datasets, outcomes
 from mimic_core.filters import check_filter
-from mimic_core.identifiers import join_id_tables
 from mimic_core.manifests import seal
 from mimic_core.sources import OPTIONAL, SPLITS, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec
@@ -98,7 +97,7 @@ def build_dataset_part(
 ) -> BuiltPart:
     """Read, check and encode the decisions of some shards."""
     spec, folder = task.build.stored.spec, task.build.folder
-    rules, tallies, labels, sampled = datasets.rules(spec), [], [], 0
+    rules, tallies, labels, sampled = datasets.rules(spec), [], datasets.join_labels([], task.pin.name), 0
     with ExitStack() as stack:
         files = [stack.enter_context(writing(shard, spec, folder, artefacts)) for shard in task.part.shards]
         kept = True
@@ -108,7 +107,7 @@ def build_dataset_part(
             tallies.append(tally(block, rules, whole=task.part.whole))
             kept = kept and not block.outcome.violations
             if kept:
-                labels.append(datasets.labels(block))
+                labels = datasets.join_labels([labels, datasets.labels(block)], task.pin.name)  # at once: they are few
                 for place, rows in datasets.by_shard(block, task.part):
                     files[place].add(rows)
                 for place, ids in datasets.ids_by_shard(block, task.part):
@@ -124,7 +123,7 @@ def build_dataset_part(
         sampled_decisions=sampled,
         files=entries,
         id_tables=id_tables,
-        labels=join_id_tables(labels),
+        labels=labels,
     )
 
 
@@ -144,12 +143,12 @@ def publish_dataset(
     build, pin = tasks[0].build, tasks[0].pin
     found = add_tallies(part.tally for part in built)
     outcome = whole_outcome(tasks[0], found, datasets.rules(build.stored.spec), tables)
-    report = contract.document(outcome, tasks[0].left_out)
+    report = outcomes.document(outcome, tasks[0].left_out)
     yield contract_result("tfrecord_dataset", report)
     counts = _counts(found, built, build.stored.spec) | dropped_count(tasks[0])
     if report["violations"] or not counts["train_individuals"]:
         artefacts.discard(build.folder)
-    contract.require_kept(outcome, pin.name)
+    outcomes.require_kept(outcome, pin.name)
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
     document = _publish(context, tasks, built, counts, report, tables, artefacts)
     spec = build.stored.spec
@@ -189,8 +188,8 @@ def _publish(
         if publication.done:
             return publication.done
         optional = [name for name in OPTIONAL if name in tables.schema_of(pin).names]
-        alternatives = datasets.join_labels([part.labels for part in built], pin.name)
-        sealed = seal(datasets.schema_document(spec, files, id_tables, optional, alternatives))
+        labels = datasets.join_labels([part.labels for part in built], pin.name)
+        sealed = seal(datasets.schema_document(spec, files, id_tables, optional, datasets.listed_labels(labels)))
         document = manifest(
             build,
             context.run_id,

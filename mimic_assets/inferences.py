@@ -31,14 +31,15 @@ from mimic_assets.effects import effects_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
-from mimic_core import contract, inferences
+from mimic_core import contract, inferences, outcomes
 from mimic_core.alternatives import alternative_table, shares_by_code
+from mimic_core.coefficients import NO_RHO_SQUARED, WITH_WEIGHTS
 from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
 from mimic_core.evaluation import Measured, add_measured, combine, named
 from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
-from mimic_core.sources import ALTERNATIVE, KEYS, SPLITS, check_schema, columns_to_read
+from mimic_core.sources import ALTERNATIVE, KEYS, SPLITS, WEIGHT, check_schema, columns_to_read
 from mimic_core.specs import InferenceSpec
 from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
@@ -94,6 +95,9 @@ def pin_source(spec: InferenceSpec, run: dict[str, Any], tables: TableStore) -> 
     schema = tables.schema_of(pin)
     check_schema(schema, run["features"], table=spec.source, required=KEYS)
     check_filter(spec.conditions, schema, spec.source)
+    if tables.exists(spec.destination):
+        have, wanted = tables.schema_of(tables.pin(spec.destination)), inferences.inference_schema(schema, spec.explain)
+        inferences.check_destination(have, wanted, table=spec.destination, source=spec.source)
     return pin
 
 
@@ -170,12 +174,12 @@ def publish_inference(
     pin = tasks[0].pin
     found = add_tallies(part.tally for part in scored)
     outcome = whole_outcome(tasks[0], found, _rules(tasks[0].build.stored.spec, tasks[0].run), tables)
-    report = contract.document(outcome, tasks[0].left_out)
+    report = outcomes.document(outcome, tasks[0].left_out)
     yield contract_result("inference_table", report)
     if report["violations"]:
         for part in scored:
             tables.discard(part.staged)
-    contract.require_kept(outcome, pin.name)
+    outcomes.require_kept(outcome, pin.name)
     document = _publish(context, tasks, scored, found, report, tables, artefacts)
     columns = inferences.inference_schema(tables.schema_of(pin), tasks[0].build.stored.spec.explain)
     types = {field.name: str(field.type) for field in columns}
@@ -228,6 +232,11 @@ def _publish(
     tables_of = {split: alternative_table(measured[split].alternatives) for split in SPLITS}
     labels = {code: label for part in scored for code, label in part.labels.items()}
     effects = add_effects(part.effects for part in scored)
+    composite = WEIGHT in tables.schema_of(task.pin).names
+    metrics = {
+        name: value for split in SPLITS for name, value in named(evaluated[split], split, composite=composite).items()
+    }
+    withheld = [NO_RHO_SQUARED.format(WITH_WEIGHTS)] if composite and metrics else []
     counts = {
         "rows": found.outcome.rows,
         "decisions": found.outcome.decisions,
@@ -247,10 +256,10 @@ def _publish(
             inferences.CODE_VERSION,
             inputs,
             counts=counts,
-            metrics=named(evaluated["train"], "train") | named(evaluated["test"], "test"),
+            metrics=metrics,
             contract=report,
             table=spec.destination,
-            notes=notes(tasks) + notes_on(effects, spec.explain),
+            notes=notes(tasks) + withheld + notes_on(effects, spec.explain),
             alternatives=labelled(tables_of, labels),
             **({"effects": [asdict(effect) for effect in summarise(effects, spec.explain)]} if spec.explain else {}),
         )

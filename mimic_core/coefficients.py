@@ -20,6 +20,7 @@ from mimic_core.rows import Float64
 
 Z95 = 1.959963984540054  # the 97.5% point of the standard normal distribution
 COMPOSITE = "classical errors, AIC, BIC and rho-squared are withheld: {}, so this is a composite likelihood"
+NO_RHO_SQUARED = "rho-squared is withheld: {}, so this is a composite likelihood"  # where there is no table
 OF_CONTRASTS = "the dataset was built from a contrast set, whose pairs are no independent decisions"
 WITH_WEIGHTS = "decisions are weighted"
 WITH_OFFSETS = "choices were sampled with unequal probabilities"
@@ -94,7 +95,8 @@ def statistics(found: Estimate, composite: bool) -> dict[str, float | int | None
     rho_squared is McFadden's 1 - log_likelihood / null_log_likelihood; adjusted_rho_squared takes the number of parameters
     from log_likelihood; AIC = 2 k - 2 LL, BIC = k log(decisions) - 2 LL.
     """
-    k, likelihood, null = int(found.identified.sum()), found.log_likelihood, found.null_log_likelihood
+    k = int(found.identified.sum())
+    likelihood, null = (value + 0.0 for value in (found.log_likelihood, found.null_log_likelihood))  # no -0.0 is shown
     known = not composite and null < 0
     proper = not composite and found.l2 is None
     return {

@@ -1,28 +1,25 @@
-"""The decision-table contract: which rows and decisions break which rule, with counts and examples, and sums over blocks.
+"""The decision-table contract: which rows and decisions break which rule, with counts and examples.
 
 Nothing here raises for bad rows: blocks report, the build adds the reports up and refuses to publish a broken table,
 so that a person sees every broken rule at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core.errors import DecisionTableError, TableError
 from mimic_core.filters import Condition, selected_rows
 from mimic_core.identifiers import require_different, surrogates
+from mimic_core.outcomes import EXAMPLES, TOO_LARGE, Checked, Outcome, Violation, add_up
 from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, feature_matrix, flag_values, numbers, sort_keys
 from mimic_core.shards import shard_index
 from mimic_core.sources import ALTERNATIVE, DECISION, FLAGS, INDIVIDUAL, KEYS, OFFSET, SELECTED, TRAIN, WEIGHT
 
-EXAMPLES = 5
 LOOKED_AT = 1_000  # broken rows, for examples of different decisions
 ROWS_AT_ONCE = 4_000_000  # of a table are held at once, 330 MB, 650 MB if ids are text; a larger one is read again
-TOO_LARGE = "decisions with more than max_choices"
 LEAK = "individuals in both train and test"
 SPLIT_DECISION = "decisions with _train both true and false"
 
@@ -36,7 +33,7 @@ class Rules:
         missing_values_map: feature -> the value that replaces a null or NaN.
         max_choices: most rows that a decision may have; None allows any number.
         labelled: whether each decision needs exactly one selected row and each individual one split; else flags may be
-            null or absent, and only a decision must stand in one split.
+            null or absent, weights and log-probabilities null, and only a decision must stand in one split.
         where: conditions on the rows that are used; the others are left out, whole decisions only.
         sampling_weights: column that must be positive and finite; None where nothing is sampled by weights.
     """
@@ -52,55 +49,6 @@ class Rules:
     def columns(self) -> tuple[str, ...]:
         """Columns that must be there to check the rules, beside reserved ones and those of the filter."""
         return self.features if self.sampling_weights is None else (*self.features, self.sampling_weights)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Violation:
-    """One broken rule: how many rows, decisions or individuals break it, and the ids of up to five."""
-
-    rule: str
-    count: int
-    examples: tuple[str, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
-        return f"{self.rule}: {self.count:,} ({shown})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the contract found in a block or a table.
-
-    Attributes:
-        rows, decisions: how many were checked.
-        filtered_rows: how many more `where` left out.
-        single_choice_decisions: decisions that offer one choice only (legal).
-        largest_choice_set: most choices that one decision offers.
-        violations: the broken rules; none when the table keeps the contract.
-    """
-
-    rows: int = 0
-    decisions: int = 0
-    filtered_rows: int = 0
-    single_choice_decisions: int = 0
-    largest_choice_set: int = 0
-    violations: tuple[Violation, ...] = field(default=())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What the contract found, and the (decisions, 2) ids of the decisions that break a rule."""
-
-    outcome: Outcome
-    offending: pa.Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """How many decisions of a table were dropped, and what is wrong with them."""
-
-    decisions: int
-    violations: tuple[Violation, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +110,7 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         name: flag_values(table, name)[order] if name in table.column_names else np.zeros(len(order), np.bool_)
         for name in FLAGS
     }
+    weight = _numbers(table, WEIGHT, order[decisions.starts])
     rows = Rows(
         individual=decisions.individual,
         decision=decisions.decision,
@@ -169,7 +118,7 @@ def check_block(table: pa.Table, rules: Rules, dropped: pa.Table | None = None) 
         selected=flags[SELECTED],
         x=x if in_order else x[order],
         starts=decisions.starts,
-        weight=_numbers(table, WEIGHT, order[decisions.starts]),
+        weight=None if weight is None else np.where(np.isnan(weight), np.float32(0), weight),
         alternative=surrogates(table[ALTERNATIVE])[order] if ALTERNATIVE in table.column_names else None,
         offset=_numbers(table, OFFSET, order),
     )
@@ -215,37 +164,6 @@ def check_decisions(batches: Iterable[pa.RecordBatch], rules: Rules) -> Checked:
     return found.judged()[0]
 
 
-def document(outcome: Outcome, left_out: LeftOut | None = None) -> dict[str, Any]:
-    """Return an outcome, and which decisions were dropped, as plain values for manifests and metadata."""
-    dropped = left_out or LeftOut(decisions=0, violations=())
-    return asdict(outcome) | {
-        "violations": [asdict(violation) for violation in outcome.violations],
-        "dropped_decisions": dropped.decisions,
-        "left_out": [asdict(violation) for violation in dropped.violations],
-    }
-
-
-def add_up(outcomes: Iterable[Outcome]) -> Outcome:
-    """Sum the outcomes of blocks; equal rules are merged."""
-    outcomes = list(outcomes)
-    merged: dict[str, Violation] = {}
-    for violation in (violation for outcome in outcomes for violation in outcome.violations):
-        before = merged.get(violation.rule, Violation(rule=violation.rule, count=0, examples=()))
-        merged[violation.rule] = Violation(
-            rule=violation.rule,
-            count=before.count + violation.count,
-            examples=(*before.examples, *violation.examples)[:EXAMPLES],
-        )
-    return Outcome(
-        rows=sum(outcome.rows for outcome in outcomes),
-        decisions=sum(outcome.decisions for outcome in outcomes),
-        filtered_rows=sum(outcome.filtered_rows for outcome in outcomes),
-        single_choice_decisions=sum(outcome.single_choice_decisions for outcome in outcomes),
-        largest_choice_set=max((outcome.largest_choice_set for outcome in outcomes), default=0),
-        violations=tuple(merged.values()),
-    )
-
-
 def check_disjoint_individuals(train: pa.Array, test: pa.Array) -> list[Violation]:
     """Report individuals that stand in both splits.
 
@@ -268,50 +186,6 @@ def check_whole_decisions(train: pa.Table, test: pa.Table) -> list[Violation]:
     return [Violation(rule=SPLIT_DECISION, count=len(both), examples=examples)] if len(both) else []
 
 
-def require_all_read(read: int, rows: int, table: str) -> None:
-    """Refuse a build whose steps did not read each row of a table once.
-
-    Raises:
-        TableError: the files' statistics, by which steps choose what they read, do not fit the rows.
-    """
-    if read != rows:
-        raise TableError(
-            f"table {table}: its files hold {rows:,} rows, the steps of this build read {read:,}; nothing was published. "
-            "The lowest and highest _individual that a file states for some row group do not fit its rows; write them anew"
-        )
-
-
-def require_kept(outcome: Outcome, table: str) -> None:
-    """Refuse a table that breaks the contract, or of which a filter leaves nothing.
-
-    Raises:
-        DecisionTableError: names every broken rule with its count and examples.
-        TableError: no row is selected.
-    """
-    if outcome.violations:
-        raise DecisionTableError(
-            f"table {table} breaks the decision-table contract; nothing was published\n  "
-            + "\n  ".join([*map(str, outcome.violations), *_advice(outcome)])
-            + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), "
-            'and build again; "invalid_decisions": "drop" in the config leaves these decisions out'
-        )
-    if outcome.filtered_rows and not outcome.rows:
-        raise TableError(
-            f"table {table}: `where` holds for none of its {outcome.filtered_rows:,} rows; nothing was published. "
-            "Mend the config and build again"
-        )
-
-
-def _advice(outcome: Outcome) -> list[str]:
-    """Say what else can be done about decisions that are too large."""
-    if not any(violation.rule.startswith(TOO_LARGE) for violation in outcome.violations):
-        return []
-    return [
-        f"the largest decision offers {outcome.largest_choice_set:,} choices: give that many as max_choices, or set "
-        '"overflow": "sample" to keep the selected choice of such a decision and a uniform sample of the others'
-    ]
-
-
 _USED = "used"
 
 
@@ -329,7 +203,7 @@ class _Found:
         ids = part.select([name for name in (*KEYS, *FLAGS, WEIGHT) if name in part.schema.names])
         used = selected_rows(part, rules.where)
         x = feature_matrix(part, rules.features, rules.missing_values_map)
-        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part), *_weight_rules(part, rules)):
+        for rule, wrong in (*_row_rules(ids, x, rules), *_optional_rules(part, rules), *_weight_rules(part, rules)):
             if (wrong & used).any():
                 self._wrong.setdefault(rule, []).append(self._rows + np.flatnonzero(wrong & used))
         ids = ids if isinstance(ids, pa.Table) else pa.Table.from_batches([ids])
@@ -402,14 +276,17 @@ def _row_rules(ids: pa.Table | pa.RecordBatch, x: Float32, rules: Rules) -> Iter
         yield f"rows whose feature {name!r} is infinite (or too large for float32)", np.isinf(x[:, j])
 
 
-def _optional_rules(part: pa.Table | pa.RecordBatch) -> Iterable[tuple[str, Bool]]:
+def _optional_rules(part: pa.Table | pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
     """Name the rules that rows break by what they hold in reserved columns that a table need not have."""
+    known = rules.labelled  # what nobody knows yet of future rows is no fault of theirs
     if (weight := _numbers(part, WEIGHT)) is not None:
-        yield f"rows whose {WEIGHT} is null, negative or not finite", ~(np.isfinite(weight) & (weight >= 0))
+        wrong = np.isinf(weight) | (weight < 0) | (np.isnan(weight) & known)
+        yield f"rows whose {WEIGHT} is {'null, negative or not finite' if known else 'negative or infinite'}", wrong
     if ALTERNATIVE in part.schema.names and part.column(ALTERNATIVE).null_count:
         yield f"rows with a null {ALTERNATIVE}", np.asarray(pc.is_null(part.column(ALTERNATIVE)))
     if (offset := _numbers(part, OFFSET)) is not None:
-        yield f"rows whose {OFFSET} is null or not finite", ~np.isfinite(offset)
+        wrong = np.isinf(offset) | (np.isnan(offset) & known)
+        yield f"rows whose {OFFSET} is {'null or not finite' if known else 'infinite'}", wrong
 
 
 def _weight_rules(part: pa.Table | pa.RecordBatch, rules: Rules) -> Iterable[tuple[str, Bool]]:
@@ -484,6 +361,7 @@ def _decision_rules(ids: pa.Table, decisions: _Decisions, rules: Rules) -> Itera
         rule = f"{TOO_LARGE} = {rules.max_choices} rows"
         yield of_decisions(rule, decisions.counts > rules.max_choices)
     if (weight := _numbers(ids, WEIGHT, decisions.row)) is not None:
+        weight = np.where(np.isnan(weight), np.float32(-1), weight)  # one that is unknown is another one than 0
         uneven = np.minimum.reduceat(weight, first) < np.maximum.reduceat(weight, first)
         yield of_decisions(f"decisions with more than one {WEIGHT}", uneven)
     if TRAIN in ids.column_names:

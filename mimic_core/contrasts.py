@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mimic_core import contract
+from mimic_core import contract, outcomes
 from mimic_core.errors import TableError
 from mimic_core.rows import Int64, Rows, numbers
 from mimic_core.sampling import UInt64, WeightedChoices, hash_below, hash_decisions, weighted_choices
@@ -176,7 +176,7 @@ def _paired(rows: pa.Table, identifier: Int64) -> pa.Table:
     return rows
 
 
-def require_contrasts(individuals: int, outcome: contract.Outcome, table: str) -> None:
+def require_contrasts(individuals: int, outcome: outcomes.Outcome, table: str) -> None:
     """Refuse a table from which nothing can be drawn.
 
     Raises:

@@ -105,17 +105,20 @@ def ids_path(shard: Shard) -> str:
 
 
 def labels(block: contract.Block) -> pa.Table:
-    """Return what each number in `alternatives` stands for, as `id_table` does; no rows without `_alternative`."""
+    """Return what each number in `alternatives` stands for, as `id_table` does; no rows without `_alternative`.
+
+    Only rows that are used count.
+    """
     if ALTERNATIVE not in block.table.column_names:
         return id_table(block.table, ())
-    found = pc.unique(block.table[ALTERNATIVE]).drop_null()
+    found = pc.unique(block.columns([ALTERNATIVE])[ALTERNATIVE])
     if pa.types.is_string(found.type):
         return id_table(pa.table({ALTERNATIVE: found}), [ALTERNATIVE])
     return pa.table([pa.repeat(ALTERNATIVE, len(found)), found, found.cast(pa.string())], schema=SCHEMA)
 
 
-def join_labels(tables: Sequence[pa.Table], source: str) -> list[dict[str, Any]]:
-    """Return the labels of blocks as `schema.json` lists them, in the order of the labels.
+def join_labels(tables: Sequence[pa.Table], source: str) -> pa.Table:
+    """Return the labels of blocks as those of one, each once.
 
     Raises:
         TableError: there are too many, or two have the same number.
@@ -126,7 +129,12 @@ def join_labels(tables: Sequence[pa.Table], source: str) -> list[dict[str, Any]]
             f"table {source}: {ALTERNATIVE!r} has {len(joined):,} different labels, expected at most {MOST_ALTERNATIVES:,}: "
             "it says what a choice is, such as 'car' or 'train'; leave the column out if each choice is one of its own"
         )
-    pairs = sorted(zip(joined["id"].to_pylist(), joined["surrogate"].to_pylist(), strict=True))
+    return joined
+
+
+def listed_labels(labels: pa.Table) -> list[dict[str, Any]]:
+    """Return labels as `schema.json` lists them, in their order."""
+    pairs = sorted(zip(labels["id"].to_pylist(), labels["surrogate"].to_pylist(), strict=True))
     return [{"alternative": number, "label": label} for label, number in pairs]
 
 
@@ -144,7 +152,7 @@ def schema_document(
         files: manifest entries of the shards' files: path, split, decisions, bytes, sha256.
         id_tables: manifest entries of their id tables; none where the table's ids are numbers.
         optional: which reserved columns the table has of those that it need not have.
-        alternatives: the labels as `join_labels` returns them.
+        alternatives: the labels as `listed_labels` returns them.
     """
     fields = records.shapes(spec.max_choices, len(spec.features), optional)
     return {

@@ -203,11 +203,16 @@ def log_sum_exp(utility: Float64, starts: Int64) -> Float64:
     return np.asarray(highest + np.log(np.add.reduceat(np.exp(utility - np.repeat(highest, counts)), starts)))
 
 
-def named(evaluation: Evaluation | None, split: str) -> dict[str, float | int | None]:
-    """Return an evaluation as numbers named after its split, such as `test_nll`; empty for None."""
+def named(evaluation: Evaluation | None, split: str, *, composite: bool = False) -> dict[str, float | int | None]:
+    """Return an evaluation as numbers named after its split, such as `test_nll`; empty for None.
+
+    Args:
+        composite: whether the decisions make a composite likelihood, of which rho-squared is withheld.
+    """
     if evaluation is None:
         return {}
-    return {f"{split}_{name}": value for name, value in asdict(evaluation).items()}
+    withheld = {"rho_squared": None} if composite else {}
+    return {f"{split}_{name}": value for name, value in (asdict(evaluation) | withheld).items()}
 
 
 def _over_individuals(values: Float64, weight: Float64, first: Int64) -> tuple[float, float]:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core import contract
+from mimic_core import contract, outcomes
 from mimic_core.effects import EffectSums, own_effects, sum_effects
-from mimic_core.errors import SpecError, TrainingError
+from mimic_core.errors import SpecError, TableError, TrainingError
 from mimic_core.evaluation import Measured, log_sum_exp, measure
 from mimic_core.filters import Condition
 from mimic_core.identifiers import surrogates
@@ -44,6 +44,26 @@ def inference_schema(source: pa.Schema, explain: Sequence[str] = ()) -> pa.Schem
     """
     given = [source.field(name) for name in (*KEYS, ALTERNATIVE) if name in source.names]
     return pa.schema([*given, *SCORES, *((derivative_column(name), pa.float64()) for name in explain)])
+
+
+def check_destination(have: pa.Schema, wanted: pa.Schema, *, table: str, source: str) -> None:
+    """Check that the rows of an inference fit the table that others were written to.
+
+    Args:
+        have: the columns of the inference table `table`.
+        wanted: those that `inference_schema` gives for the table `source`.
+
+    Raises:
+        TableError: a column has another type, as ids and labels of another source may.
+    """
+    problems = [
+        f"column {field.name!r} is {have.field(field.name).type}, and would be {field.type} for table {source}"
+        for field in wanted
+        if field.name in have.names and have.field(field.name).type != field.type
+    ]
+    if problems:
+        listed = "\n  ".join(problems)
+        raise TableError(f"table {table} holds inferences of other types:\n  {listed}\n  give another upload_table")
 
 
 def derivative_column(feature: str) -> str:
@@ -203,7 +223,7 @@ def alternative_labels(block: contract.Block) -> dict[int, int | str]:
 def _require_finite(values: Float64, what: str, block: contract.Block, run_id: str, mend: str) -> None:
     broken = ~np.isfinite(values)
     if broken.any():
-        at = np.flatnonzero(broken)[: contract.EXAMPLES]
+        at = np.flatnonzero(broken)[: outcomes.EXAMPLES]
         shown = block.columns(KEYS).take(pa.array(at)).to_pylist()
         examples = ", ".join(f"individual {row[INDIVIDUAL]} decision {row[DECISION]}" for row in shown)
         raise TrainingError(

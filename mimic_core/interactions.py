@@ -22,8 +22,8 @@ def expand(pairs: Pairs, features: Sequence[str]) -> tuple[tuple[str, str], ...]
     """Return the products that pairs of names and patterns stand for, each once, in the order of the pairs.
 
     Args:
-        pairs: two entries each; a pattern (with `*`, `?` or `[...]`) stands for all features that it matches, any other
-            entry for the column of that name, which need not be one of the features.
+        pairs: two entries each; the name of a feature stands for that, whatever is in it; a pattern (with `*`, `?` or
+            `[...]`) for all features that it matches; any other entry for the column of that name.
         features: of the experiment.
 
     Raises:
@@ -72,23 +72,40 @@ def columns(pairs: Pairs, features: Sequence[str]) -> Columns:
     """Name the columns of a model.
 
     Raises:
-        SpecError: a pattern matches no feature.
+        SpecError: a pattern matches no feature, or a product has the name of a feature or of another product.
 
     >>> columns([["asc_*", "income"]], ["asc_bus"])
     Columns(inputs=('asc_bus', 'income'), names=('asc_bus', 'asc_bus:income'), left=(0,), right=(1,))
     """
     products = expand(pairs, features)
+    _require_different_names(products, features)
     inputs = tuple(dict.fromkeys([*features, *(name for product in products for name in product)]))
     return Columns(
         inputs=inputs,
-        names=(*features, *(f"{left}:{right}" for left, right in products)),
+        names=(*features, *map(_name, products)),
         left=tuple(inputs.index(left) for left, _ in products),
         right=tuple(inputs.index(right) for _, right in products),
     )
 
 
+def _name(product: tuple[str, str]) -> str:
+    return ":".join(product)
+
+
+def _require_different_names(products: Sequence[tuple[str, str]], features: Sequence[str]) -> None:
+    taken = {name: f"one of the features is called {name!r}" for name in features}
+    for product in products:
+        name, of = _name(product), f"{product[0]!r} and {product[1]!r}"
+        if name in taken:
+            raise SpecError(
+                f"interactions: the product of {of} would be called {name!r}, and {taken[name]}; "
+                "give one of these columns another name in the table, or leave it out"
+            )
+        taken[name] = f"so would that of {of}"
+
+
 def _matching(entry: str, features: Sequence[str], path: str) -> list[str]:
-    if not _PATTERN.search(entry):
+    if entry in features or not _PATTERN.search(entry):
         return [entry]
     found = [name for name in features if fnmatchcase(name, entry)]
     if not found:

@@ -26,7 +26,7 @@ class Rows:
         selected: (rows,) bool; all false where the table has no such column or holds a null.
         x: (rows, features) float32, missing values replaced.
         starts: (decisions,) int64, the first row of each decision.
-        weight: (decisions,) float32, 0 or more; None where the table has no `_weight`.
+        weight: (decisions,) float32, 0 or more, 0 where it is unknown; None where the table has no `_weight`.
         alternative: (rows,) int64, what each choice is: the surrogate of its label; None without `_alternative`.
         offset: (rows,) float32, what training adds to the utility; None without `_sampling_log_probability`.
     """

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mimic_core import logit, networks, training
 from mimic_core.alternatives import AlternativeShare, alternative_table, shares_of
-from mimic_core.coefficients import OF_CONTRASTS, WITH_OFFSETS, WITH_WEIGHTS, coefficient_table
+from mimic_core.coefficients import NO_RHO_SQUARED, OF_CONTRASTS, WITH_OFFSETS, WITH_WEIGHTS, coefficient_table
 from mimic_core.comparison import individual_sums
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, Measured, add_measured, combine, measure, named
@@ -42,6 +42,7 @@ class TrainedRun:
         individuals: per split and individual the decisions, their weight and their log-likelihood.
         shares: of the training choices by alternative; None without `_alternative`.
         alternatives: by split: how often each alternative was selected and how often the model says so; empty without them.
+        composite: why the likelihood of its decisions is a composite one, of which rho-squared is withheld; empty if not.
         coefficients: the table of a linear model, see `mimic_core.coefficients`; None for a network.
         notes: what a reader of the numbers must know.
     """
@@ -53,6 +54,7 @@ class TrainedRun:
     individuals: pa.Table
     shares: Mapping[int, float] | None
     alternatives: dict[str, list[AlternativeShare]]
+    composite: tuple[str, ...]
     coefficients: dict[str, Any] | None
     notes: list[str]
 
@@ -89,15 +91,16 @@ def train(
     if model.validation is not None:
         parts = {**split_validation(train_split, model.validation, model.seed), "test": test_split}
     chooser = parts.get("validation", test_split)
-    table = None
+    optional, table = next(iter(train_split)).optional, None
+    reasons = {OF_CONTRASTS: contrasts, WITH_WEIGHTS: WEIGHT in optional, WITH_OFFSETS: OFFSET in optional}
+    composite = tuple(reason for reason, holds in reasons.items() if holds)
     if model.linear:
-        optional = next(iter(train_split)).optional
         network, history, found = _estimate(spec, parts["train"], chooser, on_epoch)
-        reasons = {OF_CONTRASTS: contrasts, WITH_WEIGHTS: WEIGHT in optional, WITH_OFFSETS: OFFSET in optional}
-        table = coefficient_table(found, [reason for reason, holds in reasons.items() if holds])
+        table = coefficient_table(found, composite)
         notes += _notes_of(found, warn)
     else:
         network, history = training.fit(spec, layers_source, _rows(parts["train"]), _rows(chooser), on_epoch)
+        notes += [NO_RHO_SQUARED.format(", ".join(composite))] * bool(composite)
     exported, network = networks.export_network(network, layers_source)
     shares = shares_of(parts["train"])
     utilities = networks.utility_function(network)
@@ -112,6 +115,7 @@ def train(
         individuals=pa.concat_tables([sums for _, tables in judged.values() for sums in tables]),
         shares=shares,
         alternatives={name: alternative_table(measured.alternatives) for name, (measured, _) in judged.items()},
+        composite=composite,
         coefficients=table,
         notes=notes + _notes_on(spec, parts, history, evaluations, contrasts),
     )
@@ -146,11 +150,9 @@ def metrics(run: TrainedRun) -> dict[str, float | int | None]:
     """Flatten a run's evaluations, statistics and history to named numbers, such as `test_nll`."""
     flat: dict[str, float | int | None] = {}
     for split, evaluation in run.evaluations.items():
-        flat |= named(evaluation, split)
+        flat |= named(evaluation, split, composite=bool(run.composite))
     if run.coefficients is not None:
         flat |= run.coefficients["statistics"]
-        if flat["rho_squared"] is None:  # what is withheld of the estimate is not said under another name
-            flat |= {f"{split}_rho_squared": None for split in run.evaluations}
     exported = next(epoch for epoch in run.history if epoch.exported)
     return flat | {
         "loss": exported.loss,

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
-from mimic_core.interactions import Columns, columns, expand
+from mimic_core.interactions import Columns, columns
 from mimic_core.sources import FLAGS, KEYS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
@@ -151,7 +151,7 @@ class ContrastSpec(TableReader):
     )
     sampling: SamplingWeights | None = Field(
         None,
-        description='How rejected choices are sampled. "uniform", as when it is unset: evenly, without a correction. '
+        description="How rejected choices are sampled. Unset: uniformly, that is evenly and without a correction. "
         '{"weights": COLUMN}: independently and with replacement, in proportion to a column; '
         "`_sampling_log_probability` in the contrast table then corrects the estimate for it.",
     )
@@ -303,7 +303,7 @@ class _Experiment(PartitionSpec):
     def _columns_can_be_named(self) -> Self:
         _no_repeats(self.features)
         try:
-            expand(self.interactions, self.features)
+            self.columns  # noqa: B018  names them
         except SpecError as error:
             raise ValueError(str(error)) from error
         return self
@@ -406,7 +406,10 @@ class InferenceSpec(TableReader):
         for name in self.explain:
             if name not in self.features:
                 near = did_you_mean(name, self.features)
-                raise ValueError(f"explain: {name!r} is not one of the features{near}; they are {', '.join(self.features)}")
+                raise ValueError(
+                    f"explain: {name!r} is not one of the features{near}; list it there too if the run reads it; they are "
+                    f"{', '.join(self.features)}"
+                )
         return self
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mimic_core import contract
+from mimic_core import contract, outcomes
 from mimic_core.rows import decision_starts
 from mimic_core.sources import INDIVIDUAL, SPLITS
 
@@ -22,7 +22,7 @@ class Tally:
             decisions for rules without labels.
     """
 
-    outcome: contract.Outcome
+    outcome: outcomes.Outcome
     rows_read: int
     rows: Mapping[str, int]
     decisions: Mapping[str, int]
@@ -51,11 +51,11 @@ def add_tallies(tallies: Iterable[Tally]) -> Tally:
     }
     held = {split: [part.keys[split] for part in parts if split in part.keys] for split in SPLITS}
     keys = {split: pa.concat_tables(tables) for split, tables in held.items() if tables}
-    outcome, rows_read = contract.add_up(part.outcome for part in parts), sum(part.rows_read for part in parts)
+    outcome, rows_read = outcomes.add_up(part.outcome for part in parts), sum(part.rows_read for part in parts)
     return Tally(outcome=outcome, rows_read=rows_read, keys=keys, **counts)
 
 
-def in_both_splits(whole: Tally) -> list[contract.Violation]:
+def in_both_splits(whole: Tally) -> list[outcomes.Violation]:
     """Report what has rows in both splits in different blocks."""
     if not whole.keys:
         return []

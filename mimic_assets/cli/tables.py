@@ -12,8 +12,8 @@ from mimic_assets.cli.output import print_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mimic_core.contract import Checked
     from mimic_core.filters import Condition
+    from mimic_core.outcomes import Checked
 
 
 @click.group()
@@ -151,7 +151,7 @@ def check(
       mimic tables check haven.example_log_odds_features --features size,age --missing size,age --max-choices 3
     """
     from mimic_assets.cli.environment import local_resources
-    from mimic_core import contract
+    from mimic_core import contract, outcomes
     from mimic_core.errors import SpecError, TableError
     from mimic_core.filters import check_filter
     from mimic_core.sources import FLAGS, KEYS, check_schema, columns_to_read, numeric_columns
@@ -180,7 +180,7 @@ def check(
     if outcome.filtered_rows and not outcome.rows:
         raise SpecError(f"--where: holds for none of the {outcome.filtered_rows:,} rows of table {name}")
     if as_json:
-        click.echo(json.dumps({"table": name, "version": pin.token, **contract.document(outcome)}, indent=1))
+        click.echo(json.dumps({"table": name, "version": pin.token, **outcomes.document(outcome)}, indent=1))
     else:
         _print_outcome(name, found, rules.features, [column for column in schema.names if column not in columns])
     if outcome.violations:

@@ -142,6 +142,8 @@ def test_weights_withhold_what_only_unweighted_decisions_have_and_the_table_says
     for name in ("rho_squared", "adjusted_rho_squared", "aic", "bic"):
         assert weighted["statistics"][name] is None
         assert plain["statistics"][name] is not None
+        assert finished.manifest(run())["metrics"].get(f"test_{name}") is None
+    assert finished.manifest(run(dataset="plain"))["metrics"]["test_rho_squared"] > 0
     assert {row["std_error"] for row in weighted["coefficients"]} == {None}
     assert all(row["std_error"] > 0 for row in plain["coefficients"])
     assert all(row["std_error_clustered"] > 0 for row in weighted["coefficients"])
@@ -253,6 +255,10 @@ def test_probabilities_of_a_run_with_interactions_are_those_of_its_table_whateve
     found = finished.rows("haven.scored")
     assert found["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert found["_alternative"].to_pylist() == trips()["_alternative"].to_pylist()
+    assert finished.manifest(spec)["metrics"]["test_rho_squared"] is None
+    assert finished.manifest(spec)["notes"] == [
+        "rho-squared is withheld: decisions are weighted, so this is a composite likelihood"
+    ]
     metrics = [finished.manifest(one)["metrics"]["test_nll"] for one in (spec, run())]
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-6)
     scored, trained = (finished.manifest(one)["alternatives"]["test"] for one in (spec, run()))
@@ -317,6 +323,26 @@ def test_a_run_on_pairs_sampled_by_weights_finds_the_truth(finished):
     (said,) = table["withheld"]
     assert "the dataset was built from a contrast set" in said
     assert "choices were sampled with unequal probabilities" in said
+
+
+def test_a_run_whose_interactions_the_dataset_lacks_is_refused_and_says_that_they_name_it(finished):
+    text = finished.refused(run(interactions=[["cost", "incom"]], experiment_name="misnamed"))
+    assert text == (
+        "interactions: the dataset has no 'incom' (did you mean 'income'?); its features are cost, asc_car, asc_bus, income"
+    )
+
+
+def test_too_many_labels_are_refused_in_the_step_that_finds_them(finished, monkeypatch):
+    monkeypatch.setattr("mimic_core.datasets.MOST_ALTERNATIVES", 2)
+    result = finished.build(dataset(dataset="labels"))
+    failures = [event for event in result.all_events if event.is_step_failure]
+    assert {event.step_key.partition("[")[0] for event in failures} == {"tfrecord_dataset.build_dataset_part"}
+    for event in failures:
+        assert (
+            "'_alternative' has 3 different labels, expected at most 2"
+            in event.step_failure_data.user_failure_data.description
+        )
+    assert not list((finished.home / "mimic/objects/s-tfrecords/labels").rglob("*.tfrecord"))
 
 
 def test_the_config_of_a_run_and_its_history_are_stored_beside_its_table(finished):

@@ -96,6 +96,19 @@ def test_dagster_shows_the_effects_as_a_table_and_a_picture(finished):
     assert "effects" not in finished.manifest(PLAIN)
 
 
+def test_labels_of_another_type_need_another_table_and_nothing_is_built(finished, decision_table):
+    table = decision_table()
+    numbered = table.append_column("_alternative", table["_choice"].cast(pa.int64()))
+    finished.imported(numbered, "haven.numbered")
+    finished.built(inference(run(LINEAR), table="labelled", upload_table="mixed", train_partitions=1))
+    text = finished.refused(inference(run(NETWORK), table="numbered", upload_table="mixed"))
+    assert text == (
+        "table haven.mixed holds inferences of other types:\n"
+        "  column '_alternative' is string, and would be int64 for table haven.numbered\n"
+        "  give another upload_table"
+    )
+
+
 def test_effects_do_not_depend_on_the_number_of_steps(finished):
     other = inference(run(NETWORK), table="labelled", explain=EXPLAIN, upload_table="alone", train_partitions=1)
     finished.built(other)

@@ -248,6 +248,14 @@ def test_a_key_that_may_stay_unset_says_its_default_and_is_none(kind):
         assert asked[name].description.endswith(f" Default: {said}.")
 
 
+def test_a_form_offers_no_sampling_that_it_does_not_take():
+    """A file may say "uniform"; a field of a form is text or a form, not either of them."""
+    assert parse_spec(ContrastSpec, document(ContrastSpec, sampling="uniform")).sampling is None
+    said = schema(spec_form(ContrastSpec))["sampling"].description
+    assert said.startswith("How rejected choices are sampled. Unset: uniformly")
+    assert '"uniform"' not in said
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_registration_asks_for_any_number_of_specs_and_whether_to_build_them(kind):
     asked = schema(registration_form(kind))

@@ -8,7 +8,7 @@ import pytest
 
 from mimic_assets.live import PINS, in_use
 from mimic_assets.maintenance import maintenance, weekly_maintenance
-from mimic_core import contract
+from mimic_core import outcomes
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec
 from resources.garbage import collect_garbage
@@ -69,7 +69,8 @@ def inference() -> InferenceSpec:
 def test_a_build_notes_the_version_that_it_reads_and_holds_it_until_it_ends(platform, decision_table, spec):
     pin = platform.imported(decision_table())
     if isinstance(spec, InferenceSpec):  # a run without a model: the build fails after it pinned its source
-        facts = {"version": "v", "features": ["size", "age"], "missing_values_map": {"size": 0}}
+        facts = {"version": "v", "spec": {"features": ["size", "age"]}}
+        facts |= {"features": ["size", "age"], "missing_values_map": {"size": 0}}
         platform.artefacts._publish(spec.run_folder, facts)
     result = platform.build(spec)
     tags = platform.instance.get_run_by_id(result.run_id).tags
@@ -107,7 +108,7 @@ def test_maintenance_in_the_middle_of_a_build_leaves_what_it_read_and_staged(pla
     for _ in range(2):
         platform.imported(decision_table())
         platform.built(contrast(), dataset("contrasts"))
-    whole, done = contract.add_up, []
+    whole, done = outcomes.add_up, []
 
     def add_up(parts):
         terms = Terms(in_use=in_use(platform.instance), keep=0, grace=0)
@@ -116,7 +117,7 @@ def test_maintenance_in_the_middle_of_a_build_leaves_what_it_read_and_staged(pla
         return whole(parts)
 
     before = platform.manifest(dataset("contrasts"))
-    monkeypatch.setattr(contract, "add_up", add_up)  # what a publishing step begins with, when all its shards are staged
+    monkeypatch.setattr(outcomes, "add_up", add_up)  # what a publishing step begins with, when all its shards are staged
     platform.built(contrast(), dataset("contrasts"))
     assert [result.error for result in done[0] if result.error] == []
     assert platform.manifest(dataset("contrasts"))["fingerprint"] == before["fingerprint"]
@@ -126,14 +127,14 @@ def test_maintenance_in_the_middle_of_a_build_leaves_what_it_read_and_staged(pla
 def test_a_build_that_is_executed_again_after_its_staged_files_went_says_so(platform, decision_table, monkeypatch):
     platform.imported(decision_table())
     platform.built(contrast())
-    whole = contract.add_up
+    whole = outcomes.add_up
 
     def add_up(parts):
         for result in maintain_all(platform.tables, platform.artefacts, [], lambda: later(InUse())):
             assert not result.error
         return whole(parts)
 
-    monkeypatch.setattr(contract, "add_up", add_up)
+    monkeypatch.setattr(outcomes, "add_up", add_up)
     assert "files that were staged for it are gone" in platform.refused(contrast(seed=1))
     assert len(platform.rows(CONTRASTS)) == 6 * 2 * 2 * 2
 

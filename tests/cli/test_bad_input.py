@@ -313,7 +313,7 @@ def test_an_inference_that_cannot_be_run(with_run):
         f"run s/other/{run_id} is not trained": {"experiment_name": "other"},
         "was trained on size, age; age missing; give exactly these": {"features": ["size"]},
         "shoe_size not used by it; give exactly these": {"features": ["size", "age", "shoe_size"]},
-        "explain: 'ages' is not one of the features (did you mean 'age'?); they are size, age": {"explain": ["ages"]},
+        "explain: 'ages' is not one of the features (did you mean 'age'?); list it there": {"explain": ["ages"]},
         "there is no table haven.others": {"table": "others"},
         "upload_table: 'features' is the source table": {"upload_table": "features"},
         "table haven.results holds results rows, expected inference rows": {"upload_table": "results"},

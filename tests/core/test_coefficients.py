@@ -1,4 +1,6 @@
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from mimic_core.coefficient_text import rows_of_text, statistics_of_text
-from mimic_core.coefficients import COMPOSITE, WITH_WEIGHTS, coefficient_table, ratio
+from mimic_core.coefficients import COMPOSITE, WITH_WEIGHTS, coefficient_table, ratio, statistics
 from mimic_core.contract import Rules, check_block
 from mimic_core.errors import SpecError
 from mimic_core.interactions import columns
@@ -133,6 +135,12 @@ def test_a_composite_likelihood_withholds_what_does_not_hold_and_says_why():
     assert [statistics[name] for name in ("rho_squared", "adjusted_rho_squared", "aic", "bic")] == [None] * 4
     assert statistics["log_likelihood"] < 0
     assert "AIC" not in statistics_of_text(found)
+
+
+def test_a_log_likelihood_of_nothing_is_shown_without_a_sign():
+    found = replace(fitted(table(20)), log_likelihood=-0.0, null_log_likelihood=-0.0)
+    stored = json.dumps([statistics(found, composite=False)[name] for name in ("log_likelihood", "null_log_likelihood")])
+    assert stored == "[0.0, 0.0]"
 
 
 def test_one_individual_has_no_clustered_errors():

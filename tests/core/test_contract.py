@@ -1,19 +1,9 @@
 import pyarrow as pa
 import pytest
 
-from mimic_core.contract import (
-    LeftOut,
-    Outcome,
-    Rules,
-    Violation,
-    add_up,
-    check_decisions,
-    check_disjoint_individuals,
-    check_whole_decisions,
-    document,
-    require_kept,
-)
+from mimic_core.contract import Rules, check_decisions, check_disjoint_individuals, check_whole_decisions
 from mimic_core.errors import DecisionTableError, TableError
+from mimic_core.outcomes import LeftOut, Outcome, Violation, add_up, document, require_kept
 
 MAP = "without an entry in missing_values_map"
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from mimic_core import contrasts
 from mimic_core.configs import parse_spec
-from mimic_core.contract import Outcome, Rules, check_block
+from mimic_core.contract import Rules, check_block
 from mimic_core.contrasts import contrast_schema, require_contrasts, sample, usable_individuals
 from mimic_core.errors import SpecError, TableError
 from mimic_core.identifiers import surrogates
 from mimic_core.interactions import columns
 from mimic_core.logit import estimate
+from mimic_core.outcomes import Outcome
 from mimic_core.rows import hash64
 from mimic_core.shards import plan_parts, shard_index
 from mimic_core.sources import KEYS

@@ -280,6 +280,13 @@ def test_a_log_sum_does_not_overflow():
     assert log_sum_exp(np.array([1e5, 1e5, -1e5]), np.array([0, 2])) == pytest.approx([1e5 + np.log(2), -1e5])
 
 
+def test_rho_squared_of_a_composite_likelihood_is_withheld():
+    found = evaluate(*flat([(1, 1, 0, [(A, 0), (B, 0)])]))
+    plain, composite = named(found, "test"), named(found, "test", composite=True)
+    assert plain["test_rho_squared"] == 0.0
+    assert composite == plain | {"test_rho_squared": None}
+
+
 def test_numbers_are_named_after_their_split():
     found = named(evaluate(*flat([(1, 1, 0, [(A, 0), (B, 0)])])), "test")
     assert found == {

@@ -13,7 +13,7 @@ from mimic_core.errors import SpecError
 from mimic_core.interactions import columns, expand
 from mimic_core.networks import build_network, default_layers, export_network, linear_network, load_layers, utility_function
 from mimic_core.specs import ExperimentSpec, RunSpec
-from mimic_core.streams import in_memory
+from mimic_core.streams import Stream, in_memory
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 EXPERIMENT = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices": 4, "database": "haven", "table": "r"}
@@ -55,6 +55,28 @@ def test_what_cannot_be_expanded_is_an_error_with_its_path():
         run_spec(["c"], [["c"]])
     with pytest.raises(SpecError, match=r"interactions\[0\]\[1\]: expected a column name that does not begin with '_'"):
         run_spec(["c"], [["c", "_train"]])
+
+
+def test_a_feature_whose_name_looks_like_a_pattern_is_that_feature():
+    features = ["age", "age[1]", "age*"]
+    assert expand([["age[1]", "age*"], ["age?", "age"]], features) == (
+        ("age[1]", "age*"),
+        ("age*", "age"),
+    )
+    assert run_spec(["age[1]"], [["age[1]", "age[1]"]]).columns.names == ("age[1]", "age[1]:age[1]")
+
+
+def test_a_product_that_has_the_name_of_another_column_is_refused_when_it_is_parsed():
+    with pytest.raises(
+        SpecError,
+        match=r"interactions: the product of 'a' and 'b' would be called 'a:b', and one of the features is called 'a:b'; "
+        r"give one of these columns another name in the table, or leave it out",
+    ):
+        run_spec(["a", "a:b"], [["a", "b"]])
+    with pytest.raises(
+        SpecError, match=r"the product of 'a' and 'b:c' would be called 'a:b:c', and so would that of 'a:b' and 'c'"
+    ):
+        run_spec(["a:b", "c", "a"], [["a:b", "c"], ["a", "b:c"]])
 
 
 def test_interactions_are_part_of_a_run_id_only_where_they_are_set():
@@ -136,16 +158,21 @@ def test_a_penalty_is_for_linear_models_only():
         parse({"layers": [], "l2": 0})
 
 
-def test_an_estimate_over_a_stream_is_that_in_memory():
+def test_an_estimate_over_many_blocks_is_that_of_one(monkeypatch):
     if not (DATA / "swissmetro.parquet").is_file():
         pytest.skip("the reference table ../shared/data/swissmetro.parquet is not here")
-    source, wanted = (
-        pq.read_table(DATA / "swissmetro.parquet"),
-        columns([["asc_*", "GA_1"]], ["tt", "co", "asc_sm", "asc_car"]),
-    )
+    source = pq.read_table(DATA / "swissmetro.parquet")
+    wanted = columns([["asc_*", "GA_1"]], ["tt", "co", "asc_sm", "asc_car"])
     source = source.append_column("_weight", pa.array(1.0 + np.asarray(source["_individual"]) % 3))
-    stream = in_memory(check_block(source, Rules(features=wanted.inputs)).rows)
-    streamed = logit.Stream(read=stream.read, decisions=stream.decisions)
-    one, other = (logit.estimate(each, wanted) for each in (stream, streamed))
+    whole = in_memory(check_block(source, Rules(features=wanted.inputs)).rows)
+    found = []
+    for size, blocks in ((10**9, 1), (500, 61)):
+        monkeypatch.setattr("mimic_core.streams.BLOCK_ROWS", size)
+        stream = Stream(read=whole.read, decisions=whole.decisions)
+        assert len(list(stream)) == blocks
+        found.append(logit.estimate(stream, wanted))
+    one, other = found
     np.testing.assert_allclose(one.coefficients, other.coefficients, rtol=1e-10)
     np.testing.assert_allclose(one.clustered, other.clustered, rtol=1e-9)
+    assert (one.individuals, one.decisions) == (other.individuals, other.decisions)
+    assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-12)

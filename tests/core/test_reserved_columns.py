@@ -1,16 +1,32 @@
 """`_weight`, `_alternative` and `_sampling_log_probability`: what the contract asks, and the way into records and back."""
 
+import gzip
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from mimic_core.configs import parse_spec
 from mimic_core.contract import Rules, check_block, check_decisions
-from mimic_core.datasets import by_shard, join_labels, labels, rules, schema_document, shard_path
+from mimic_core.datasets import (
+    by_shard,
+    join_labels,
+    labels,
+    listed_labels,
+    rules,
+    schema_document,
+    shard_path,
+    within_max_choices,
+)
+from mimic_core.effects import summarise
 from mimic_core.errors import TableError
+from mimic_core.evaluation import combine
+from mimic_core.filters import parse_filter
 from mimic_core.identifiers import surrogates
+from mimic_core.inferences import explain_rows, inference_rows, measure_selected
 from mimic_core.manifests import file_entry, seal
 from mimic_core.records import decode, encode, layout
 from mimic_core.rows import join_rows, slice_decisions, take_decisions
@@ -74,9 +90,47 @@ def test_an_alternative_and_a_log_probability_are_never_null():
         ]
 
 
-def test_rows_that_a_filter_leaves_out_may_hold_anything():
-    from mimic_core.filters import parse_filter
+def test_what_is_unknown_of_rows_to_score_is_no_fault_and_counts_nothing():
+    future, unknown = Rules(features=("size",), labelled=False), [None] * 2 + [float("nan")] * 2 + [2.0] * 20
+    source = table(_weight=pa.array(unknown), **with_value("_sampling_log_probability", 4, None))
+    block = check_block(source, future)
+    assert block.outcome.violations == ()
+    assert block.rows.weight.tolist() == [0.0] * 2 + [2.0] * 10
+    utility = np.linspace(-1, 1, len(block.rows))
+    (part,) = plan_parts({"train": 1, "test": 1}, None, per_step=1)
+    assert inference_rows(block, utility, part, experiment_name="e", run_id="r")["probability"].null_count == 0
+    found = combine([measure_selected(block, utility, split) for split in ("train", "test")])
+    known = check_block(source.slice(4), future)
+    assert found.nll == combine([measure_selected(known, utility[4:], split) for split in ("train", "test")]).nll
+    slope = np.ones((len(block.rows), 1))
+    scored, expected = (
+        explain_rows(
+            inference_rows(one, values, part, experiment_name="e", run_id="r"), one, slopes, ["size"], ["size"], run_id="r"
+        )
+        for one, values, slopes in ((block, utility, slope), (known, utility[4:], slope[4:]))
+    )
+    for one, other in zip(summarise(scored[1], ["size"]), summarise(expected[1], ["size"]), strict=True):
+        assert one.elasticity_mean == pytest.approx(other.elasticity_mean, abs=1e-12)
 
+
+@pytest.mark.parametrize(
+    ("name", "values", "rule"),
+    [
+        ("_weight", [-1.0, -1.0], "rows whose _weight is negative or infinite: 2"),
+        ("_weight", [float("inf")] * 2, "rows whose _weight is negative or infinite: 2"),
+        ("_weight", [1.0, None], "decisions with more than one _weight: 1"),
+        ("_weight", [None, 0.0], "decisions with more than one _weight: 1"),
+        ("_sampling_log_probability", [None, float("-inf")], "rows whose _sampling_log_probability is infinite: 1"),
+        ("_alternative", [None, "car"], "rows with a null _alternative: 1"),
+    ],
+)
+def test_what_is_wrong_of_rows_to_score_stays_wrong(name, values, rule):
+    source = table(**{name: pa.array(values + table()[name].to_pylist()[2:])})
+    found = check_decisions(source.to_batches(), Rules(features=("size",), labelled=False)).outcome.violations
+    assert [f"{one.rule}: {one.count}" for one in found] == [rule]
+
+
+def test_rows_that_a_filter_leaves_out_may_hold_anything():
     conditions = parse_filter("region = 'n'")
     region = ["n"] * 20 + ["s"] * 4
     source = table(region=region, **with_value("_weight", 21, -1.0))
@@ -129,17 +183,18 @@ def dataset(folder: Path, source: pa.Table, **changes):
     document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "train_partitions": 2, "max_choices": 3}
     spec, files = parse_spec(DatasetSpec, document | {"features": ["size"]} | changes), []
     block = check_block(source, rules(spec))
-    (part,) = plan_parts(spec.partitions, None, per_step=2)
+    (part,) = plan_parts(spec.partitions, None, per_step=max(spec.partitions.values()))
     held = dict(by_shard(block, part))
     for place, shard in enumerate(part.shards):
         data = b"".join(encode(held[place], spec.max_choices)) if place in held else b""
-        path = folder / shard_path(shard)
+        data = gzip.compress(data) if spec.compression else data
+        path = folder / shard_path(shard, spec.compression)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         decisions = held[place].decisions if place in held else 0
-        files.append(file_entry(data, path=shard_path(shard), split=shard.split, decisions=decisions))
+        files.append(file_entry(data, path=shard_path(shard, spec.compression), split=shard.split, decisions=decisions))
     optional = [name for name in RESERVED if name in source.column_names]
-    alternatives = join_labels([labels(block)], "haven.t")
+    alternatives = listed_labels(labels(block))
     (folder / "schema.json").write_bytes(seal(schema_document(spec, files, [], optional, alternatives)))
     return block
 
@@ -186,12 +241,25 @@ def test_the_schema_tells_what_each_alternative_is_called(tmp_path, text, number
 
 def test_labels_of_parts_are_joined_and_too_many_are_refused(monkeypatch):
     parts = [labels(check_block(table(_alternative=[name] * 24), Rules())) for name in ("b", "a", "b")]
-    assert [entry["label"] for entry in join_labels(parts, "haven.t")] == ["a", "b"]
+    assert [entry["label"] for entry in listed_labels(join_labels(parts, "haven.t"))] == ["a", "b"]
     monkeypatch.setattr("mimic_core.datasets.MOST_ALTERNATIVES", 1)
     with pytest.raises(
         TableError, match=r"table haven\.t: '_alternative' has 2 different labels, expected at most 1: it says"
     ):
         join_labels(parts, "haven.t")
+
+
+def test_labels_of_rows_that_are_left_out_are_none_of_the_dataset():
+    region, names = ["n"] * 20 + ["s"] * 4, [f"{'n' if i < 20 else 's'}{i % 2}" for i in range(24)]
+    block = check_block(table(_alternative=names, region=region), Rules(where=parse_filter("region = 'n'")))
+    assert sorted(labels(block)["id"].to_pylist()) == ["n0", "n1"]
+    document = {"database": "haven", "table": "t", "space": "s", "dataset": "d", "max_choices": 2, "overflow": "sample"}
+    spec = parse_spec(DatasetSpec, document | {"features": ["size"]})
+    keys = {"_individual": [1] * 4, "_decision": [1] * 4, "_choice": range(4), "_selected": [False] * 3 + [True]}
+    wide = pa.table(keys | {"_train": [True] * 4, "_alternative": list("abcd"), "size": [0.0] * 4})
+    sampled = within_max_choices(check_block(wide, rules(spec)), spec)
+    assert len(sampled.rows) == len(labels(sampled)) == 2
+    assert "d" in labels(sampled)["id"].to_pylist()
 
 
 @pytest.mark.parametrize("block_bytes", [1, 300, 10**6])
@@ -209,3 +277,24 @@ def test_a_split_that_is_read_anew_for_every_pass_gives_whole_individuals(tmp_pa
     assert len(blocks) > 1
     assert read_stream(tmp_path, "train").rows is not None
     assert next(iter(read_stream(tmp_path, "test", most_bytes=0))).optional == RESERVED
+
+
+@pytest.mark.parametrize("most_bytes", [0, float("inf")])
+def test_a_stream_of_text_ids_from_compressed_files_of_which_one_is_empty_has_the_rows_of_the_split(
+    tmp_path, monkeypatch, most_bytes
+):
+    monkeypatch.setattr("mimic_core.splits.BLOCK_BYTES", 300)
+    names = pa.array([f"person {i // 4}" for i in range(40)])
+    source = table(10, _individual=names)
+    dataset(tmp_path, source, train_partitions=6, compression="GZIP")
+    decisions = [file["decisions"] for file in read_schema(tmp_path)["files"] if file["split"] == "train"]
+    assert (decisions.count(0) > 0, max(decisions) > 2) == (True, True)
+    expected = read_rows(tmp_path, "train")
+    assert set(expected.individuals) == set(surrogates(pc.unique(names.filter(source["_train"].combine_chunks()))))
+    stream = read_stream(tmp_path, "train", most_bytes=most_bytes)
+    assert (stream.rows is None) == (most_bytes == 0)
+    for _ in range(2):
+        found = reduce(join_rows, stream)
+        ordered = take_decisions(found, np.lexsort((found.decision[found.starts], found.individual[found.starts])))
+        for one, other in zip(vars(ordered).values(), vars(expected).values(), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -294,6 +294,25 @@ def test_a_linear_run_exports_the_training_optimum_whatever_val_loss_says():
     assert run.history[-1].val_loss == pytest.approx(nll(run, contrary), rel=1e-12)
 
 
+@pytest.mark.parametrize("layers", [[], ["D4"]])
+def test_what_corrects_the_sampling_of_choices_is_in_every_number_of_the_splits(layers):
+    random, parts = np.random.default_rng(3), splits(table(60))
+    data, test = (replace(part, offset=random.normal(size=len(part)).astype(np.float32)) for part in parts)
+    run = train(run_spec(layers), default_layers(layers), data, test)
+    exported = next(epoch for epoch in run.history if epoch.exported)
+    for split, rows in (("train", data), ("test", test)):
+        corrected = evaluate(rows, utility_function(run.network)(rows.x) + rows.offset).nll
+        assert run.evaluations[split].nll == pytest.approx(corrected, rel=1e-12)
+        assert corrected != pytest.approx(nll(run, rows), rel=1e-3)
+        mine = run.individuals.filter(pc.field("split") == split)
+        assert -pc.sum(mine["log_likelihood"]).as_py() / rows.decisions == pytest.approx(corrected, rel=1e-12)
+    assert exported.val_loss == pytest.approx(run.evaluations["test"].nll, rel=1e-6)
+    if not layers:
+        assert exported.loss == pytest.approx(run.evaluations["train"].nll, rel=1e-9)
+        plain = train(run_spec(layers), NO_LAYERS, *parts)
+        assert np.abs(np.array(weights(run)[0]) - weights(plain)[0]).max() > 0.01
+
+
 def test_a_linear_run_with_a_validation_share_says_that_it_was_held_out():
     data, test = splits(table(40))
     run = train(run_spec([], validation=0.25), NO_LAYERS, data, test)
@@ -365,6 +384,28 @@ def test_metrics_are_numbers_named_after_their_split():
     assert found["last_val_loss"] == run.history[-1].val_loss
 
 
+@pytest.mark.parametrize(
+    ("column", "contrasts", "reason"),
+    [
+        ("weight", False, "decisions are weighted"),
+        ("offset", False, "choices were sampled with unequal probabilities"),
+        (None, True, "the dataset was built from a contrast set, whose pairs are no independent decisions"),
+    ],
+)
+@pytest.mark.parametrize("layers", [[], ["D4"]])
+def test_rho_squared_of_weighted_and_sampled_decisions_is_withheld_whatever_the_model(layers, column, contrasts, reason):
+    parts = splits(table())
+    if column == "weight":
+        parts = [replace(part, weight=np.full(part.decisions, 2, np.float32)) for part in parts]
+    if column == "offset":
+        parts = [replace(part, offset=np.zeros(len(part), np.float32)) for part in parts]
+    run = train(run_spec(layers, epochs=1), default_layers(layers), *parts, contrasts=contrasts)
+    assert run.composite == (reason,)
+    assert {split: metrics(run)[f"{split}_rho_squared"] for split in SPLITS} == dict.fromkeys(SPLITS)
+    said = run.coefficients["withheld"] if run.coefficients else [note for note in run.notes if "rho-squared" in note]
+    assert [reason in sentence for sentence in said] == [True]
+
+
 @pytest.mark.parametrize("layers", [[], ["D4"]])
 def test_a_test_split_without_weight_has_no_numbers_and_chooses_nothing(layers):
     data, test = splits(table())
@@ -378,5 +419,5 @@ def test_a_test_split_without_weight_has_no_numbers_and_chooses_nothing(layers):
 def test_numbers_of_pairs_and_a_batch_larger_than_the_split_are_noted():
     data, test = splits(table())
     notes = train(run_spec(["D4"], batch_size=10_000), LAYERS, data, test, contrasts=True).notes
-    assert notes[0] == f"batch_size 10,000: there are {data.decisions} training decisions, so an epoch is one batch"
+    assert f"batch_size 10,000: there are {data.decisions} training decisions, so an epoch is one batch" in notes
     assert notes[-1].startswith("the numbers of the splits are of pairs of choices; apply the run to a table")

@@ -4,7 +4,16 @@ import pytest
 
 from mimic_core.configs import parse_spec, read_document
 from mimic_core.errors import SpecError
-from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, RunSpec, normalise, spec_digest
+from mimic_core.specs import (
+    ContrastSpec,
+    DatasetSpec,
+    ExperimentSpec,
+    InferenceSpec,
+    ModelSpec,
+    RunSpec,
+    normalise,
+    spec_digest,
+)
 
 FIRST = "9b0556be032119fc566fc751c692a13ad7793d33309be140512f65fa1b75fe09"
 SECOND = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
@@ -326,6 +335,31 @@ def test_models_that_differ_only_in_writing_are_identical():
 def test_models_with_different_seeds_are_different_runs():
     models = [{"layers": ["D8"], "seed": 1}, {"layers": ["D8"], "seed": 2}]
     assert len(set(run_ids({**EXPERIMENT, "models": models}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (1, 'sampling: expected "uniform" or {"weights": COLUMN}, found 1'),
+        ("even", 'sampling: expected "uniform" or {"weights": COLUMN}, found "even"'),
+        ({"weights": ""}, 'sampling.weights: expected a text that is not empty, found "" (string)'),
+        (
+            {"weights": "_selected"},
+            "sampling.weights: expected a column of numbers, found '_selected', which has ids or flags",
+        ),
+    ],
+)
+def test_a_sampling_that_is_none_is_refused(sampling, expected):
+    document = {"database": "haven", "source_table": "t", "destination_table": "c", "decisions_per_individual": 1}
+    text = refused(ContrastSpec, document | {"alternatives_per_decision": 1, "sampling": sampling})
+    assert text == f"my.json: {expected}"
+
+
+def test_an_explained_column_that_only_interactions_of_the_run_may_name_is_to_be_listed():
+    text = refused(InferenceSpec, {**INFERENCE, "explain": ["size", "GA_1"]})
+    assert text == (
+        "my.json: explain: 'GA_1' is not one of the features; list it there too if the run reads it; they are size, age"
+    )
 
 
 def test_an_inference_into_its_own_source_is_refused():

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic_core.contract import LEAK, SPLIT_DECISION, Outcome, Rules, check_block, check_decisions
+from mimic_core.contract import LEAK, SPLIT_DECISION, Rules, check_block, check_decisions
 from mimic_core.identifiers import surrogates
+from mimic_core.outcomes import Outcome
 from mimic_core.shards import plan_parts, shard_index
 from mimic_core.sources import SPLITS
 from mimic_core.tallies import add_tallies, in_both_splits, tally
