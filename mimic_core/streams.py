@@ -31,9 +31,9 @@ class Stream:
 
 def in_memory(rows: Rows, block_rows: int | None = None) -> Stream:
     """Go through rows that are in memory, without a copy, in blocks of about so many rows."""
-    size = block_rows or BLOCK_ROWS
 
     def read() -> Iterator[Rows]:
+        size = block_rows or BLOCK_ROWS
         first = _first_decisions(rows)
         # the first individual that begins at or after each multiple of the size of a block begins the next one
         cuts = np.searchsorted(rows.starts[first], np.arange(size, len(rows), size))
