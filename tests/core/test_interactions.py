@@ -164,11 +164,10 @@ def test_an_estimate_over_many_blocks_is_that_of_one(monkeypatch):
     source = pq.read_table(DATA / "swissmetro.parquet")
     wanted = columns([["asc_*", "GA_1"]], ["tt", "co", "asc_sm", "asc_car"])
     source = source.append_column("_weight", pa.array(1.0 + np.asarray(source["_individual"]) % 3))
-    whole = in_memory(check_block(source, Rules(features=wanted.inputs)).rows)
-    found = []
+    rows, found = check_block(source, Rules(features=wanted.inputs)).rows, []
     for size, blocks in ((10**9, 1), (500, 61)):
         monkeypatch.setattr("mimic_core.streams.BLOCK_ROWS", size)
-        stream = Stream(read=whole.read, decisions=whole.decisions)
+        stream = Stream(read=in_memory(rows).read, decisions=rows.decisions)
         assert len(list(stream)) == blocks
         found.append(logit.estimate(stream, wanted))
     one, other = found
