@@ -264,7 +264,7 @@ class ModelSpec(Spec):
         description="Share of training individuals, by a seeded hash, that chooses the epoch instead of the test split; "
         "a linear model is estimated without them.",
     )
-    l2: Annotated[float, Field(gt=0)] | None = Field(
+    l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         None,
         description="Of a linear model only: lambda of the ridge penalty lambda / 2 * (sum of squared coefficients) that is "
         "added to the mean negative log-likelihood, on the columns as given. Without standard errors.",

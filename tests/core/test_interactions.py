@@ -156,6 +156,8 @@ def test_a_penalty_is_for_linear_models_only():
         parse({"layers": []}, {"layers": ["D4"], "l2": 0.1})
     with pytest.raises(SpecError, match=r"models\[0\]\.l2: expected a number greater than 0"):
         parse({"layers": [], "l2": 0})
+    with pytest.raises(SpecError, match=r"models\[0\]\.l2: expected a number of at most 1000000"):
+        parse({"layers": [], "l2": 1e308})
 
 
 def test_an_estimate_over_many_blocks_is_that_of_one(monkeypatch):
