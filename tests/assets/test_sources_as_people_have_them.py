@@ -130,7 +130,7 @@ def test_the_ids_of_an_inference_table_have_one_type(platform, decision_table):
     assert "is not trained" in message
     platform.built(dataset(dataset="t", table="texts"), run(dataset="t"))
     message = platform.refused(inference(run(dataset="t"), table="texts"))
-    assert "column '_individual' is int64, expected string" in message
+    assert "column '_individual' is int64, and would be string for table haven.texts" in message
 
 
 # ---- where
