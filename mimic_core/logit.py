@@ -110,13 +110,13 @@ def estimate(
     if l2 is None:
         if not found.settled or is_flat(found.at.hessian, null.hessian):
             separated = design.names(separated_columns(design, found.at.beta, found.step))
-        if found.at.steepness > TOLERANCE and not separated:
-            raise TrainingError(
-                f"the conditional logit did not converge: after {iterations} Newton iterations the largest gradient per "
-                f"decision is {found.at.steepness:.2e}, expected {TOLERANCE:.0e} or less; look for features of extreme "
-                'scale, or that nearly separate selected from rejected choices, or give "l2"'
-            )
         covariance, clustered = _covariances(design, found.at)
+    if found.at.steepness > TOLERANCE and not separated:
+        raise TrainingError(
+            f"the conditional logit did not converge: after {iterations} Newton iterations the largest gradient per "
+            f"decision is {found.at.steepness:.2e}, expected {TOLERANCE:.0e} or less; look for features of extreme scale "
+            'or that nearly separate selected from rejected choices, or give "l2"'
+        )
     return Estimate(
         names=names,
         coefficients=coefficients(found.at.beta),

@@ -269,8 +269,9 @@ def test_columns_that_are_not_identified_are_noted_and_without_effect_in_a_run()
 def test_an_estimate_that_does_not_converge_is_an_error(monkeypatch):
     monkeypatch.setattr(logit, "MOST_ITERATIONS", 2)
     expected = r"did not converge: after 2 Newton iterations the largest gradient per decision is .*, expected 1e-08 or less"
-    with pytest.raises(TrainingError, match=expected):
-        estimate(train_rows(table()), FEATURES)
+    for l2 in (None, 1e-3):
+        with pytest.raises(TrainingError, match=expected):
+            logit.estimate(in_memory(train_rows(table())), columns((), FEATURES), l2=l2)
 
 
 def test_swissmetro_gives_the_reference_numbers():
