@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CLOCK_TICK = 0.02  # seconds by which the time of a file may lag behind the clock: it is that of the kernel's last tick
+
 
 @dataclass(frozen=True, kw_only=True)
 class InUse:
@@ -28,4 +30,4 @@ class InUse:
         Args:
             age: seconds for which it must have been out of use.
         """
-        return min(self.asked - age, self.since)
+        return min(self.asked - age, self.since - CLOCK_TICK)
