@@ -32,7 +32,7 @@ dev: .venv ## The Dagster UI and daemon on one port (PORT=3000)
 
 # several processes share the cores, so NumPy gets one of them each
 test: .venv .venv-engines/installed ## All tests
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 lint: .venv ## Style and format
 	$(BIN)/ruff check .
