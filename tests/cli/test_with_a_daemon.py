@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,12 +71,15 @@ def runs(**tags) -> list[dg.DagsterRun]:
 
 
 def said(process: subprocess.Popen[str], words: str) -> None:
-    """Wait until a command has said some words on standard error."""
-    seen = []
+    """Wait until a command has said some words on standard error, a minute and a half at most."""
+    seen, late = [], threading.Timer(90, process.kill)
+    late.start()
     for line in process.stderr:
         seen.append(line)
         if re.search(words, line):
+            late.cancel()
             return
+    late.cancel()
     raise AssertionError(f"the command ended without {words!r}: {seen}")
 
 
