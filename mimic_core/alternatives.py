@@ -112,7 +112,7 @@ def shares_of(parts: Iterable[Rows]) -> dict[int, float] | None:
     """
     known = []
     for rows in parts:
-        weight = np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)
+        weight = rows.weights
         known.append(sum_alternatives(rows, weight, np.zeros(len(rows))))
     table = alternative_table(add_alternatives(known))
     return {each.alternative: each.observed_share for each in table if each.selected} or None

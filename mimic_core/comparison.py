@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from mimic_core.errors import SpecError
 from mimic_core.evaluation import log_sum_exp
-from mimic_core.rows import Float64, Rows, decision_starts
+from mimic_core.rows import Float64, Rows
 
 SCHEMA = pa.schema(
     [("individual", pa.int64()), ("decisions", pa.int64()), ("weight", pa.float64()), ("log_likelihood", pa.float64())]
@@ -79,10 +79,10 @@ def individual_sums(rows: Rows, utility: Float64) -> pa.Table:
     """
     if not rows.decisions:
         return SCHEMA.empty_table()
-    weight = np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)
+    weight = rows.weights
     log_likelihood = weight * (utility[rows.selected] - log_sum_exp(utility, rows.starts))
     individuals = rows.individual[rows.starts]
-    first = decision_starts(individuals, individuals)
+    first = rows.first_decisions
     counted = np.add.reduceat(weight > 0, first, dtype=np.int64)
     sums = [np.add.reduceat(values, first) for values in (weight, log_likelihood)]
     return pa.table([individuals[first], counted, *sums], schema=SCHEMA)

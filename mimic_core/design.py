@@ -12,7 +12,7 @@ import numpy as np
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import log_sum_exp
 from mimic_core.interactions import Columns
-from mimic_core.rows import Bool, Float32, Float64, Int64, Rows, decision_starts, take_decisions
+from mimic_core.rows import Bool, Float32, Float64, Int64, Rows, take_decisions
 from mimic_core.streams import Stream, in_memory
 
 CACHED_BYTES = 2**29  # of the columns of a design; larger ones are made anew in every pass
@@ -113,15 +113,14 @@ class Design:
 
     def _made(self) -> Iterator[Part]:
         for rows in _used(self._stream, self._columns):
-            individual = rows.individual[rows.starts]
             yield Part(
                 x=_centred(self._columns.values(rows.x)[:, self.kept], rows) / self.scale,
                 starts=rows.starts,
                 counts=rows.counts,
                 selected=np.flatnonzero(rows.selected),
-                weight=_weights(rows) / self._mean_weight,
+                weight=rows.weights / self._mean_weight,
                 offset=rows.offset,
-                firsts=decision_starts(individual, individual),
+                firsts=rows.first_decisions,
             )
 
 
@@ -160,7 +159,7 @@ def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
         largest = np.maximum(largest, np.abs(x).max(axis=0))
         # of the block below what is left of the others: the R of all of them, without all of them in memory
         triangle = triangular(np.concatenate([triangle, _centred(x, rows)]))
-        each = _weights(rows)
+        each = rows.weights
         rows_, decisions = rows_ + len(rows), decisions + rows.decisions
         individuals += len(rows.individuals)
         weight, null_nll = weight + float(each.sum()), null_nll + float(each @ np.log(rows.counts))
@@ -175,10 +174,6 @@ def _moments(stream: Stream, columns: Columns, order: Int64) -> Moments:
         weight=weight,
         null_nll=null_nll,
     )
-
-
-def _weights(rows: Rows) -> Float64:
-    return np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)
 
 
 def _centred(x: Float64, rows: Rows) -> Float64:

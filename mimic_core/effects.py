@@ -130,7 +130,7 @@ def sum_effects(
     """
     alternative = np.zeros(len(rows), np.int64) if rows.alternative is None else rows.alternative
     found, place = np.unique(alternative, return_inverse=True)
-    weight = np.ones(len(rows)) if rows.weight is None else np.repeat(rows.weight.astype(np.float64), rows.counts)
+    weight = np.repeat(rows.weights, rows.counts)
     values = np.stack([effects.marginal, effects.elasticity], axis=1)  # (rows, 2, features)
     weighted = np.concatenate([values, probability[:, None, None] * values[:, 1:]], axis=1) * weight[:, None, None]
     hashes = _hash_keys(rows)

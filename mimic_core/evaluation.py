@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 import numpy as np
 
 from mimic_core.alternatives import AlternativeSums, add_alternatives, shares_of_rows, sum_alternatives
-from mimic_core.rows import Float64, Int64, Rows, decision_starts
+from mimic_core.rows import Float64, Int64, Rows
 
 BINS = 15  # of equal width, between probability 0 and 1
 
@@ -121,10 +121,9 @@ def measure(rows: Rows, utility: Float64, shares: Mapping[int, float] | None = N
     if not rows.decisions:
         return Measured()
     starts, counts, selected = rows.starts, rows.counts, rows.selected
-    weight = np.ones(rows.decisions) if rows.weight is None else rows.weight.astype(np.float64)  # (decisions,)
+    weight = rows.weights  # (decisions,)
     row_weight = np.repeat(weight, counts)
-    individuals = rows.individual[starts]
-    first = decision_starts(individuals, individuals)  # decision of each individual
+    first = rows.first_decisions  # (individuals,)
     chosen, highest = utility[selected], np.maximum.reduceat(utility, starts)
     share = np.exp(utility - np.repeat(highest, counts))
     total = np.add.reduceat(share, starts)

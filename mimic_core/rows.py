@@ -61,6 +61,17 @@ class Rows:
         return tuple(name for name, values in held.items() if values is not None)
 
     @property
+    def weights(self) -> Float64:
+        """(decisions,) the weight of each decision, 1 where the table has no `_weight`."""
+        return np.ones(self.decisions) if self.weight is None else self.weight.astype(np.float64)
+
+    @property
+    def first_decisions(self) -> Int64:
+        """(individuals,) the first decision of each individual."""
+        individual = self.individual[self.starts]
+        return decision_starts(individual, individual)
+
+    @property
     def individuals(self) -> Int64:
         """(individuals,) sorted ids."""
         return np.unique(self.individual)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
 from mimic_core.manifests import unseal, verify_file
 from mimic_core.records import KEYS_OF_OPTIONAL, Bytes, Layout, frames, layout, values
-from mimic_core.rows import Bool, Float32, Int64, Rows, decision_starts, join_rows, slice_decisions, sort_keys
+from mimic_core.rows import Bool, Float32, Int64, Rows, join_rows, slice_decisions, sort_keys
 from mimic_core.sources import SPLITS
 from mimic_core.streams import Stream, in_memory
 
@@ -260,8 +260,7 @@ def _whole_individuals(source: Split) -> Iterator[Rows]:
             part = _flat(records, source)
             rows = _rows(part, np.cumsum(part["n_choices"]) - part["n_choices"])
             rows = rows if waiting is None else join_rows(waiting, rows)
-            individual = rows.individual[rows.starts]
-            last = int(decision_starts(individual, individual)[-1])
+            last = int(rows.first_decisions[-1])
             if last:
                 yield slice_decisions(rows, 0, last)
             waiting = slice_decisions(rows, last, rows.decisions)

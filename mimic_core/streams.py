@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mimic_core.rows import Bool, Int64, Rows, decision_starts, slice_decisions, take_decisions
+from mimic_core.rows import Bool, Rows, slice_decisions, take_decisions
 
 BLOCK_ROWS = 65_536  # about as many are looked at at once
 
@@ -34,7 +34,7 @@ def in_memory(rows: Rows, block_rows: int | None = None) -> Stream:
 
     def read() -> Iterator[Rows]:
         size = block_rows or BLOCK_ROWS
-        first = _first_decisions(rows)
+        first = rows.first_decisions
         # the first individual that begins at or after each multiple of the size of a block begins the next one
         cuts = np.searchsorted(rows.starts[first], np.arange(size, len(rows), size))
         bounds = np.unique(np.concatenate([[0], first[cuts[cuts < len(first)]], [rows.decisions]])).tolist()
@@ -60,9 +60,3 @@ def where(stream: Stream, keep: Callable[[Rows], Bool]) -> Stream:
                 yield take_decisions(rows, kept)
 
     return Stream(read=read, decisions=sum(int(keep(rows).sum()) for rows in stream))
-
-
-def _first_decisions(rows: Rows) -> Int64:
-    """Return (individuals,) the first decision of each."""
-    individual = rows.individual[rows.starts]
-    return decision_starts(individual, individual)
