@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
-from mimic_core import networks, records, splits, training
+from mimic_core import epochs, networks, records, splits
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
 from mimic_core.interactions import columns
@@ -21,6 +21,7 @@ from mimic_core.manifests import file_entry, seal
 from mimic_core.rows import Rows
 from mimic_core.shards import Shard, shard_index
 from mimic_core.specs import DatasetSpec, ModelSpec
+from mimic_core.streams import in_memory
 
 DECISIONS, INDIVIDUALS, MAX_CHOICES, FEATURES, SHARDS = 200_000, 20_000, 10, 20, 4
 SAMPLE, BATCH, TRAINING_BATCH = 5_000, 1024, 100
@@ -134,21 +135,23 @@ def measure_training(plain: Path) -> Row:
     keras.utils.set_random_seed(0)
     layers, _ = networks.load_layers(networks.default_layers(MODEL.layers))
     wanted = columns((), [f"x{number:02d}" for number in range(FEATURES)])
-    epochs = training.train_epochs(networks.build_network(MODEL, wanted, layers), MODEL, rows)
+    network, optimizer = networks.build_network(MODEL, wanted, layers), networks.make_optimizer(MODEL)
+    optimizer.build(network.trainable_variables)
+    trained = epochs.train_epochs(network, optimizer, MODEL, in_memory(rows))
     features = tf.constant(rows.x)
 
     @tf.function
-    def only_input(order: training.Order) -> Any:
+    def only_input(order: epochs.Order) -> Any:
         total = tf.constant(0.0)
         for number in tf.range(tf.size(order.bounds) - 1):
-            for part in training.take_batch(features, order, number, TRAINING_BATCH):
+            for part in epochs.take_batch(features, order, number, TRAINING_BATCH):
                 total += tf.cast(tf.reduce_sum(part), tf.float32)
         return total
 
     found = cpu_seconds(
         {
-            "epoch": lambda: next(epochs),
-            "input": lambda: only_input(training.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1)),
+            "epoch": lambda: next(trained),
+            "input": lambda: only_input(epochs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1)),
         }
     )
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]

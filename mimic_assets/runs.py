@@ -39,8 +39,8 @@ from resources.specs import SpecStore
 from resources.tables import RESULTS, TableStore
 
 if TYPE_CHECKING:
+    from mimic_core.history import Epoch
     from mimic_core.runs import TrainedRun
-    from mimic_core.training import Epoch
 
 RESULTS_SCHEMA = pa.schema(
     [
@@ -67,6 +67,7 @@ def model_run(
 ) -> dg.MaterializeResult[Any]:
     """A trained log-odds model and its epochs in the results table. Partition: space/experiment/run_id."""
     from mimic_core import runs
+    from mimic_core.training import Progress
 
     stored = specs.get(RunSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
@@ -85,8 +86,7 @@ def model_run(
         train,
         test,
         contrasts="contrast_set" in dataset["inputs"],
-        on_epoch=_observer(context),
-        warn=context.log.warning,
+        progress=Progress(on_epoch=_observer(context), warn=context.log.warning),
     )
     document = _publish(context, build, dataset, trained, tables, artefacts)
     return dg.MaterializeResult(

@@ -28,6 +28,7 @@ MODULE = "mimic_layers"  # the name under which a layers file is executed
 CHUNK = 65_536  # rows whose utilities are computed at once
 
 Layers = Mapping[str, Callable[[], Any]]
+Utilities = Callable[[Float32], Float64]  # (rows, features) -> (rows,)
 
 
 def default_layers(names: Sequence[str], where: str = "layers") -> str:
@@ -255,7 +256,7 @@ def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "
         return path.read_bytes(), loaded
 
 
-def utility_function(network: "keras.Model") -> Callable[[Float32], Float64]:
+def utility_function(network: "keras.Model") -> Utilities:
     """Return the function (rows, features) float32 -> (rows,) float64 that a network computes, compiled once."""
     import tensorflow as tf
 

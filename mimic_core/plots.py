@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mimic_core.effects import Effect
-    from mimic_core.training import Epoch
+    from mimic_core.history import Epoch
 
 MOST_LINES = 40  # of one picture, 1,000 pixels high
 LONGEST_NAME = 40

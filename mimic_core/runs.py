@@ -5,7 +5,7 @@ logit and is estimated to its optimum instead (`mimic_core.logit`). Either is ju
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from mimic_core.coefficients import NO_RHO_SQUARED, OF_CONTRASTS, WITH_OFFSETS, 
 from mimic_core.comparison import individual_sums
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, Measured, add_measured, combine, measure, named
+from mimic_core.history import Epoch, mark_exported
 from mimic_core.ranges import ranges
 from mimic_core.rows import Bool, Float32, Float64, Rows, hash64
 from mimic_core.sources import OFFSET, WEIGHT
 from mimic_core.specs import RunSpec
 from mimic_core.streams import Stream, where
-from mimic_core.training import Epoch, with_offset
+from mimic_core.training import Progress, Stopwatch, with_offset
 
 if TYPE_CHECKING:
     import keras
@@ -66,8 +67,7 @@ def train(
     test_split: Stream,
     *,
     contrasts: bool = False,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-    warn: Callable[[str], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> TrainedRun:
     """Train a run.
 
@@ -77,8 +77,7 @@ def train(
         train_split, test_split: the dataset's splits, the columns of `x` those of `spec.columns.inputs`; the test split may
             be empty. For a network they are in memory.
         contrasts: whether the dataset was built from a contrast set.
-        on_epoch: called after each epoch.
-        warn: called with a warning as soon as it is known; it is among the notes too.
+        progress: who is told of epochs and warnings; the latter are among the notes too.
 
     Raises:
         TrainingError: no training decisions, features or a loss that are not finite, or a logit that does not converge.
@@ -86,7 +85,8 @@ def train(
     """
     if not train_split.decisions:
         raise TrainingError("the training split is empty; set _train for some individuals and build the dataset again")
-    model, notes = spec.model, _look_at(spec, train_split, test_split, warn)
+    progress = progress or Progress()
+    model, notes = spec.model, _look_at(spec, train_split, test_split, progress.warn)
     parts = {"train": train_split, "test": test_split}
     if model.validation is not None:
         parts = {**split_validation(train_split, model.validation, model.seed), "test": test_split}
@@ -95,11 +95,11 @@ def train(
     reasons = {OF_CONTRASTS: contrasts, WITH_WEIGHTS: WEIGHT in optional, WITH_OFFSETS: OFFSET in optional}
     composite = tuple(reason for reason, holds in reasons.items() if holds)
     if model.linear:
-        network, history, found = _estimate(spec, parts["train"], chooser, on_epoch)
+        network, history, found = _estimate(spec, parts["train"], chooser, progress)
         table = coefficient_table(found, composite)
-        notes += _notes_of(found, warn)
+        notes += _notes_of(found, progress.warn)
     else:
-        network, history = training.fit(spec, layers_source, _rows(parts["train"]), _rows(chooser), on_epoch)
+        network, history = training.fit(spec, layers_source, parts["train"], chooser, progress)
         notes += [NO_RHO_SQUARED.format(", ".join(composite))] * bool(composite)
     exported, network = networks.export_network(network, layers_source)
     shares = shares_of(parts["train"])
@@ -177,22 +177,28 @@ def _look_at(spec: RunSpec, train_split: Stream, test_split: Stream, warn: Calla
 
 
 def _estimate(
-    spec: RunSpec, stream: Stream, chooser: Stream, on_epoch: Callable[[Epoch], None]
+    spec: RunSpec, stream: Stream, chooser: Stream, progress: Progress
 ) -> tuple["keras.Model", list[Epoch], logit.Estimate]:
     history: list[Epoch] = []
-    columns = spec.columns
+    columns, measured = spec.columns, Stopwatch(progress.clock)
 
     def record(iteration: int, nll: float, coefficients: Float64) -> None:
         def utilities(rows: Rows) -> Float64:
             return with_offset(columns.values(rows.x) @ coefficients, rows)
 
         judged = combine(measure(rows, utilities(rows)) for rows in chooser)
-        history.append(Epoch(epoch=iteration, loss=nll, val_loss=judged.nll if judged else None))
-        on_epoch(history[-1])
+        epoch = Epoch(
+            epoch=iteration,
+            loss=nll,
+            val_loss=judged.nll if judged else None,
+            val_accuracy=judged.accuracy if judged else None,
+            seconds=measured.lap(),
+        )
+        history.append(epoch)
+        progress.on_epoch(epoch)
 
     found = logit.estimate(stream, columns, l2=spec.model.l2, on_iteration=record)
-    history[-1] = replace(history[-1], exported=True)
-    return networks.linear_network(found.coefficients, columns), history, found
+    return networks.linear_network(found.coefficients, columns), mark_exported(history, len(history)), found
 
 
 def _notes_of(found: logit.Estimate, warn: Callable[[str], None]) -> list[str]:
@@ -248,12 +254,6 @@ def _notes_on(
             "the numbers of the splits are of pairs of choices; apply the run to a table for those of whole choice sets"
         )
     return notes
-
-
-def _rows(stream: Stream) -> Rows:
-    if stream.rows is None:
-        raise ValueError("a network is trained on decisions in memory; read the split without a limit")
-    return stream.rows
 
 
 def _judge(

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mimic_core.effects import Effect
+from mimic_core.history import Epoch
 from mimic_core.plots import coefficients, elasticities, learning_curve
-from mimic_core.training import Epoch
 
 
 def history(losses=(0.9, 0.6, 0.5, 0.4), val_losses=(0.95, 0.7, 0.65, 0.8), exported=3):

@@ -21,6 +21,7 @@ from mimic_core.sources import SPLITS
 from mimic_core.specs import DatasetSpec, RunSpec
 from mimic_core.splits import read_rows
 from mimic_core.streams import Stream, in_memory
+from mimic_core.training import Progress
 
 FEATURES = ["size", "age"]
 LAYERS, NO_LAYERS = default_layers(["D4"]), default_layers([])
@@ -50,7 +51,9 @@ def splits(source):
 
 
 def train(spec, layers, train_rows, test_rows, on_epoch=lambda _: None, **options):
-    return runs.train(spec, layers, in_memory(train_rows), in_memory(test_rows), on_epoch=on_epoch, **options)
+    return runs.train(
+        spec, layers, in_memory(train_rows), in_memory(test_rows), progress=Progress(on_epoch=on_epoch), **options
+    )
 
 
 def split_validation(rows, share, seed):

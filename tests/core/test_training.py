@@ -7,12 +7,13 @@ import pytest
 
 from mimic_core import networks, runs
 from mimic_core.configs import parse_spec
+from mimic_core.epochs import train_epochs
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.rows import Rows
 from mimic_core.specs import RunSpec
 from mimic_core.streams import in_memory
-from mimic_core.training import train_epochs, with_offset
+from mimic_core.training import Progress, with_offset
 
 SAME = 'LAYERS = {"same": lambda: Dense(2, use_bias=False, kernel_initializer="identity", trainable=False)}'
 STILL = {"optimizer": "SGD", "optimizer_kwargs": {"learning_rate": 1e-30}, "epochs": 1}
@@ -55,7 +56,9 @@ def descended(rows, rate=0.5, epochs=2):
     layers, _ = networks.load_layers(SAME)
     network = networks.build_network(spec.model, spec.columns, layers)
     network.set_weights([network.get_weights()[0], BETA[:, None]])
-    losses = [loss for loss, _ in train_epochs(network, spec.model, rows)]
+    optimizer = networks.make_optimizer(spec.model)
+    optimizer.build(network.trainable_variables)
+    losses = [loss for loss, _ in train_epochs(network, optimizer, spec.model, in_memory(rows))]
     return losses, network.get_weights()[1][:, 0].tolist()
 
 
@@ -173,7 +176,13 @@ def test_a_loss_that_is_not_finite_names_its_epoch_and_its_batch():
     seen = []
     expected = r"the loss of epoch 1 is (nan|inf) in batch 3 of 5; .* The features reach (size|age) -[\d.]+ to 1e\+38"
     with pytest.raises(TrainingError, match=expected):
-        runs.train(run_spec(["wide"], **STILL), source, in_memory(rows), in_memory(decisions()), on_epoch=seen.append)
+        runs.train(
+            run_spec(["wide"], **STILL),
+            source,
+            in_memory(rows),
+            in_memory(decisions()),
+            progress=Progress(on_epoch=seen.append),
+        )
     assert seen == []
 
 
@@ -184,7 +193,7 @@ def test_features_that_are_not_finite_are_named_before_training_starts(layers, p
     parts[place].x[5, 1] = np.nan
     seen = []
     with pytest.raises(TrainingError, match=f"the {place} decisions hold values that are not finite in age; expected"):
-        runs.train(run_spec(layers), SAME, *map(in_memory, parts.values()), on_epoch=seen.append)
+        runs.train(run_spec(layers), SAME, *map(in_memory, parts.values()), progress=Progress(on_epoch=seen.append))
     assert seen == []
 
 
@@ -193,7 +202,9 @@ def test_constant_features_are_named_before_training_starts(layers):
     train, test = decisions(), decisions(seed=1)
     train.x[:, 1] = 3
     said = []
-    run = runs.train(run_spec(layers), SAME, in_memory(train), in_memory(test), on_epoch=said.append, warn=said.append)
+    run = runs.train(
+        run_spec(layers), SAME, in_memory(train), in_memory(test), progress=Progress(on_epoch=said.append, warn=said.append)
+    )
     assert said[0] == "features with one value in all training rows: age; they tell nothing"
     assert len(said) > 1
     assert run.notes[0] == "constant in all training rows: age"
