@@ -92,9 +92,11 @@ def begin(stored: StoredSpec[P], artefacts: ArtefactStore, run_id: str) -> Build
 
 def note_pinned(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, build: Build[Any], inputs: dict[str, Any], code_version: str
-) -> None:
-    """Note on this run which version it makes of the inputs that it pinned."""
-    context.instance.add_run_tags(context.run.run_id, {VERSION: build_version(build.stored.digest, inputs, code_version)})
+) -> str:
+    """Note on this run which version it makes of the inputs that it pinned, and return that."""
+    version = build_version(build.stored.digest, inputs, code_version)
+    context.instance.add_run_tags(context.run.run_id, {VERSION: version})
+    return version
 
 
 def plan_steps(

@@ -11,6 +11,7 @@ from mimic_assets.maintenance import maintenance, weekly_maintenance
 from mimic_assets.runs import model_run
 from mimic_assets.sensors.alerts import alert_on_failure
 from mimic_assets.sensors.dead_runs import dead_runs_sensor
+from mimic_assets.sensors.failed_runs import epochs_of_failed_runs
 from mimic_assets.sensors.rebuilds import approve_rebuild, rebuild_sensor
 from mimic_assets.sensors.registered import build_registered
 from mimic_assets.sensors.requested import build_requested
@@ -38,6 +39,7 @@ def defs() -> dg.Definitions:
             dead_runs_sensor,
             rebuild_sensor(running=rebuilds_by_itself()),
             alert_on_failure,
+            epochs_of_failed_runs,
         ],
         resources=local_resources(mimic_home()),
         executor=dg.in_process_executor,

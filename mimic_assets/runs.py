@@ -2,12 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
 
 from mimic_assets.alternatives import alternatives_shown, labelled
 from mimic_assets.builds import (
@@ -19,9 +18,9 @@ from mimic_assets.builds import (
     metadata,
     note_pinned,
     notes_shown,
-    rows_of_run,
 )
 from mimic_assets.coefficients import coefficients_shown
+from mimic_assets.epochs import RESULTS_SCHEMA, begin_epochs, replace_epochs, say_unfinished
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
@@ -37,21 +36,12 @@ from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.specs import SpecStore
 from resources.tables import RESULTS, TableStore
+from resources.trainings import end_training
 
 if TYPE_CHECKING:
-    from mimic_core.history import Epoch
-    from mimic_core.runs import TrainedRun
+    import pyarrow as pa
 
-RESULTS_SCHEMA = pa.schema(
-    [
-        ("experiment_name", pa.string()),
-        ("run_id", pa.string()),
-        ("epoch", pa.int32()),
-        ("loss", pa.float64()),
-        ("val_loss", pa.float64()),
-        ("exported", pa.bool_()),
-    ]
-)
+    from mimic_core.runs import TrainedRun
 
 
 @dg.asset(
@@ -67,7 +57,6 @@ def model_run(
 ) -> dg.MaterializeResult[Any]:
     """A trained log-odds model and its epochs in the results table. Partition: space/experiment/run_id."""
     from mimic_core import runs
-    from mimic_core.training import Progress
 
     stored = specs.get(RunSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
@@ -75,20 +64,19 @@ def model_run(
     dataset = dataset_manifest(spec, artefacts)
     tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run.run_id)
-    note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
+    version = note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
     most = splits.MOST_IN_MEMORY if spec.model.linear else math.inf
     train, test = (splits.read_stream(folder, split, list(spec.columns.inputs), most) for split in SPLITS)
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
-    trained = runs.train(
-        spec,
-        stored.layers,
-        train,
-        test,
-        contrasts="contrast_set" in dataset["inputs"],
-        progress=Progress(on_epoch=_observer(context), warn=context.log.warning),
-    )
-    document = _publish(context, build, dataset, trained, tables, artefacts)
+    progress = begin_epochs(context, spec, version, artefacts)
+    with ExitStack() as unless_finished:
+        unless_finished.callback(say_unfinished, context, spec, tables, artefacts)
+        trained = runs.train(
+            spec, stored.layers, train, test, contrasts="contrast_set" in dataset["inputs"], progress=progress
+        )
+        document = _publish(context, build, dataset, trained, tables, artefacts)
+        unless_finished.pop_all()
     return dg.MaterializeResult(
         metadata=_shown(trained, document) | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
         tags=data_version_tag(document),
@@ -112,17 +100,6 @@ def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
     splits.feature_columns(dataset["spec"], list(spec.columns.inputs), "interactions")
     datasets.require_fits(spec.max_choices, dataset["counts"]["largest_choice_set"], spec.dataset_key)
     return dataset
-
-
-def _observer(context: dg.AssetExecutionContext) -> "Callable[[Epoch], None]":
-    def observe(epoch: "Epoch") -> None:
-        numbers = {"epoch": epoch.epoch, "loss": float(epoch.loss)}
-        if epoch.val_loss is not None:
-            numbers["val_loss"] = float(epoch.val_loss)
-        event = dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=numbers)
-        context.log_event(event)
-
-    return observe
 
 
 def _publish(
@@ -167,12 +144,9 @@ def _publish(
             files=files,
         )
         seal(document)  # whatever cannot be published must fail before the table changes
-        key = rows_of_run(spec)
-        rows = pa.Table.from_pylist([key | epoch for epoch in history], schema=RESULTS_SCHEMA)
-        staged = [tables.stage(spec.results, [rows])]
-        with tables.discarding(spec.results, staged):
-            tables.replace(spec.results, staged, key)
+        replace_epochs(tables, spec, history, finished=True)
         publication.publish(document)
+    end_training(artefacts, spec.folder)
     return document
 
 
@@ -194,5 +168,5 @@ def _shown(trained: "TrainedRun", document: dict[str, Any]) -> dict[str, Any]:
     return shown | notes_shown(document["notes"])
 
 
-def _types(schema: pa.Schema) -> dict[str, str]:
+def _types(schema: "pa.Schema") -> dict[str, str]:
     return {field.name: str(field.type) for field in schema}

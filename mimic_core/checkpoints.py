@@ -81,17 +81,18 @@ def restore(checkpoint: Checkpoint, network: "keras.Model", optimizer: "keras.op
     """Set a network and its built optimizer to what they were.
 
     Raises:
-        CorruptFileError: the checkpoint is of another network or optimizer.
+        CorruptFileError: the checkpoint is of another network or optimizer, as after an update of Keras; nothing is set.
     """
-    for variables, values in ((network.variables, checkpoint.network), (optimizer.variables, checkpoint.optimizer)):
-        have, expected = [value.shape for value in values], [tuple(variable.shape) for variable in variables]
-        if have != expected:
-            raise CorruptFileError(
-                f"{checkpoint.where}: the checkpoint is of another network or optimizer: its variables have the shapes "
-                f"{have}, expected {expected}; remove it, and the training starts over"
-            )
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+    variables = [*network.variables, *optimizer.variables]
+    values = [*checkpoint.network, *checkpoint.optimizer]
+    have, expected = [value.shape for value in values], [tuple(variable.shape) for variable in variables]
+    if have != expected:
+        raise CorruptFileError(
+            f"{checkpoint.where}: the checkpoint is of another network or optimizer: its variables have the shapes {have}, "
+            f"expected {expected}; it is of no use, and the training starts over"
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _values(holder: Any) -> Arrays:

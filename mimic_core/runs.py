@@ -181,6 +181,7 @@ def _estimate(
 ) -> tuple["keras.Model", list[Epoch], logit.Estimate]:
     history: list[Epoch] = []
     columns, measured = spec.columns, Stopwatch(progress.clock)
+    progress.on_begin(list(history))
 
     def record(iteration: int, nll: float, coefficients: Float64) -> None:
         def utilities(rows: Rows) -> Float64:

@@ -13,7 +13,7 @@ from mimic_core import checkpoints, networks
 from mimic_core.checkpoints import Checkpoint
 from mimic_core.design import NO_WEIGHT
 from mimic_core.epochs import train_epochs
-from mimic_core.errors import TrainingError
+from mimic_core.errors import CorruptFileError, TrainingError
 from mimic_core.evaluation import Evaluation, combine, measure
 from mimic_core.history import Epoch, best_of, mark_exported
 from mimic_core.ranges import Ranges, ranges
@@ -30,6 +30,7 @@ class Progress:
     """How a training says what it does, and where it goes on.
 
     Attributes:
+        on_begin: called once, before the first epoch, with those that an earlier training finished.
         on_epoch: called after each epoch, or each iteration of a solver.
         on_checkpoint: called before that, for a network, with the bytes of a checkpoint; see `mimic_core.checkpoints`.
         resume: of an earlier training of the same network on the same decisions, which goes on after it.
@@ -37,6 +38,7 @@ class Progress:
         clock: tells seconds since some moment; None leaves the durations out.
     """
 
+    on_begin: Callable[[list[Epoch]], None] = lambda _: None
     on_epoch: Callable[[Epoch], None] = lambda _: None
     on_checkpoint: Callable[[bytes], None] | None = None
     resume: Checkpoint | None = None
@@ -55,17 +57,13 @@ def fit(
     Raises:
         TrainingError: no decision has a weight above 0, or a loss or a weight of the network is not finite.
         SpecError: the model cannot be made.
-        CorruptFileError: the checkpoint to go on from is of another network.
     """
     if not any(rows.weights.any() for rows in stream):
         raise TrainingError(NO_WEIGHT)
     network, optimizer = _build(spec, layers_source)
     utilities = networks.utility_function(network)
-    history: list[Epoch] = []
-    best_weights = network.get_weights()
-    if progress.resume is not None:
-        checkpoints.restore(progress.resume, network, optimizer)
-        history, best_weights = list(progress.resume.history), progress.resume.best
+    history, best_weights = _resume(network, optimizer, progress)
+    progress.on_begin(list(history))
     epochs = train_epochs(network, optimizer, spec.model, stream, done=len(history))
     stopwatch = Stopwatch(progress.clock)
     while len(history) < spec.model.epochs:
@@ -123,6 +121,20 @@ def _build(spec: RunSpec, layers_source: str) -> tuple["keras.Model", "keras.opt
     optimizer = networks.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
     return network, optimizer
+
+
+def _resume(
+    network: "keras.Model", optimizer: "keras.optimizers.Optimizer", progress: Progress
+) -> tuple[list[Epoch], checkpoints.Arrays]:
+    """Go on where an earlier training ended, if one did; returns its epochs and the weights of the best one."""
+    if progress.resume is not None:
+        try:
+            checkpoints.restore(progress.resume, network, optimizer)
+        except CorruptFileError as error:
+            progress.warn(str(error))
+        else:
+            return list(progress.resume.history), progress.resume.best
+    return [], network.get_weights()
 
 
 def _judge(spec: RunSpec, chooser: Stream, utilities: networks.Utilities, epoch: int) -> Evaluation | None:

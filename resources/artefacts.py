@@ -110,6 +110,18 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 _sync(file)
                 Path(temporary).replace(self.path(name))
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add bytes at the end of a file that one writer writes; after a kill a part of them may be there.
+
+        Raises:
+            StorageError: the bytes could not be stored.
+        """
+        path = self.path(name)
+        with _explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(data)
+
     def create(self, name: str, data: bytes) -> None:
         """Write a file unless one is there.
 
@@ -211,22 +223,28 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def _temporary(self, name: str) -> Iterator[tuple[Any, str]]:
         path = self.path(name)
-        try:
+        with _explaining(path):
             handle, temporary = _make_beside(path)
             try:
                 with os.fdopen(handle, "wb") as file:
                     yield file, temporary
             finally:
                 Path(temporary).unlink(missing_ok=True)
-        except FileExistsError:
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if isinstance(error, StorageError):
             raise
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError(
-                f"{path}: could not be written: {error.strerror or error}; what was there before is unchanged. "
-                "Check free space and rights, then run this again"
-            ) from error
+        raise StorageError(
+            f"{path}: could not be written: {error.strerror or error}; what was there before is unchanged. "
+            "Check free space and rights, then run this again"
+        ) from error
 
 
 def _make_beside(path: Path) -> tuple[int, str]:

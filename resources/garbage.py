@@ -22,11 +22,13 @@ from resources.artefacts import MANIFEST, WRITING, ArtefactStore
 from resources.listing import entries_of, files_below, folders_of, size_and_change
 from resources.maintenance import Terms
 from resources.specs import SpecStore
+from resources.trainings import FOLDER as TRAINING
 
 DEPTHS = {"-tfrecords": 1, "-models": 2, "-inferences": 3}  # of a partition's folder below the folder of its space
 OWN = {"contrast-sets", "requests", "specs"}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
+ABANDONED_TRAINING = "abandoned training"
 SUPERSEDED, ABANDONED, OLD_SPEC, CUT_OFF = "superseded version", "abandoned version", "old spec", "cut-off write"
 
 
@@ -126,6 +128,9 @@ def _old_versions(artefacts: ArtefactStore, folder: Path, name: str, terms: Term
     writing = {run[:8] for run in terms.in_use.runs}
     found = []
     for version in folders_of(folder):
+        if version.name == TRAINING:
+            found += _old_training(version, f"{name}/{TRAINING}", before)
+            continue
         match = VERSION.fullmatch(version.name)
         if match is None or match[1] in writing or (manifest is not None and manifest["version"] == version.name):
             continue
@@ -135,6 +140,12 @@ def _old_versions(artefacts: ArtefactStore, folder: Path, name: str, terms: Term
             older = manifest is not None and version.name.split("-")[0] <= manifest["version"].split("-")[0]
             found.append(Garbage(reason=SUPERSEDED if older else ABANDONED, path=f"{name}/{version.name}", bytes=size))
     return found
+
+
+def _old_training(folder: Path, name: str, before: float) -> list[Garbage]:
+    """List what a training left that was cut off and did not go on for long."""
+    size, changed = _content(folder)
+    return [Garbage(reason=ABANDONED_TRAINING, path=name, bytes=size)] if changed < before else []
 
 
 def _content(folder: Path) -> tuple[int, float]:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inference"
+SHARED = (RESULTS, INFERENCE)  # by runs, whose columns may differ
 KIND = "mimic.kind"
 PROPERTIES = {
     "commit.retry.num-retries": "0",  # pyiceberg waits up to a minute, and keeps the token of the rows it first saw
@@ -244,7 +245,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def ensure(self, name: str, schema: pa.Schema, *, kind: str, partition_by: Sequence[str] = ()) -> None:
         """Create a table unless it is there, and check that it can hold rows of this schema.
 
-        A table of inferences that lacks some of the columns gets them: what its runs have differs.
+        A table that runs share and that lacks some of the columns gets them: what its runs have differs.
 
         Raises:
             TableError: the table has another purpose, or other columns or types.
@@ -254,8 +255,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         self.require_kind(name, kind)
         if kind in (SOURCE, CONTRAST):
             return  # such a table takes the columns of the rows that replace it
-        if kind == INFERENCE:
-            self._add_columns(name, schema)
+        if kind in SHARED:
+            self._add_columns(name, schema, kind)
         require_columns(self.schema_of(self.pin(name)), schema, name, kind)
 
     def kind(self, name: str) -> str | None:
@@ -483,14 +484,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                     for column in partition_by:
                         spec.add_identity(column)
 
-    def _add_columns(self, name: str, schema: pa.Schema) -> None:
+    def _add_columns(self, name: str, schema: pa.Schema, kind: str) -> None:
         def add() -> None:
             with explaining(f"table {name}"), self._queue(name):
                 add_missing(self._load(name), schema)
 
         have = self.schema_of(self.pin(name))
         if missing_columns(have.names, schema):
-            require_columns(have, schema, name, INFERENCE, lacking=True)
+            require_columns(have, schema, name, kind, lacking=True)
             retry(name, add)
 
     def _load(self, name: str) -> "Table":
@@ -552,7 +553,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                     require_staged(staged, name)
                     transaction = transaction_for(table, columns, append=append)
                     present = column_ids(transaction.table_metadata.schema())
-                    shared = table.properties.get(KIND) == INFERENCE
+                    shared = table.properties.get(KIND) in SHARED
                     if not all(still_fit(part.columns, present, may_grow=shared) for part in staged):
                         raise ConflictError(f"table {name}: its columns were changed meanwhile; start again")
                     note = {WRITE: write, TOKEN: token(table) or write}

@@ -212,6 +212,7 @@ def test_sensors_and_schedules_start_builds_tell_of_failures_or_wait_to_be_turne
         "dead_runs_sensor": "RUNNING",
         "rebuild_sensor": "STOPPED",
         "alert_on_failure": "RUNNING",
+        "epochs_of_failed_runs": "RUNNING",
     }
     assert {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs} == {
         "weekly_maintenance": "STOPPED"

@@ -1,10 +1,12 @@
 """Planning: what the commands share that go by the planner."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -21,6 +23,15 @@ class Planned:
     resources: dict[str, Any]
     plan: "Plan"
     world: "World"
+
+
+def publish_epochs_of_dead(instance: "dg.DagsterInstance", dead: Sequence[str], resources: dict[str, Any]) -> None:
+    """Publish what the trainings left that died, and say so on standard error."""
+    if dead:
+        from mimic_assets.unfinished import publish_epochs_of
+
+        for said in publish_epochs_of(instance, dead, resources):
+            click.echo(f"mimic: {said}", err=True)
 
 
 @contextmanager
@@ -41,7 +52,7 @@ def planned() -> Iterator[Planned]:
     finally:
         gc.enable()
     with instance:
-        fail_dead_runs(instance)
+        publish_epochs_of_dead(instance, fail_dead_runs(instance), resources)
         plan, world = make_plan(instance, resources["inventory"])
         gc.freeze()  # none of it is garbage before the command ends
         yield Planned(instance=instance, resources=resources, plan=plan, world=world)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimic_core.shards import count_parts
 from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, PartitionSpec, RunSpec
@@ -76,17 +76,31 @@ def unit(spec: PartitionSpec) -> str:
     return "part"
 
 
-def step_done(event: "dg.DagsterEvent") -> str | None:
-    """Name the part, or give the losses of the epoch, that an event reports as done; None for any other event."""
+class Done(NamedTuple):
+    """What an event reports as done.
+
+    Attributes:
+        what: the name of the part, or the losses of the epoch.
+        number: of the epoch, where a training may have gone on after one; None of a part.
+    """
+
+    what: str
+    number: int | None = None
+
+
+def step_done(event: "dg.DagsterEvent") -> Done | None:
+    """Say what an event reports as done; None for any other event."""
     if event.event_type_value == "ASSET_OBSERVATION":
-        numbers = {name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()}
+        numbers: dict[str, Any] = {
+            name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()
+        }
         if "epoch" not in numbers:
             return None
         losses = (f"{name} {numbers[name]:.4f}" for name in ("loss", "val_loss") if name in numbers)
-        return ", ".join(losses)
+        return Done(", ".join(losses), numbers["epoch"])
     name = (event.step_key or "").rpartition(".")[2]
     if event.event_type_value == "STEP_SUCCESS" and name.startswith(PART_STEPS):
-        return name[name.index("[") + 1 : -1]
+        return Done(name[name.index("[") + 1 : -1])
     return None
 
 
@@ -114,10 +128,10 @@ class _Lines:
         self._pool: str | None = None
 
     def event(self, event: "dg.DagsterEvent") -> None:
-        if (what := step_done(event)) is not None:
-            self._done += 1
+        if done := step_done(event):
+            self._done = done.number or self._done + 1
             of = f"/{self._total}" if self._total else ""
-            self._write(f"  {self._name}{self._unit} {self._done}{of}: {what}", highlight=False, soft_wrap=True)
+            self._write(f"  {self._name}{self._unit} {self._done}{of}: {done.what}", highlight=False, soft_wrap=True)
             self._pool = None
         elif (pool := waits_for(event)) is not None and pool != self._pool:  # every step says so
             self._pool = pool
@@ -126,11 +140,12 @@ class _Lines:
 
 class _Bar:
     def __init__(self, spec: PartitionSpec, bars: "Progress") -> None:
-        self._bars = bars
+        self._bars, self._done = bars, 0
         self._task = bars.add_task(title(spec), total=total_steps(spec), note="")
 
     def event(self, event: "dg.DagsterEvent") -> None:
-        if (what := step_done(event)) is not None:
-            self._bars.update(self._task, advance=1, note=what)
+        if done := step_done(event):
+            self._done = done.number or self._done + 1
+            self._bars.update(self._task, completed=self._done, note=done.what)
         elif (pool := waits_for(event)) is not None:
             self._bars.update(self._task, note=f"waits for a slot of the pool {pool}")

@@ -10,6 +10,7 @@ import click
 from mimic_assets.cli.output import EMPTY, print_columns, print_json, print_line, print_table
 from mimic_assets.cli.plan import AS_JSON, KEYS, row
 from mimic_assets.cli.planning import planned
+from mimic_assets.cli.trainings import epoch_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +28,11 @@ MOST_ALIKE = 3  # partitions that are named with one reason; the table has the o
 
 @click.command()
 @KEYS
+@click.option(
+    "--follow", is_flag=True, help="Show what is queued and running as it goes on, epoch by epoch, until it ended."
+)
 @AS_JSON
-def status(keys: tuple[str, ...], as_json: bool) -> None:
+def status(keys: tuple[str, ...], follow: bool, as_json: bool) -> None:
     """Show what is current, and why the rest is not.
 
     Every partition of every stage, or those of some KEYs, with version, counts, and since when it is what it is. A narrow
@@ -46,20 +50,31 @@ def status(keys: tuple[str, ...], as_json: bool) -> None:
     Examples:
       mimic status
       mimic status 07c49bc0 --json
+      mimic status --follow
     """
+    if follow and as_json:
+        raise click.UsageError("--follow and --json do not go together; give one of them")
+    if follow:
+        from mimic_assets.cli.watching import watch
+
+        watch(keys)
+        return
     from mimic_core.selection import find_partitions
 
     with planned() as now:
         nodes = find_partitions(keys, now.plan.partitions) if keys else list(now.plan.partitions)
         times = _times_of_runs(now.instance, now.world, nodes)
     partitions = [now.plan.partitions[node] for node in nodes]
-    rows = [_row(partition, now.world, times) for partition in partitions]
+    rows = [_row(partition, now.world, times, now.resources) for partition in partitions]
     not_registered, unknown = ({}, "") if keys else _not_registered(now.resources, now.world)
     if as_json:
         print_json({"partitions": rows, "spec_files": not_registered, "spec_folder": unknown or None})
     elif rows:
         _print(rows)
         _print_reasons(partitions)
+        for each in rows:
+            if each["epoch"]:
+                print_line(f"{each['asset']} {each['key']}: {words_of(each['epoch'])}")
     else:
         click.echo(EMPTY)
     if not as_json:
@@ -83,7 +98,7 @@ def _not_registered(resources: dict[str, Any], world: "World") -> tuple[dict[str
     return found, ""
 
 
-def _row(partition: "Partition", world: "World", times: "dict[Node, float]") -> dict[str, Any]:
+def _row(partition: "Partition", world: "World", times: "dict[Node, float]", resources: dict[str, Any]) -> dict[str, Any]:
     from mimic_core.world import SOURCE, State
 
     node = partition.node
@@ -99,6 +114,7 @@ def _row(partition: "Partition", world: "World", times: "dict[Node, float]") -> 
         "counts": counts,
         "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds") if since else None,
         "error": _error(partition, world) if partition.state == State.FAILED else None,
+        "epoch": epoch_of(partition, world, resources["artefacts"]),
     }
     return row(partition) | said
 

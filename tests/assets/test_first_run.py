@@ -163,9 +163,9 @@ def test_the_linear_model_exports_its_last_iteration(finished):
 def test_retraining_replaces_the_rows_of_the_run_as_a_whole_and_gives_the_same_numbers(platform, decision_table):
     platform.imported(decision_table())
     platform.built(dataset(), run(NETWORK), run(LINEAR))
-    before = platform.rows(RESULTS)
+    before = platform.rows(RESULTS).drop_columns("seconds")
     platform.built(run(NETWORK))
-    assert platform.rows(RESULTS) == before
+    assert platform.rows(RESULTS).drop_columns("seconds") == before
 
 
 def test_a_run_keeps_all_that_is_needed_to_apply_it(finished):

@@ -58,21 +58,41 @@ def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_r
     assert [row["state"] for row in with_dataset.partitions("status")] == ["current", "current", "out_of_date"]
 
 
-def test_a_run_that_is_killed_while_it_trains_leaves_no_results_and_can_be_trained_again(with_dataset):
-    config = with_dataset.experiment(models=[{"layers": ["D4"], "epochs": 150, "batch_size": 4}])
-    process = with_dataset.start("log-odds", "run-experiment", config)
-    wait_for(process, "epoch 1")
-    stop(process, signal.SIGKILL)
-    assert dg.DagsterRunStatus.STARTED in runs().values()
-    (row,) = [row for row in with_dataset.partitions("status") if row["asset"] == "model_run"]
-    assert row["state"] == "missing"  # nothing of it failed by itself
-    assert not set(runs().values()) & set(UNFINISHED)
-    assert not list(with_dataset.home.glob("mimic/objects/s-models/**/manifest.json"))
-    assert "haven.results" not in with_dataset.done("tables", "list").stdout
+def results() -> list[dict[str, object]]:
+    """The rows of the exported results, by experiment and epoch."""
+    rows = pq.read_table("out.parquet").to_pylist()
+    return sorted(rows, key=lambda row: (row["experiment_name"], row["epoch"]))
+
+
+def test_a_training_goes_on_after_it_was_interrupted_and_killed_and_gives_the_epochs_of_one_that_was_not(with_dataset):
+    models = [{"layers": ["D4"], "epochs": 60, "batch_size": 4}]
+    config = with_dataset.experiment(models=models)
+    ended = []
+    for how in (signal.SIGINT, signal.SIGKILL):
+        process = with_dataset.start("log-odds", "run-experiment", config)
+        wait_for(process, "epoch 8" if ended else "epoch 4")
+        stop(process, how)
+        said = with_dataset.done("status", "--json")
+        assert json.loads(said.stdout)["partitions"][-1]["state"] == "missing"  # nothing of it failed by itself
+        assert not set(runs().values()) & set(UNFINISHED)
+        with_dataset.done("tables", "export", "haven.results", "out.parquet")
+        rows = results()
+        ended.append(len(rows))
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        assert {row["finished"] for row in rows} == {False}
+    assert 4 <= ended[0] < ended[1] < 60
+    assert "ended unfinished" in said.stderr
     (run,) = with_dataset.partitions("log-odds", "run-experiment", config)
-    assert run["counts"]["epochs"] == 150
+    with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=models, experiment_name="whole"))
     with_dataset.done("tables", "export", "haven.results", "out.parquet")
-    assert sorted(pq.read_table("out.parquet")["epoch"].to_pylist()) == list(range(1, 151))
+    resumed, whole = results()[:60], results()[60:]
+    assert [row["epoch"] for row in whole] == list(range(1, 61))
+    for name in ("epoch", "loss", "val_loss", "val_accuracy", "exported", "learning_rate", "finished"):
+        assert [row[name] for row in resumed] == [row[name] for row in whole]
+    assert all(row["finished"] and row["seconds"] > 0 for row in resumed)
+    lines = (with_dataset.home / f"mimic/objects/s-models/e/{run['run_id']}").glob("*/history.jsonl")
+    (history,) = [[json.loads(line) for line in path.read_text().splitlines()] for path in lines]
+    assert [epoch["loss"] for epoch in history] == [row["loss"] for row in whole]
 
 
 def test_an_inference_that_is_killed_leaves_the_previous_rows_and_the_next_one_replaces_them(with_run):

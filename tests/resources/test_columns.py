@@ -1,4 +1,4 @@
-"""Columns: an inference table gets those that it lacks while builds share it; what other tables have stays as it is."""
+"""Columns: a table that runs share gets those that it lacks while builds share it; what other tables have stays."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,10 +79,14 @@ def test_a_column_of_another_type_is_refused_and_nothing_is_added(tables):
     assert tables.metadata_file(NAME) == version
 
 
-def test_a_results_table_gets_no_columns(tables):
-    tables.ensure(NAME, SCHEMA, kind=RESULTS)
-    with pytest.raises(TableError, match="column 'loss' is missing, expected double"):
-        tables.ensure(NAME, SCHEMA.append(pa.field("loss", pa.float64())), kind=RESULTS)
+def test_a_results_table_of_an_earlier_version_gets_the_columns_that_it_lacks(tables):
+    name, grown = "haven.results", pa.schema([*SCHEMA, ("finished", pa.bool_())])
+    tables.ensure(name, SCHEMA, kind=RESULTS, partition_by=["run_id"])
+    tables.replace(name, [tables.stage(name, [rows("a")])], {"run_id": "a"})
+    tables.ensure(name, grown, kind=RESULTS, partition_by=["run_id"])
+    tables.replace(name, [tables.stage(name, [rows("b", finished=True)])], {"run_id": "b"})
+    found = pa.Table.from_batches(list(tables.batches(tables.pin(name)))).sort_by("run_id")
+    assert found["finished"].to_pylist() == [None, True]
 
 
 def test_rows_that_were_staged_before_another_build_added_a_column_are_published(tables):

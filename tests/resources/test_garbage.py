@@ -11,7 +11,7 @@ from mimic_core.configs import parse_spec
 from mimic_core.errors import NotFoundError, StorageError
 from mimic_core.specs import DatasetSpec
 from resources.environments import local_resources
-from resources.garbage import ABANDONED, CUT_OFF, OLD_SPEC, SUPERSEDED, Collected, collect_garbage
+from resources.garbage import ABANDONED, ABANDONED_TRAINING, CUT_OFF, OLD_SPEC, SUPERSEDED, Collected, collect_garbage
 from resources.maintenance import Terms
 from resources.usage import InUse
 
@@ -254,3 +254,12 @@ def test_folders_that_may_not_be_changed_are_said_so(store, monkeypatch):
     monkeypatch.setattr("shutil.rmtree", refused)
     with pytest.raises(StorageError, match="Permission denied; what is left can be removed later"):
         store.collect()
+
+
+def test_what_a_training_left_that_never_went_on_goes_and_a_training_that_is_in_progress_stays(store):
+    store.write("s-models/e/0123/training/history.jsonl", "s-models/e/0123/training/checkpoint-01", "s-tfrecords/training/a")
+    assert found(store.collect(days=0.5)) == set()
+    began = {"since": time.time() - DAY, "runs": frozenset({"0" * 36})}
+    assert found(store.collect(**began)) == set()
+    assert found(store.collect()) == {(ABANDONED_TRAINING, "s-models/e/0123/training", 10)}
+    assert store.names() == {"s-tfrecords", "s-tfrecords/training", "s-tfrecords/training/a"}

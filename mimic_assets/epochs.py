@@ -1,0 +1,135 @@
+"""Epochs of a run: observed and kept while it trains, and in the results table at its end, whatever that is."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+
+from mimic_assets.builds import RUN_COLUMNS, rows_of_run
+from mimic_assets.failures import attempt
+from mimic_core import checkpoints
+from mimic_core.specs import RunSpec
+from resources.artefacts import ArtefactStore
+from resources.tables import RESULTS, TableStore
+from resources.trainings import (
+    append_epoch,
+    begin_training,
+    epochs_are_published,
+    epochs_so_far,
+    note_published,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from mimic_core.history import Epoch
+    from mimic_core.training import Progress
+
+RESULTS_SCHEMA = pa.schema(
+    [
+        ("experiment_name", pa.string()),
+        ("run_id", pa.string()),
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+        ("val_loss", pa.float64()),
+        ("exported", pa.bool_()),
+        ("val_accuracy", pa.float64()),
+        ("seconds", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("finished", pa.bool_()),
+    ]
+)
+
+
+def begin_epochs(context: dg.AssetExecutionContext, spec: RunSpec, version: str, artefacts: ArtefactStore) -> "Progress":
+    """Look for a checkpoint of this build, and return what tells and keeps the epochs of a training that goes on after it.
+
+    Args:
+        version: of the build; a checkpoint of another one is of no use.
+    """
+    from mimic_core.training import Progress
+
+    data, where = read_checkpoint(artefacts, spec.folder, version)
+    resume, problem = attempt(checkpoints.load, data, where) if data is not None else (None, "")
+    if problem:
+        context.log.warning(problem)
+
+    def start(done: "list[Epoch]") -> None:
+        begin_training(artefacts, spec.folder, version, [asdict(epoch) for epoch in done])
+        if done:
+            context.log.info(f"goes on after epoch {len(done)}, from the checkpoint of a training that was cut off: {where}")
+
+    def keep(checkpoint: bytes) -> None:
+        _, problem = attempt(write_checkpoint, artefacts, spec.folder, version, checkpoint)
+        if problem:
+            context.log.warning(f"no checkpoint of this epoch: {problem}")
+
+    def tell(epoch: "Epoch") -> None:
+        _, problem = attempt(append_epoch, artefacts, spec.folder, asdict(epoch))
+        if problem:
+            context.log.warning(problem)
+        context.log_event(_observation(context, epoch))
+
+    return Progress(
+        on_begin=start,
+        on_epoch=tell,
+        on_checkpoint=keep,
+        resume=resume,
+        warn=context.log.warning,
+        clock=time.monotonic,
+    )
+
+
+def replace_epochs(tables: TableStore, spec: RunSpec, history: Sequence[Mapping[str, Any]], *, finished: bool) -> None:
+    """Replace the rows of a run in the results table.
+
+    Args:
+        history: a dict of `mimic_core.history.Epoch` for each epoch.
+        finished: whether the training ended as it should.
+
+    Raises:
+        ConflictError, StorageError: the table could not be changed.
+    """
+    key = rows_of_run(spec)
+    rows = pa.Table.from_pylist([key | dict(epoch) | {"finished": finished} for epoch in history], schema=RESULTS_SCHEMA)
+    staged = [tables.stage(spec.results, [rows])]
+    with tables.discarding(spec.results, staged):
+        tables.replace(spec.results, staged, key)
+
+
+def publish_unfinished(spec: RunSpec, tables: TableStore, artefacts: ArtefactStore) -> int:
+    """Put the epochs of a training that failed or was killed into the results table; returns how many.
+
+    Nothing is done where they are there already, where there is no epoch, and where a version of the run is published: its
+    rows stay.
+
+    Raises:
+        ConflictError, StorageError: the table could not be changed.
+        CorruptFileError: the manifest of the run is damaged.
+    """
+    history = epochs_so_far(artefacts, spec.folder)
+    if not history or artefacts.manifest(spec.folder) is not None or epochs_are_published(artefacts, spec.folder):
+        return 0
+    tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
+    replace_epochs(tables, spec, history, finished=False)
+    note_published(artefacts, spec.folder)
+    return len(history)
+
+
+def say_unfinished(context: dg.AssetExecutionContext, spec: RunSpec, tables: TableStore, artefacts: ArtefactStore) -> None:
+    """Publish the epochs of the training that ends now, before it is finished."""
+    published, problem = attempt(publish_unfinished, spec, tables, artefacts)
+    if problem:
+        context.log.warning(f"the epochs so far are not in table {spec.results}: {problem}")
+    elif published:
+        context.log.info(f"table {spec.results} has the {published} finished epochs, as not finished")
+
+
+def _observation(context: dg.AssetExecutionContext, epoch: "Epoch") -> dg.AssetObservation:
+    numbers = {name: float(value) for name, value in asdict(epoch).items() if value is not None and name != "exported"}
+    return dg.AssetObservation(
+        asset_key=context.asset_key, partition=context.partition_key, metadata=numbers | {"epoch": epoch.epoch}
+    )

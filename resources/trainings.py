@@ -1,0 +1,97 @@
+"""Trainings: what a run has trained so far, in a folder beside its versions, until it is published.
+
+`history.jsonl` has a line for each finished epoch, and `checkpoint-VERSION` what a training of this version needs to go on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from resources.artefacts import ArtefactStore
+
+FOLDER = "training"  # within the folder of a run
+HISTORY, PUBLISHED = "history.jsonl", "published"  # the latter names the history whose epochs are in the results table
+VERSION_DIGITS = 16  # of a build's version, in the name of its checkpoint
+
+
+def read_checkpoint(artefacts: ArtefactStore, run: str, version: str) -> tuple[bytes | None, str]:
+    """Return the checkpoint of a build, None where there is none, and where it lies.
+
+    Args:
+        run: folder of the run.
+        version: of the build, see `mimic_core.manifests.build_version`.
+    """
+    name = _checkpoint(run, version)
+    path = artefacts.path(name)
+    return artefacts.read(name) if path.is_file() else None, str(path)
+
+
+def begin_training(artefacts: ArtefactStore, run: str, version: str, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Forget what earlier trainings left, but for the checkpoint of this version where it goes on after some epochs.
+
+    Raises:
+        StorageError: the history cannot be written.
+    """
+    kept = _checkpoint(run, version) if epochs else None
+    for name in artefacts.names(f"{run}/{FOLDER}"):
+        if f"{run}/{FOLDER}/{name}" != kept:
+            artefacts.remove(f"{run}/{FOLDER}/{name}")
+    artefacts.write(f"{run}/{FOLDER}/{HISTORY}", map(_line, epochs))
+
+
+def write_checkpoint(artefacts: ArtefactStore, run: str, version: str, data: bytes) -> None:
+    """Store the checkpoint of a build in place of an earlier one.
+
+    Raises:
+        StorageError: it cannot be written; the earlier one stays.
+    """
+    artefacts.write(_checkpoint(run, version), [data])
+
+
+def append_epoch(artefacts: ArtefactStore, run: str, epoch: Mapping[str, Any]) -> None:
+    """Add an epoch to the history of a training.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    artefacts.append(f"{run}/{FOLDER}/{HISTORY}", _line(epoch))
+
+
+def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
+    """Return the finished epochs of a training that is not published; a line that is being written does not count."""
+    path = artefacts.path(f"{run}/{FOLDER}/{HISTORY}")
+    data = path.read_bytes() if path.is_file() else b""
+    return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def epochs_are_published(artefacts: ArtefactStore, run: str) -> bool:
+    """Tell whether `note_published` was called since the last epoch."""
+    path = artefacts.path(f"{run}/{FOLDER}/{PUBLISHED}")
+    return path.is_file() and path.read_text() == _digest(artefacts, run)
+
+
+def note_published(artefacts: ArtefactStore, run: str) -> None:
+    """Note that the epochs so far are in the results table.
+
+    Raises:
+        StorageError: that cannot be written.
+    """
+    artefacts.write(f"{run}/{FOLDER}/{PUBLISHED}", [_digest(artefacts, run).encode()])
+
+
+def end_training(artefacts: ArtefactStore, run: str) -> None:
+    """Remove what a training left beside the versions of its run, one of which has it all now."""
+    artefacts.discard(f"{run}/{FOLDER}")
+
+
+def _checkpoint(run: str, version: str) -> str:
+    return f"{run}/{FOLDER}/checkpoint-{version[:VERSION_DIGITS]}"
+
+
+def _digest(artefacts: ArtefactStore, run: str) -> str:
+    return hashlib.sha256(artefacts.read(f"{run}/{FOLDER}/{HISTORY}")).hexdigest()
+
+
+def _line(epoch: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(epoch)}\n".encode()
