@@ -22,7 +22,6 @@ LAYERS = {
     "noise": lambda: GaussianNoise(0.1, seed=4),
 }
 """
-RATE = {"class_name": "ExponentialDecay", "config": {"initial_learning_rate": 0.01, "decay_steps": 3, "decay_rate": 0.9}}
 
 
 def decisions(n=40, seed=0):
