@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,23 +51,15 @@ def write_file(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path,
         SpecError: there is such a file.
         StorageError: it could not be written; what was there before is unchanged.
     """
-    rows = 0
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent) as folder:
-            partial = Path(folder) / file.name
-            with _writer(partial, schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
-            if not replace:
-                require_new(file)
-            partial.replace(file)
-    except MimicError:
-        raise  # of what gives the rows
-    except OSError as error:
-        raise StorageError(
-            f"{file}: could not be written: {error.strerror or error}; what was there before is unchanged"
-        ) from error
+    with (
+        _explaining(file, "what was there before is unchanged"),
+        tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent) as folder,
+    ):
+        partial = Path(folder) / file.name
+        rows = _write(batches, schema, partial)
+        if not replace:
+            require_new(file)
+        partial.replace(file)
     return rows
 
 
@@ -77,13 +69,34 @@ def write_stream(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: B
     Raises:
         StorageError: they could not be written to a temporary file, where they wait.
     """
-    with tempfile.TemporaryDirectory(prefix="mimic-") as folder:
-        file = Path(folder) / "rows.csv"
-        rows = write_file(batches, schema, file)
+    told = "the rows wait there until all of them may be printed; give TMPDIR a folder with more room"
+    with ExitStack() as stack:
+        with _explaining(tempfile.gettempdir(), told):
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mimic-"))) / "rows.csv"
+            rows = _write(batches, schema, file)
         with file.open("rb") as written:
             shutil.copyfileobj(written, stream)
-            stream.flush()
+        stream.flush()
     return rows
+
+
+def _write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> int:
+    rows = 0
+    with _writer(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+@contextmanager
+def _explaining(where: Path | str, told: str) -> Iterator[None]:
+    try:
+        yield
+    except MimicError:
+        raise  # of what gives the rows
+    except OSError as error:
+        raise StorageError(f"{where}: could not be written: {error.strerror or error}; {told}") from error
 
 
 @contextmanager

@@ -134,6 +134,8 @@ def require_unchanged(location: str, name: str, token: str) -> Listing:
     """
     listing = list_files(location, name)
     if listing.token != token:
+        if name == location:  # they are no table of the catalog
+            raise ConflictError(f"{location}: was changed while it was read; run this again")
         raise ConflictError(
             f"table {name}: its files at {location} were changed since this build began; start the build again"
         )

@@ -1,5 +1,6 @@
 """Exports: a file is there as a whole or not at all, and a stream gets nothing before everything is there."""
 
+import io
 import os
 from collections.abc import Iterator
 
@@ -55,3 +56,15 @@ def test_a_reader_that_has_seen_enough_is_no_error_of_storage():
     os.close(reader)
     with pytest.raises(BrokenPipeError), os.fdopen(writer, "wb", buffering=0) as stream:
         write_stream([ROWS], ROWS.schema, stream)
+
+
+def test_a_full_disk_is_said_with_where_the_rows_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    full = OSError(28, "No space left on device")
+    with pytest.raises(
+        StorageError, match=rf"^{tmp_path}: could not be written: No space left .*; give TMPDIR a folder with"
+    ):
+        write_stream(rows_that_end_in(full), ROWS.schema, io.BytesIO())
+    with pytest.raises(StorageError, match=r"o\{\}\.csv: could not be written: No space left .*; what was there before is "):
+        write_file(rows_that_end_in(full), ROWS.schema, tmp_path / "o{}.csv")
+    assert not list(tmp_path.iterdir())
