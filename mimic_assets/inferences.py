@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from mimic_assets.alternatives import alternatives_shown, labelled
 from mimic_assets.builds import (
@@ -31,17 +30,17 @@ from mimic_assets.effects import effects_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
-from mimic_core import contract, inferences, outcomes
-from mimic_core.alternatives import alternative_table, shares_by_code
+from mimic_core import contract, inferences, outcomes, scoring
+from mimic_core.alternatives import alternative_table
 from mimic_core.coefficients import NO_RHO_SQUARED, WITH_WEIGHTS
 from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
-from mimic_core.evaluation import Measured, add_measured, combine, named
+from mimic_core.evaluation import Measured
 from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
-from mimic_core.sources import ALTERNATIVE, KEYS, SPLITS, WEIGHT, check_schema, columns_to_read
+from mimic_core.sources import KEYS, SPLITS, WEIGHT, check_schema, columns_to_read
 from mimic_core.specs import InferenceSpec
-from mimic_core.tallies import Tally, add_tallies, tally
+from mimic_core.tallies import Tally, add_tallies
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.specs import SpecStore
@@ -127,35 +126,19 @@ def score_part(
 ) -> ScoredPart:
     """Read, check and score the decisions of some shards."""
     spec, rules = task.build.stored.spec, _rules(task.build.stored.spec, task.run)
-    tallies: list[Tally] = []
-    measured: list[dict[str, Measured]] = []
-    shares = _shares(task, tables)
-    effects: EffectSums | None = None
-    labels: dict[int, Any] = {}
-
-    def scored() -> Iterator[pa.Table]:
-        nonlocal effects
-        functions = None
-        for block in checked_blocks(context, task, rules, tables):
-            tallies.append(tally(block, rules, whole=task.part.whole))
-            if any(one.outcome.violations for one in tallies) or not len(block.rows):
-                continue
-            utilities, gradients = functions = functions or _functions(task, rules, artefacts)
-            utility = utilities(block.rows.x)
-            labels.update(inferences.alternative_labels(block))
-            measured.append({split: inferences.measure_selected(block, utility, split, shares) for split in SPLITS})
-            rows = inferences.inference_rows(block, utility, task.part, **rows_of_run(spec))
-            if spec.explain:
-                slope, size = gradients(block.rows.x), task.pin.rows
-                rows, sums = inferences.explain_rows(
-                    rows, block, slope, spec.explain, rules.features, run_id=spec.run_id, table_rows=size
-                )
-                effects = add_effects([effects, sums])  # at once: every block has a sample of its own
-            yield rows
-
-    staged = tables.stage(spec.destination, scored(), task.part.name)
+    part = scoring.Scoring(
+        rules,
+        task.part,
+        lambda: run_functions(spec.run_folder, task.run, spec.explain, artefacts),
+        **rows_of_run(spec),
+        explain=spec.explain,
+        shares=scoring.shares_in(tables.schema_of(task.pin), task.run),
+        table_rows=task.pin.rows,
+    )
+    rows = part.rows(checked_blocks(context, task, rules, tables))
+    staged = tables.stage(spec.destination, rows, task.part.name)
     context.log.info(f"{task.part.name}: {staged.rows:,} rows")
-    return ScoredPart(tally=add_tallies(tallies), staged=staged, measured=_added(measured), effects=effects, labels=labels)
+    return ScoredPart(tally=part.tally, staged=staged, measured=part.measured, effects=part.effects, labels=part.labels)
 
 
 @dg.op(
@@ -202,17 +185,27 @@ def inference_table(model_run: Any, source_table: Any) -> Any:
     return {"result": result, "inference_table_decision_table_contract": kept}
 
 
-def _functions(task: PartTask[InferenceSpec], rules: contract.Rules, artefacts: ArtefactStore) -> tuple[Any, Any]:
-    """Load the run's network, its files verified against the manifest; return its utility and its derivatives."""
+def run_functions(
+    folder: str, run: dict[str, Any], explain: Sequence[str], artefacts: ArtefactStore
+) -> tuple[scoring.Function, scoring.Function]:
+    """Load a run's network, its files verified against the manifest; return its utility and its derivatives by features.
+
+    Args:
+        folder: of the run.
+        run: its manifest.
+
+    Raises:
+        CorruptFileError: a file is damaged.
+        NotFoundError: a file is gone.
+    """
     from mimic_core import networks
 
-    spec = task.build.stored.spec
-    folder = f"{spec.run_folder}/{task.run['version']}"
-    files = {file["path"]: file for file in task.run["files"]}
+    files = {file["path"]: file for file in run["files"]}
+    folder = f"{folder}/{run['version']}"
     layers = artefacts.read(f"{folder}/layers.py", files["layers.py"]).decode()
     artefacts.read(f"{folder}/model.keras", files["model.keras"])
     network = networks.load_network(artefacts.path(f"{folder}/model.keras"), layers)
-    explained = [rules.features.index(name) for name in spec.explain]
+    explained = [run["features"].index(name) for name in explain]
     return networks.utility_function(network), networks.gradient_function(network, explained)
 
 
@@ -227,15 +220,12 @@ def _publish(
 ) -> dict[str, Any]:
     task = tasks[0]
     build, spec = task.build, task.build.stored.spec
-    measured = _added([part.measured for part in scored])
-    evaluated = {split: combine([measured[split]]) for split in SPLITS}
+    measured = scoring.add_splits([part.measured for part in scored])
     tables_of = {split: alternative_table(measured[split].alternatives) for split in SPLITS}
     labels = {code: label for part in scored for code, label in part.labels.items()}
     effects = add_effects(part.effects for part in scored)
     composite = WEIGHT in tables.schema_of(task.pin).names
-    metrics = {
-        name: value for split in SPLITS for name, value in named(evaluated[split], split, composite=composite).items()
-    }
+    metrics = scoring.metrics(measured, composite=composite)
     withheld = [NO_RHO_SQUARED.format(WITH_WEIGHTS)] if composite and metrics else []
     counts = {
         "rows": found.outcome.rows,
@@ -277,18 +267,6 @@ def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableSto
         "model_run": {"key": spec.run_key, "fingerprint": run["fingerprint"]},
         "source_table": table_input(pin, columns, tables),
     }
-
-
-def _shares(task: PartTask[InferenceSpec], tables: TableStore) -> dict[int, float] | None:
-    """Return the shares of the alternatives that the run was trained on, by their codes in the source table."""
-    schema, shares = tables.schema_of(task.pin), task.run.get("alternative_shares")
-    if shares is None or ALTERNATIVE not in schema.names:
-        return None
-    return shares_by_code(shares, schema.field(ALTERNATIVE).type)
-
-
-def _added(measured: Sequence[dict[str, Measured]]) -> dict[str, Measured]:
-    return {split: add_measured(part[split] for part in measured) for split in SPLITS}
 
 
 def _rules(spec: InferenceSpec, run: dict[str, Any]) -> contract.Rules:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mimic_core import contract, outcomes
 from mimic_core.effects import EffectSums, own_effects, sum_effects
-from mimic_core.errors import SpecError, TableError, TrainingError
+from mimic_core.errors import SpecError, TableError, TrainingError, did_you_mean
 from mimic_core.evaluation import Measured, log_sum_exp, measure
 from mimic_core.filters import Condition
 from mimic_core.identifiers import surrogates
@@ -248,3 +248,17 @@ def check_features(asked: Sequence[str], trained: Sequence[str], run_id: str, in
             f"features: run {run_id[:12]}... was trained on {', '.join(trained)}; {'; '.join(parts)}; give exactly these"
             + (f" (and, if you like, {', '.join(in_interactions)}, which its interactions name)" if in_interactions else "")
         )
+
+
+def check_explained(asked: Sequence[str], features: Sequence[str]) -> None:
+    """Check that a run reads the features by which its probabilities are to be differentiated.
+
+    Raises:
+        SpecError: it does not, or one is named twice.
+    """
+    for index, name in enumerate(asked):
+        if name not in features:
+            near = did_you_mean(name, features)
+            raise SpecError(f"explain: {name!r} is not one of the features of the run{near}; they are {', '.join(features)}")
+        if name in asked[:index]:
+            raise SpecError(f"explain: {name!r} stands more than once; name each feature once")

@@ -10,6 +10,10 @@ from mimic_core.errors import DecisionTableError, TableError
 
 EXAMPLES = 5
 TOO_LARGE = "decisions with more than max_choices"
+MEND = (
+    "mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), "
+    'and build again; "invalid_decisions": "drop" in the config leaves these decisions out'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +109,12 @@ def require_all_read(read: int, rows: int, table: str) -> None:
         )
 
 
-def require_kept(outcome: Outcome, table: str) -> None:
+def require_kept(outcome: Outcome, table: str, *, made: str = "published", mend: str = MEND) -> None:
     """Refuse a table that breaks the contract, or of which a filter leaves nothing.
+
+    Args:
+        made: what is not done with the rows.
+        mend: what to do about them.
 
     Raises:
         DecisionTableError: names every broken rule with its count and examples.
@@ -114,10 +122,8 @@ def require_kept(outcome: Outcome, table: str) -> None:
     """
     if outcome.violations:
         raise DecisionTableError(
-            f"table {table} breaks the decision-table contract; nothing was published\n  "
-            + "\n  ".join([*map(str, outcome.violations), *_advice(outcome)])
-            + "\n  mend these rows in the table, or what the config says of them (max_choices, missing_values_map, where), "
-            'and build again; "invalid_decisions": "drop" in the config leaves these decisions out'
+            f"table {table} breaks the decision-table contract; nothing was {made}\n  "
+            + "\n  ".join([*map(str, outcome.violations), *_advice(outcome), mend])
         )
     if outcome.filtered_rows and not outcome.rows:
         raise TableError(

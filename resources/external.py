@@ -4,8 +4,9 @@ A table is registered by an empty table in the catalog whose property `mimic.loc
 token is a hash of names, sizes and times of its files, so it is known without reading them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,27 @@ def describe(properties: Mapping[str, str], name: str) -> dict[str, Any]:
         TableError: they cannot be read as one table any more.
         ConflictError: they are changed at this very moment.
     """
-    location = local_path(properties[LOCATION])
-    token = list_files(str(location), name).token
     try:
-        files, columns = open_files([location])
-        rows = count_rows(files)
+        return describe_files(local_path(properties[LOCATION]), name)
     except TableError as error:
         raise TableError(f"table {name}: {error}") from error
+
+
+def describe_files(location: Path, name: str, used: Collection[str] | None = None) -> dict[str, Any]:
+    """Return what a pin says of the files at a location, as `describe`.
+
+    Args:
+        name: what messages call them, the location itself where they are no table of the catalog.
+        used: as in `resources.imports.open_files`.
+
+    Raises:
+        NotFoundError: there are none.
+        TableError: they cannot be read as one table.
+        ConflictError: they are changed at this very moment.
+    """
+    token = list_files(str(location), name).token
+    files, columns = open_files([location], used)
+    rows = count_rows(files)
     require_unchanged(str(location), name, token)
     return {"location": str(location), "token": token, "columns": columns, "rows": rows}
 
@@ -119,6 +134,8 @@ def require_unchanged(location: str, name: str, token: str) -> Listing:
     """
     listing = list_files(location, name)
     if listing.token != token:
+        if name == location:  # they are no table of the catalog
+            raise ConflictError(f"{location}: was changed while it was read; run this again")
         raise ConflictError(
             f"table {name}: its files at {location} were changed since this build began; start the build again"
         )
@@ -145,13 +162,15 @@ def read_rows(
                 yield from part.to_batches()
     except TableError as error:
         require_unchanged(location, name, token)  # that tells more than what a reader finds in half a file
-        raise TableError(f"table {name}: {error}") from error
+        raise _of_table(name, location, error) from error
     require_unchanged(location, name, token)
 
 
-def row_groups(location: str, name: str, token: str) -> list[RowGroup]:
-    """List the row groups of a table's files, in the order in which they are read."""
+def row_groups(location: str, name: str, token: str) -> list[RowGroup] | None:
+    """List the row groups of a table's files, in the order in which they are read; None of CSV files, which have none."""
     files = require_unchanged(location, name, token).files
+    if any(file.kind == "csv" for file in files):
+        return None
     return [group for file in files for group in reading([file.path], file.row_groups)]
 
 
@@ -171,7 +190,7 @@ def read_groups(
                 yield from part.to_batches()
         except TableError as error:
             require_unchanged(location, name, token)
-            raise TableError(f"table {name}: {error}") from error
+            raise _of_table(name, location, error) from error
 
     for turn in turns:
         yield from cut(batches(turn), [group.rows for group in turn])
@@ -179,5 +198,16 @@ def read_groups(
 
 
 def count_rows(files: Sequence[SourceFile]) -> int:
-    """Count the rows of Parquet files, from their footers."""
-    return int(sum(reading([file.path], file.fragment.count_rows) for file in files))
+    """Count the rows of files: of Parquet from their footers, of CSV by reading one column."""
+    return sum(reading([file.path], partial(_rows_of, file)) for file in files)
+
+
+def _rows_of(file: SourceFile) -> int:
+    if file.kind == "csv":  # not by its fragment, which guesses the types from the first rows
+        return sum(map(len, file.batches([])))
+    return int(file.fragment.count_rows())
+
+
+def _of_table(name: str, location: str, error: TableError) -> TableError:
+    """Return an error about files, whose message names the table if they are one of the catalog."""
+    return error if name == location else TableError(f"table {name}: {error}")

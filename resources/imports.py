@@ -1,6 +1,6 @@
 """Imports: people's files as rows with the column types that a table stores."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimic_core.errors import TableError
-from mimic_core.sources import standard_columns
+from mimic_core.sources import ALTERNATIVE, FLAGS, KEYS, standard_columns
 from resources.files import SourceFile, find_files, reading
 from resources.footers import Footers
 
@@ -25,14 +25,20 @@ WIDER = {
 }
 
 
-def open_files(paths: Sequence[Path]) -> tuple[list[SourceFile], pa.Schema]:
+def open_files(paths: Sequence[Path], used: Collection[str] | None = None) -> tuple[list[SourceFile], pa.Schema]:
     """Open Parquet or CSV files or folders, all of one format; returns them with the column types that a table stores.
+
+    Args:
+        used: columns that are going to be read, of which those without any value are null flags and numbers; any other
+            column that a table cannot store is left out. None wants all columns.
 
     Raises:
         TableError: a path is missing, holds no such file, or files do not fit each other or a table.
     """
     files = find_files(paths)
     schemas = [reading([file.path], partial(getattr, file, "schema")) for file in files]
+    if used is not None:
+        schemas = [_usable(schema, used) for schema in schemas]
     return files, storable_schema(schemas, [file.path for file in files])
 
 
@@ -108,6 +114,22 @@ def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.S
         if pa.types.is_null(field.type):
             raise TableError(f"{', '.join(map(str, paths[:5]))}: {_no_type(field)}")
     return whole
+
+
+def _usable(schema: pa.Schema, used: Collection[str]) -> pa.Schema:
+    """Return the columns of a file that are used or could be stored, those without any value with a type."""
+    if all(pa.types.is_null(field.type) for field in schema):
+        return schema  # there are no rows
+    fields = [field for field in schema if field.name in used or _stored_type(field.type) is not None]
+    typed = {True: pa.bool_(), False: pa.float64()}
+    return pa.schema(
+        [
+            field.with_type(typed[field.name in FLAGS])
+            if pa.types.is_null(field.type) and field.name not in (*KEYS, ALTERNATIVE)
+            else field
+            for field in fields
+        ]
+    )
 
 
 def _stored_schema(schema: pa.Schema, path: Path) -> pa.Schema:

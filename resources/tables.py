@@ -29,6 +29,7 @@ from resources import blocks, exports, external, maintenance, reading
 from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
 from resources.commits import retry
+from resources.files import find_files
 from resources.iceberg import (
     TOKEN,
     WRITE,
@@ -149,6 +150,23 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             kind=table.properties.get(KIND, SOURCE),
             rows=int(properties.get("total-records", 0)),
         )
+
+    def pin_files(self, location: Path, used: Collection[str]) -> Pin:
+        """Pin Parquet or CSV files that are no table of the catalog, which is not opened; they are read as a table is.
+
+        Args:
+            location: a file, or a folder of files; messages name it as the table.
+            used: the columns that are going to be read, as far as they are there.
+
+        Raises:
+            TableError: nothing is there, it cannot be read as one table, or it has no rows.
+            ConflictError: the files are changed at this very moment.
+        """
+        find_files([location])  # that says what is wrong with a path, where a pin says what is wrong with a table
+        facts = external.describe_files(location, str(location), used)
+        if not facts["rows"]:
+            raise TableError(f"{location}: there are no rows; expected a decision table")
+        return Pin(name=str(location), snapshot=0, schema_id=0, kind=SOURCE, **facts)
 
     def schema_of(self, pin: Pin) -> pa.Schema:
         """Return the columns and types of a pinned version."""

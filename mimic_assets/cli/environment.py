@@ -23,8 +23,8 @@ SHIPPED_BEFORE = {
 }
 
 
-def prepare() -> dict[str, str]:
-    """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), make them, and set them.
+def settings() -> dict[str, str]:
+    """Decide MIMIC_HOME and DAGSTER_HOME (the environment, then `.env`, then the defaults), and set them; nothing is made.
 
     The other settings are taken from the environment or `.env` too, and left out where neither has them.
     """
@@ -45,6 +45,20 @@ def prepare() -> dict[str, str]:
     if set("#?%") & set(str(home)):
         raise SpecError(f"MIMIC_HOME is {home}, which has one of # ? % in it; give a folder without them")
     dagster_home = Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
+    chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
+    chosen |= {name: value for name in OPTIONAL if (value := os.environ.get(name))}
+    if "MIMIC_SPECS" in chosen:
+        chosen["MIMIC_SPECS"] = str(spec_folder(home))  # as it is seen from here
+    os.environ.update(chosen)
+    return chosen
+
+
+def prepare() -> dict[str, str]:
+    """Decide and set what `settings` does, and make the homes."""
+    from mimic_core.errors import SpecError
+
+    chosen = settings()
+    home, dagster_home = Path(chosen["MIMIC_HOME"]), Path(chosen["DAGSTER_HOME"])
     config = dagster_home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -58,12 +72,14 @@ def prepare() -> dict[str, str]:
             f"{error.filename}: cannot be made: {error.strerror}; "
             "set MIMIC_HOME and DAGSTER_HOME to folders that you may write"
         ) from error
-    chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
-    chosen |= {name: value for name in OPTIONAL if (value := os.environ.get(name))}
-    if "MIMIC_SPECS" in chosen:
-        chosen["MIMIC_SPECS"] = str(spec_folder(home))  # as it is seen from here
-    os.environ.update(chosen)
     return chosen
+
+
+def resources_to_read() -> dict[str, Any]:
+    """Return the resources of this machine for a command that only reads, and makes no homes."""
+    from resources import environments
+
+    return environments.local_resources(Path(settings()["MIMIC_HOME"]))
 
 
 def local_resources() -> dict[str, Any]:

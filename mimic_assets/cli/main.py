@@ -12,11 +12,12 @@ from mimic_assets.cli.environment import dev, env
 from mimic_assets.cli.log_odds import log_odds
 from mimic_assets.cli.maintenance import gc, maintain
 from mimic_assets.cli.plan import plan
+from mimic_assets.cli.predict import predict
 from mimic_assets.cli.rebuild import build, rebuild
 from mimic_assets.cli.runs import runs
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
-from mimic_core.errors import ConflictError, MimicError, StorageError
+from mimic_core.errors import ConflictError, DecisionTableError, MimicError, StorageError, TrainingError
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -27,7 +28,7 @@ class _Commands(click.Group):
             return super().invoke(context)
         except MimicError as error:
             click.echo(f"mimic: {error}", err=True)
-            failed = isinstance(error, ConflictError | StorageError)
+            failed = isinstance(error, ConflictError | StorageError | DecisionTableError | TrainingError)
             context.exit(FAILED if failed else WRONG_INPUT)
         except BrokenPipeError:
             raise  # whoever reads, such as `head`, has seen enough: click ends without a word
@@ -73,6 +74,7 @@ tables.add_command(maintain)
 main.add_command(tables)
 main.add_command(log_odds)
 main.add_command(runs)
+main.add_command(predict)
 main.add_command(status)
 main.add_command(plan)
 main.add_command(rebuild)

@@ -53,6 +53,37 @@ def progress(specs: Sequence[PartitionSpec]) -> Iterator[Shown]:
         yield Shown(reports={spec.key: _Bar(spec, bars).event for spec in specs}, say=say.say)
 
 
+@contextmanager
+def rows_done(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many rows of a file are done, told by what this gives; without a terminal only if that takes long."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said_at = time.monotonic()
+
+        def say(rows: int) -> None:
+            nonlocal said_at
+            if time.monotonic() > said_at + SAY_SECONDS:
+                said_at = time.monotonic()
+                console.print(f"{what}: {rows:,} of {total:,} rows", highlight=False, soft_wrap=True)
+
+        yield say
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    counted = TextColumn("{task.completed:,}/{task.total:,} rows")
+    with Progress(TextColumn("{task.description}"), BarColumn(), counted, TimeElapsedColumn(), console=console) as bars:
+        task = bars.add_task(what, total=total)
+
+        def show(rows: int) -> None:
+            bars.update(task, completed=rows)
+            if rows >= total:
+                bars.stop()  # what follows may be printed on the same terminal
+
+        yield show
+
+
 def title(spec: PartitionSpec) -> str:
     """Name a partition in a line, a run by the beginning of its id."""
     head, _, last = spec.key.rpartition("/")

@@ -1,6 +1,6 @@
 """Summary: what is printed at the end about the partitions that a command built."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,11 +18,7 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
     """Print what came of each partition."""
     for outcome in outcomes:
         click.echo(f"{outcome.status}: {outcome.asset} {outcome.key}")
-        if outcome.counts:
-            click.echo("  " + ", ".join(f"{name} {value:,}" for name, value in outcome.counts.items()))
-        for split in SPLITS:
-            if metrics := _of_split(outcome.metrics, split):
-                click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in metrics.items()))
+        print_numbers(outcome.counts, outcome.metrics)
         if (epoch := outcome.metrics.get("exported_epoch")) is not None:
             click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")
         if outcome.coefficients:
@@ -30,21 +26,31 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
 
             print_columns(rows_of_text(outcome.document()), indent="  ", numbers=True)
             click.echo(f"  {statistics_of_text({'statistics': outcome.metrics})}")
-        _print_effects(outcome.effects)
+        print_effects(outcome.effects)
         for note in (*outcome.withheld, *outcome.notes):
             click.echo(f"  note: {note}")
         if outcome.location:
             click.echo(f"  at {outcome.location}")
 
 
-def _of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
+def print_numbers(counts: Mapping[str, int], metrics: Mapping[str, Any]) -> None:
+    """Print how many there are, and a line of metrics for each split that has some."""
+    if counts:
+        click.echo("  " + ", ".join(f"{name} {value:,}" for name, value in counts.items()))
+    for split in SPLITS:
+        if shown := _of_split(metrics, split):
+            click.echo(f"  {split:<11}" + ", ".join(f"{name} {_number(value)}" for name, value in shown.items()))
+
+
+def _of_split(metrics: Mapping[str, Any], split: str) -> dict[str, Any]:
     names = {"decisions": "decisions", "nll": "NLL", "null_nll": "uniform NLL"}
     names |= {"shares_nll": "shares NLL", "rho_squared": "rho-squared", "accuracy": "accuracy"}
     names |= {"d_nlp": "D-NLP", "calibration_error": "calibration error"}
     return {shown: metrics[f"{split}_{name}"] for name, shown in names.items() if metrics.get(f"{split}_{name}") is not None}
 
 
-def _print_effects(effects: Sequence[dict[str, Any]]) -> None:
+def print_effects(effects: Sequence[dict[str, Any]]) -> None:
+    """Print the means of effects, the first of many."""
     if not effects:
         return
     rows = [["effect of", "mean dP/dx", "mean elasticity", "aggregate"]]

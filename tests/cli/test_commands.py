@@ -48,6 +48,7 @@ def test_the_commands_are_those_that_are_documented():
         "log-odds run-batch-infer",
         "log-odds run-experiment",
         "plan",
+        "predict",
         "rebuild",
         "runs",
         "runs coefficients",

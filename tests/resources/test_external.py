@@ -276,3 +276,25 @@ def test_files_that_are_gone_are_named_with_what_to_do(tables, tmp_path):
         with pytest.raises(NotFoundError, match=message):
             read()
     assert tables.names(SOURCE) == [NAME]
+
+
+# ---- files that are no table
+
+
+def test_files_are_pinned_and_read_as_a_table_without_a_catalog(tables, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("_individual,size,_selected,nothing\n007,1.5,,\n8,2,,\n")
+    pin = tables.pin_files(path, {"_individual", "_selected", "size"})
+    assert (pin.rows, pin.columns.names) == (2, ["_individual", "size", "_selected"])
+    (batch,) = tables.batches(pin, ["_individual", "_selected"])
+    assert batch.to_pydict() == {"_individual": ["007", "8"], "_selected": [None, None]}
+    assert tables.row_groups(pin) is None
+    assert not (tmp_path / "mimic").exists()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused_by_its_name(tables, tmp_path):
+    path = parquet(tmp_path / "a.parquet", rows(1, 2))
+    pin = tables.pin_files(path, {"_individual"})
+    parquet(path, rows(3, 4, 5))
+    with pytest.raises(ConflictError, match=r"^\S*a\.parquet: was changed while it was read; run this again$"):
+        list(tables.batches(pin))
