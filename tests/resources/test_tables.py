@@ -436,7 +436,7 @@ def test_a_table_of_another_kind_is_refused(tables, tmp_path):
 def test_a_table_with_other_columns_is_refused(tables):
     tables.ensure("haven.results", RESULTS_SCHEMA, kind=RESULTS)
     other = pa.schema([("run_id", pa.int64()), ("accuracy", pa.float64())])
-    with pytest.raises(TableError, match="column 'run_id' is string, expected int64\n  column 'accuracy' is missing"):
+    with pytest.raises(TableError, match="column 'run_id' is string, expected int64"):
         tables.ensure("haven.results", other, kind=RESULTS)
 
 
