@@ -19,7 +19,7 @@ from stages import LAYERS, Home, inference
 from mimic_core import networks
 from mimic_core.contract import check_block
 from mimic_core.inferences import rules
-from mimic_core.specs import ModelSpec
+from mimic_core.model_specs import ModelSpec
 
 TABLE, SAMPLED = "bench.clustered", 20_000  # decisions
 

@@ -18,9 +18,10 @@ from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
 from mimic_core.interactions import columns
 from mimic_core.manifests import file_entry, seal
+from mimic_core.model_specs import ModelSpec
 from mimic_core.rows import Rows
 from mimic_core.shards import Shard, shard_index
-from mimic_core.specs import DatasetSpec, ModelSpec
+from mimic_core.specs import DatasetSpec
 from mimic_core.streams import in_memory
 
 DECISIONS, INDIVIDUALS, MAX_CHOICES, FEATURES, SHARDS = 200_000, 20_000, 10, 20, 4

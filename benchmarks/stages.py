@@ -16,7 +16,8 @@ from mimic_core.datasets import schema_document
 from mimic_core.inferences import inference_schema
 from mimic_core.interactions import columns
 from mimic_core.manifests import seal
-from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, ModelSpec, TableReader
+from mimic_core.model_specs import ModelSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, InferenceSpec, TableReader
 from resources.environments import local_resources
 from resources.iceberg import local_path
 from resources.specs import StoredSpec

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
 from mimic_core.configs import PATTERN_HELP, ordered_fields
-from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec, SamplingWeights
+from mimic_core.model_specs import ModelSpec
+from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, SamplingWeights
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples" / "first_table"

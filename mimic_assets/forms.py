@@ -14,8 +14,9 @@ from pydantic import Field, create_model
 
 from mimic_assets.registration import New, runs_of
 from mimic_core.configs import collect, parse_spec
+from mimic_core.documents import Spec
 from mimic_core.errors import SpecError
-from mimic_core.specs import ExperimentSpec, PartitionSpec, Spec
+from mimic_core.specs import ExperimentSpec, PartitionSpec
 
 BUILD = Field(False, description="Also build what is registered: the daemon starts a run for each partition.")
 LAYERS = Field(

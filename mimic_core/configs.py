@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from mimic_core.documents import Spec, normalise
 from mimic_core.errors import SpecError, did_you_mean
-from mimic_core.specs import OPERATIONAL, ModelSpec, SamplingWeights, Spec, normalise
+from mimic_core.model_specs import ModelSpec
+from mimic_core.specs import OPERATIONAL, SamplingWeights
 
 PATTERN_HELP = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit",

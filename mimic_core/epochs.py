@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mimic_core.model_specs import ModelSpec
 from mimic_core.rows import Rows
-from mimic_core.specs import ModelSpec
 from mimic_core.streams import Stream
 
 if TYPE_CHECKING:

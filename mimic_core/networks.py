@@ -17,8 +17,8 @@ import numpy as np
 
 from mimic_core.errors import SpecError, TrainingError, did_you_mean
 from mimic_core.interactions import Columns
+from mimic_core.model_specs import ModelSpec
 from mimic_core.rows import Float32, Float64
-from mimic_core.specs import ModelSpec
 
 if TYPE_CHECKING:
     import keras

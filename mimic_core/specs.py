@@ -8,18 +8,19 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from mimic_core.documents import Seed, Spec, normalise
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
 from mimic_core.interactions import Columns, columns
+from mimic_core.model_specs import ModelSpec
 from mimic_core.sources import FLAGS, KEYS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 Feature = Annotated[str, StringConstraints(pattern=r"^[^_].*$")]
 Features = Annotated[tuple[Feature, ...], Field(min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def _two(pair: tuple[str, ...]) -> tuple[str, ...]:
@@ -33,18 +34,6 @@ RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_PAIRS = 1_000_000  # per individual
 OPERATIONAL = frozenset({"refresh", "shards_per_step"})  # keys that ids and versions leave out
 Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
-
-
-class Spec(BaseModel):
-    """A frozen, strictly parsed config."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """What the user set, and nothing else, in the one form from which ids and versions are computed."""
-        document: dict[str, Any] = normalise(self.model_dump(mode="json", exclude_unset=True))
-        return document
 
 
 class PartitionSpec(Spec):
@@ -250,41 +239,6 @@ class DatasetSpec(TableReader):
         return f"{self.database}.{self.table}"
 
 
-class ModelSpec(Spec):
-    """One model of an experiment. Without layers it is the conditional logit, which is estimated to its optimum."""
-
-    layers: tuple[str, ...] = Field(description="Names of layers, from the features to the utility; [] is linear.")
-    batch_size: Annotated[int, Field(ge=1)] = Field(100, description="Decisions per training step.")
-    epochs: Annotated[int, Field(ge=1)] = Field(10, description="Passes over the training decisions.")
-    optimizer: str = Field("Adam", description="Name of an optimizer in keras.optimizers.")
-    optimizer_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
-    seed: Seed = Field(0, description="Seed of everything random in this model.")
-    validation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None,
-        description="Share of training individuals, by a seeded hash, that chooses the epoch instead of the test split; "
-        "a linear model is estimated without them.",
-    )
-    l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
-        None,
-        description="Of a linear model only: lambda of the ridge penalty lambda / 2 * (sum of squared coefficients) that is "
-        "added to the mean negative log-likelihood, on the columns as given. Without standard errors.",
-    )
-
-    @model_validator(mode="after")
-    def _penalty_fits(self) -> Self:
-        if self.l2 is not None and self.layers:
-            raise ValueError(
-                f"l2: {self.l2:g} is for a linear model (layers: []); "
-                "give a kernel_regularizer to the layers of the layers file instead"
-            )
-        return self
-
-    @property
-    def linear(self) -> bool:
-        """Whether this is the conditional logit."""
-        return not self.layers
-
-
 class _Experiment(PartitionSpec):
     experiment_name: Name = Field(description="Name of the experiment.")
     space: Name = Field(description="Space that holds the dataset and the models.")
@@ -447,21 +401,6 @@ PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (ContrastSpec, DatasetSpec, R
 def contrast_folder(key: str) -> str:
     """Return where the manifest of a contrast set lives in the object storage."""
     return f"contrast-sets/{key}"
-
-
-def normalise(value: Any) -> Any:
-    """Return a document without None-valued keys and with integral numbers as integers.
-
-    >>> normalise({"epochs": 10.0, "seed": None, "rate": 0.5})
-    {'epochs': 10, 'rate': 0.5}
-    """
-    if isinstance(value, dict):
-        return {name: normalise(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [normalise(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def defining(document: dict[str, Any]) -> dict[str, Any]:

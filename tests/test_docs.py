@@ -14,10 +14,11 @@ from mimic_assets.cli.main import main as mimic
 from mimic_core import contract, datasets
 from mimic_core.configs import parse_spec, read_document
 from mimic_core.manifests import file_entry, seal
+from mimic_core.model_specs import ModelSpec
 from mimic_core.records import encode
 from mimic_core.shards import plan_parts
 from mimic_core.sources import columns_to_read
-from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec, ModelSpec
+from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

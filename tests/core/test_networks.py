@@ -5,6 +5,7 @@ import pytest
 
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.interactions import columns
+from mimic_core.model_specs import ModelSpec
 from mimic_core.networks import (
     build_network,
     check_model,
@@ -19,7 +20,6 @@ from mimic_core.networks import (
     make_optimizer,
     utility_function,
 )
-from mimic_core.specs import ModelSpec
 
 OWN_LAYER = """
 @keras.saving.register_keras_serializable("tests")

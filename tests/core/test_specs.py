@@ -3,15 +3,15 @@ import json
 import pytest
 
 from mimic_core.configs import parse_spec, read_document
+from mimic_core.documents import normalise
 from mimic_core.errors import SpecError
+from mimic_core.model_specs import ModelSpec
 from mimic_core.specs import (
     ContrastSpec,
     DatasetSpec,
     ExperimentSpec,
     InferenceSpec,
-    ModelSpec,
     RunSpec,
-    normalise,
     spec_digest,
 )
 
