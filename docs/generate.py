@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
 from mimic_core.configs import PATTERN_HELP, ordered_fields
-from mimic_core.model_specs import ModelSpec
+from mimic_core.model_specs import EarlyStopping, ExperimentModelSpec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, SamplingWeights
 
 DOCS = Path(__file__).parent
@@ -70,7 +70,8 @@ SECTIONS: dict[type[BaseModel], tuple[str, str | None]] = {
         "gives another id.",
         "experiment.json",
     ),
-    ModelSpec: ("An entry of `models` in an experiment.", None),
+    ExperimentModelSpec: ("An entry of `models` in an experiment.", None),
+    EarlyStopping: ("The value of `early_stopping` in a model.", None),
     InferenceSpec: (
         "Partition of `inference_table`; its key is `<database>.<upload_table>/<experiment_name>/<run_id>`.",
         "inference.json",

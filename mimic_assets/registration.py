@@ -46,8 +46,9 @@ def pair_runs(spec: ExperimentSpec, layers: str | None, where: str) -> list[tupl
 
     if layers is not None:
         return [(run, layers) for run in spec.runs]
-    places = [f"{where}: models[{index}].layers" for index in range(len(spec.models))]
-    sources = collect(lambda named: default_layers(named[0].layers, named[1]), zip(spec.models, places, strict=True))
+    sources = collect(
+        lambda numbered: default_layers(numbered[1].layers, f"{where}: models[{numbered[0]}].layers"), spec.numbered
+    )
     return list(zip(spec.runs, sources, strict=True))
 
 
@@ -65,5 +66,5 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
 
     runs = pair_runs(spec, layers, where)
     known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(source for _, source in runs)}
-    check_models(spec.models, [known[source] for _, source in runs], spec.columns, where)
+    check_models(spec.numbered, [known[source] for _, source in runs], spec.columns, where)
     return runs

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from mimic_core.documents import Spec, normalise
 from mimic_core.errors import SpecError, did_you_mean
-from mimic_core.model_specs import ModelSpec
+from mimic_core.model_specs import EarlyStopping, ExperimentModelSpec, ModelSpec
 from mimic_core.specs import OPERATIONAL, SamplingWeights
 
 PATTERN_HELP = {
@@ -206,9 +206,13 @@ def _path(location: Sequence[str | int]) -> str:
 
 
 def _model_at(kind: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
-    if location and location[0] == "sampling":
-        return SamplingWeights
-    return ModelSpec if location and location[0] in {"models", "model"} else kind
+    below: dict[str | int, type[BaseModel]] = {
+        "sampling": SamplingWeights,
+        "models": ExperimentModelSpec,
+        "model": ModelSpec,
+        "early_stopping": EarlyStopping,
+    }
+    return next((below[part] for part in reversed(location) if part in below), kind)
 
 
 def _is_model(location: Sequence[str | int]) -> bool:

@@ -14,7 +14,7 @@ from mimic_core.documents import Seed, Spec, normalise
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
 from mimic_core.interactions import Columns, columns
-from mimic_core.model_specs import ModelSpec
+from mimic_core.model_specs import ExperimentModelSpec, ModelSpec
 from mimic_core.sources import FLAGS, KEYS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
@@ -307,26 +307,39 @@ class RunSpec(_Experiment):
 class ExperimentSpec(_Experiment):
     """`run-experiment`: several models on one dataset, one run each."""
 
-    models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)] = Field(description="The models, one run each.")
+    models: Annotated[tuple[ExperimentModelSpec, ...], Field(min_length=1)] = Field(
+        description='The models, one run each; a model with "seeds", one run for each of these.'
+    )
 
     @model_validator(mode="after")
     def _models_differ(self) -> Self:
         seen: dict[str, int] = {}
-        for index, model in enumerate(self.models):
+        for index, model in self.numbered:
             text = json.dumps(model.document, sort_keys=True)
             if text in seen:
+                both = f" with seed {model.seed}" if self.models[index].seeds or self.models[seen[text]].seeds else ""
                 raise ValueError(
-                    f"models[{index}] is identical to models[{seen[text]}], so both would be one run; "
+                    f"models[{index}] is identical to models[{seen[text]}]{both}, so both would be one run; "
                     'remove one, or give them different "seed"s'
                 )
             seen[text] = index
         return self
 
     @property
+    def numbered(self) -> tuple[tuple[int, ModelSpec], ...]:
+        """Every model that is trained, one for each seed, with its place in the config."""
+        return tuple((index, model) for index, entry in enumerate(self.models) for model in entry.models)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return super().document | {"models": [model.document for _, model in self.numbered]}
+
+    @property
     def runs(self) -> tuple[RunSpec, ...]:
-        """One spec per model, in the order of the config."""
-        shared = {name: value for name, value in self.document.items() if name != "models"}
-        return tuple(RunSpec.model_validate(shared | {"model": model.document}) for model in self.models)
+        """One spec per model and seed, in the order of the config."""
+        document = self.document
+        models = document.pop("models")
+        return tuple(RunSpec.model_validate(document | {"model": model}) for model in models)
 
 
 class InferenceSpec(TableReader):

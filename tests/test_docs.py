@@ -14,7 +14,7 @@ from mimic_assets.cli.main import main as mimic
 from mimic_core import contract, datasets
 from mimic_core.configs import parse_spec, read_document
 from mimic_core.manifests import file_entry, seal
-from mimic_core.model_specs import ModelSpec
+from mimic_core.model_specs import ExperimentModelSpec
 from mimic_core.records import encode
 from mimic_core.shards import plan_parts
 from mimic_core.sources import columns_to_read
@@ -115,7 +115,7 @@ def test_every_command_is_documented(command):
     assert f"## {command}\n\n```text\nUsage: {command} " in (DOCS / "cli.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", [DatasetSpec, ExperimentSpec, ModelSpec, InferenceSpec])
+@pytest.mark.parametrize("kind", [DatasetSpec, ExperimentSpec, ExperimentModelSpec, InferenceSpec])
 def test_every_spec_key_is_documented_with_a_description(kind):
     section = (DOCS / "specs.md").read_text(encoding="utf-8").split(f"## {kind.__name__}\n")[1].split("\n## ")[0]
     for name, field in kind.model_fields.items():

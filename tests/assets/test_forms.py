@@ -17,7 +17,7 @@ from mimic_assets.forms import example, parse_form, registration_form, spec_form
 from mimic_assets.partitions import BY_ASSET
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
-from mimic_core.model_specs import ModelSpec
+from mimic_core.model_specs import ExperimentModelSpec
 from mimic_core.networks import default_layers
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, RunSpec
 from resources.environments import local_resources
@@ -80,7 +80,7 @@ TYPES = {
         "models": "[Shape]",
         "refresh": "String?",
     },
-    ModelSpec: {
+    ExperimentModelSpec: {
         "layers": "[String]",
         "batch_size": "Int?",
         "epochs": "Int?",
@@ -88,7 +88,9 @@ TYPES = {
         "optimizer_kwargs": "{Any?}?",
         "seed": "Int?",
         "validation": "Float?",
+        "early_stopping": "Shape?",
         "l2": "Float?",
+        "seeds": "[Int]?",
     },
     InferenceSpec: {
         "database": "String",
@@ -112,6 +114,7 @@ WRONG = {
     "Shape": [],
     "[[String]]": "size",
     "Int": "3",
+    "[Int]": "3",
     "Float": "0.5",
     "[String]": "size",
     "[Shape]": {},
@@ -269,8 +272,10 @@ def test_a_registration_asks_for_any_number_of_specs_and_whether_to_build_them(k
 
 def test_the_models_of_an_experiment_form_are_forms_of_models():
     asked = schema(spec_form(ExperimentSpec))["models"].config_type.inner_type.fields
-    assert {name: type_of(field.config_type) for name, field in asked.items()} == TYPES[ModelSpec]
-    assert all(asked[name].description.startswith(field.description) for name, field in ModelSpec.model_fields.items())
+    assert {name: type_of(field.config_type) for name, field in asked.items()} == TYPES[ExperimentModelSpec]
+    assert all(
+        asked[name].description.startswith(field.description) for name, field in ExperimentModelSpec.model_fields.items()
+    )
 
 
 def test_every_registration_job_and_its_step_describe_themselves(shared_platform):
@@ -290,9 +295,9 @@ def test_a_value_of_a_wrong_type_is_refused_with_its_path(shared_platform, kind,
     assert f"at path root:ops:{NAMES[kind]}_form:config:specs[1]:{name}" in message
 
 
-@pytest.mark.parametrize("name", TYPES[ModelSpec])
+@pytest.mark.parametrize("name", TYPES[ExperimentModelSpec])
 def test_a_value_of_a_wrong_type_in_a_model_is_refused_with_its_path(shared_platform, name):
-    model = {"layers": ["D4"], name: WRONG[TYPES[ModelSpec][name].removesuffix("?")]}
+    model = {"layers": ["D4"], name: WRONG[TYPES[ExperimentModelSpec][name].removesuffix("?")]}
     message = refused_by_dagster(shared_platform, ExperimentSpec, experiment({"layers": []}, model))
     assert f"at path root:ops:experiment_form:config:specs[0]:models[1]:{name}" in message
 
@@ -518,6 +523,8 @@ def test_a_layers_file_that_cannot_be_used(shared_platform, text, message):
         ({"seed": 2**31}, "models[1].seed: expected a number less than 2147483648, found 2147483648 (integer)"),
         ({"validation": 0.0}, "models[1].validation: expected a number greater than 0.0, found 0 (integer)"),
         ({"validation": 1.0}, "models[1].validation: expected a number less than 1.0, found 1 (integer)"),
+        ({"seeds": [1, 1]}, "models[1].seeds[1]: 1 stands more than once; name each seed once"),
+        ({"early_stopping": {"patience": 0}}, "models[1].early_stopping.patience: expected a number of at least 1, found 0"),
         ({"epochs": 10}, "models[1] is identical to models[0], so both would be one run; remove one"),
     ],
 )
@@ -546,6 +553,13 @@ def test_an_experiment_of_many_models_registers_all_of_them(platform):
     assert time.monotonic() - began < 60
     assert keys == [run.key for run in from_file(ExperimentSpec, given)]
     assert sorted(partitions(platform, ExperimentSpec)) == platform.specs.registered(RunSpec.asset) == sorted(keys)
+
+
+def test_a_form_with_seeds_and_early_stopping_registers_the_runs_of_the_same_config(platform):
+    given = experiment({"layers": ["D4"], "seeds": [3, 1], "early_stopping": {"patience": 2}})
+    keys = registered(platform, ExperimentSpec, given)
+    assert keys == [run.key for run in from_file(ExperimentSpec, given)]
+    assert [platform.specs.get(RunSpec, key).spec.model.seed for key in keys] == [3, 1]
 
 
 def test_experiments_of_one_form_may_share_models_and_differ_in_name(platform):

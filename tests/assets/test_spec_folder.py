@@ -131,6 +131,15 @@ def test_two_files_for_one_partition_are_both_named_and_removing_one_mends_it(se
     assert keys(sensors, "tfrecord_dataset") == ["s/d"]
 
 
+def test_the_seeds_of_a_model_in_a_file_are_runs_of_their_own(sensors):
+    models = [{"layers": ["D4"], "seeds": [1, 2]}, {"layers": []}]
+    written = [{"layers": ["D4"], "seed": 1}, {"layers": ["D4"], "seed": 2}, {"layers": []}]
+    sensors.drop("e.json", EXPERIMENT | {"models": models})
+    assert "3 partitions" in sensors.tick(NAME).skipped
+    runs = parse_spec(ExperimentSpec, EXPERIMENT | {"models": written}).runs
+    assert keys(sensors, "model_run") == sorted(run.key for run in runs)
+
+
 def test_an_experiment_takes_the_layers_file_of_its_name_then_that_of_its_folder_and_none_is_executed(sensors):
     sensors.drop("own/e.json", EXPERIMENT | {"experiment_name": "own"})
     sensors.drop("own/e.py", "raise SystemExit('executed')")

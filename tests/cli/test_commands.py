@@ -309,6 +309,15 @@ def test_register_only_adds_the_partition_and_builds_nothing(mimic):
             assert instance.get_runs() == []
 
 
+def test_seeds_are_registered_as_one_run_each_in_their_order(mimic):
+    config = mimic.experiment(models=[{"layers": ["D4"], "seeds": [7, 3, 5]}])
+    entries = mimic.partitions("log-odds", "run-experiment", config, "--register-only")
+    written = mimic.experiment(models=[{"layers": ["D4"], "seed": seed} for seed in (7, 3, 5)])
+    assert mimic.partitions("log-odds", "run-experiment", written, "--register-only") == entries
+    with dg.DagsterInstance.get() as instance:
+        assert sorted(instance.get_dynamic_partitions("model_runs")) == sorted(entry["key"] for entry in entries)
+
+
 def test_a_config_may_be_yaml_and_gives_the_same_run(with_dataset):
     (first,) = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(), "--register-only")
     text = "experiment_name: e\nspace: s\ndataset: d\nmax_choices: 3.0\nfeatures: [size, age]\n"

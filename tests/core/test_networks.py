@@ -108,12 +108,23 @@ def test_every_model_that_cannot_be_made_is_named_at_once():
     layers = layers_of("D8")
     models = [model("D9"), model("D8"), model("D8", optimizer_kwargs={"learning_rte": 1}), model("D8", optimizer="None")]
     with pytest.raises(SpecError) as caught:
-        check_models(models, [layers] * 4, plain(2), "my.json")
+        check_models(list(enumerate(models)), [layers] * 4, plain(2), "my.json")
     first, second, third = str(caught.value).split("\n  ")
     assert first == "my.json: models[0].layers[0]: unknown layer 'D9'; the layers file defines D8"
     assert second.startswith("models[2].optimizer_kwargs: Adam does not take them: ")
     assert third.startswith("models[3].optimizer: unknown optimizer 'None'")
-    check_models(models[1:2], [layers], plain(2), "my.json")
+    check_models([(1, models[1])], [layers], plain(2), "my.json")
+
+
+def test_models_that_differ_in_their_seed_only_are_made_once_and_named_once():
+    layers, made = layers_of("D8"), []
+    counted = {"D8": lambda: made.append(1) or layers["D8"]()}
+    seeds = [(1, model("D8", seed=seed)) for seed in range(9)]
+    check_models(seeds, [counted] * 9, plain(2), "my.json")
+    assert len(made) == 1
+    with pytest.raises(SpecError) as caught:
+        check_models(seeds, [layers_of("D4")] * 9, plain(2), "my.json")
+    assert str(caught.value) == "my.json: models[1].layers[0]: unknown layer 'D8'; the layers file defines D4"
 
 
 def test_a_layer_with_a_similar_name_is_proposed():

@@ -337,6 +337,63 @@ def test_models_with_different_seeds_are_different_runs():
     assert len(set(run_ids({**EXPERIMENT, "models": models}))) == 2
 
 
+def test_seeds_are_the_models_written_out_with_one_seed_each():
+    first, second = EXPERIMENT["models"]
+    given = {**EXPERIMENT, "models": [{**first, "seeds": [5, 0, 2]}, second]}
+    written = {**EXPERIMENT, "models": [{**first, "seed": 5}, {**first, "seed": 0}, {**first, "seed": 2}, second]}
+    assert run_ids(given) == run_ids(written)
+    assert parse_spec(ExperimentSpec, given).document == written
+    assert parse_spec(ExperimentSpec, given).runs == parse_spec(ExperimentSpec, written).runs
+    assert [index for index, _ in parse_spec(ExperimentSpec, given).numbered] == [0, 0, 0, 1]
+
+
+def test_seeds_of_yaml_that_are_whole_numbers_or_null_are_those_of_json(tmp_path):
+    text = AS_YAML.replace("seed: null", "seed: null, seeds: [1, 2.0]")
+    models = [EXPERIMENT["models"][0], {**EXPERIMENT["models"][1], "seeds": [1, 2]}]
+    assert run_ids(read_text(tmp_path, text, "config.yaml")) == run_ids({**EXPERIMENT, "models": models})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"seeds": []}, "models[1].seeds: expected at least one entry, found [] (list)"),
+        ({"seeds": 3}, "models[1].seeds: expected a list, found 3 (integer)"),
+        ({"seeds": [1, 2, 1]}, "models[1].seeds[2]: 1 stands more than once; name each seed once"),
+        ({"seeds": [1, "2"]}, 'models[1].seeds[1]: expected an integer, found "2" (string)'),
+        ({"seeds": [1, 2, 2.5]}, "models[1].seeds[2]: expected an integer, found 2.5 (number)"),
+        ({"seeds": [-1]}, "models[1].seeds[0]: expected a number of at least 0, found -1 (integer)"),
+        ({"seeds": [1], "seed": 1}, 'models[1].seeds: "seed" is given too; expected one of the two, remove the other'),
+        ({"early_stopping": {"patience": 0}}, "models[1].early_stopping.patience: expected a number of at least 1, found 0"),
+        ({"early_stopping": {}}, "models[1].early_stopping.patience: this key is missing"),
+        ({"early_stopping": 3}, "models[1].early_stopping: expected an object, found 3 (integer)"),
+        (
+            {"early_stopping": {"patince": 1, "patience": 2}},
+            "models[1].early_stopping.patince: unknown key (did you mean 'patience'?); the keys are patience",
+        ),
+        (
+            {"early_stopping": {"patience": 2}, "layers": []},
+            "models[1].early_stopping: a linear model (layers: []) is estimated to its optimum and never stopped early",
+        ),
+    ],
+)
+def test_seeds_and_early_stopping_that_are_none_are_named_with_their_path(changes, expected):
+    assert refused(ExperimentSpec, with_model(**changes)).startswith(f"my.json: {expected}")
+
+
+def test_a_seed_that_two_models_share_is_named_with_their_places_in_the_config():
+    models = [{"layers": ["D8"], "seeds": [1, 2]}, {"layers": []}, {"layers": ["D8"], "seeds": [3, 2]}]
+    assert refused(ExperimentSpec, {**EXPERIMENT, "models": models}).startswith(
+        "my.json: models[2] is identical to models[0] with seed 2, so both would be one run; remove one"
+    )
+
+
+def test_a_run_has_one_seed():
+    (run,) = parse_spec(ExperimentSpec, {**EXPERIMENT, "models": [{"layers": ["D8"], "seeds": [4]}]}).runs
+    assert run.document["model"] == {"layers": ["D8"], "seed": 4}
+    text = refused(RunSpec, {**run.document, "model": {"layers": ["D8"], "seeds": [4]}})
+    assert text.startswith("my.json: model.seeds: unknown key (did you mean 'seed'?)")
+
+
 @pytest.mark.parametrize(
     ("sampling", "expected"),
     [
