@@ -22,7 +22,11 @@ class ModelSpec(Spec):
     batch_size: Annotated[int, Field(ge=1)] = Field(100, description="Decisions per training step.")
     epochs: Annotated[int, Field(ge=1)] = Field(10, description="Passes over the training decisions.")
     optimizer: str = Field("Adam", description="Name of an optimizer in keras.optimizers.")
-    optimizer_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
+    optimizer_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Its arguments; its learning_rate may be a schedule of keras.optimizers.schedules, as "
+        '{"class_name": NAME, "config": ITS ARGUMENTS}.',
+    )
     seed: Seed = Field(0, description="Seed of everything random in this model.")
     validation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
