@@ -48,7 +48,9 @@ def train_epochs(
         nll = tf.math.log(total) + highest - tf.gather(utility, batch.selected)
         if weights is not None:
             nll *= tf.gather(weights, batch.decisions)
-        return tf.reduce_mean(nll) + tf.add_n([tf.constant(0.0), *network.losses])
+        # as Keras adds them up: a layer may add a loss in its own precision, and one for each row
+        added = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in network.losses]
+        return tf.reduce_mean(nll) + tf.add_n([tf.constant(0.0), *added])
 
     @tf.function  # type: ignore[untyped-decorator]
     def epoch(order: Order) -> Any:

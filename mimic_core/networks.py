@@ -31,6 +31,7 @@ CHUNK = 65_536  # rows whose utilities are computed at once
 # and a multiple of these, by repeating the last row: what is left over is computed by other kernels, so the last bits of its
 # rows would change with the number of shards (measured: in a quarter of 200 cuts of the rows of a linear run)
 ALIKE = 64
+STORABLE = "give every layer of the layers file a get_config() with all of its arguments"
 WRAPPERS = {"LossScaleOptimizer", "MultiOptimizer"}  # of keras.optimizers: made from optimizers, not from arguments
 # arguments of optimizers that training does not use as they are meant
 REFUSED = {"use_ema": "the weights of one epoch are exported", "loss_scale_factor": "losses are not scaled"}
@@ -133,6 +134,9 @@ def check_models(models: Sequence[tuple[int, ModelSpec]], layers: Sequence[Layer
 def check_model(model: ModelSpec, layers: Layers, columns: Columns, path: str = "model") -> None:
     """Check that a model can be made: its layers exist and make layers, its optimizer exists and takes its arguments.
 
+    What would show only after hours of training is tried on five rows: that each row has a utility of its own, and that the
+    layers tell all of their arguments to the file of the model.
+
     Args:
         columns: what the first layer gets.
         path: where the model stands in its config, such as `models[1]`.
@@ -148,7 +152,7 @@ def check_model(model: ModelSpec, layers: Layers, columns: Columns, path: str = 
             )
     make_optimizer(model, path)
     if not model.linear:
-        build_network(model, columns, layers, path)
+        _try_network(build_network(model, columns, layers, path), f"{path}.layers")
 
 
 def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str = "model") -> "keras.Model":
@@ -162,18 +166,60 @@ def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str 
     keras = import_keras()
     inputs = keras.Input((len(columns.inputs),), name="features")
     hidden = _with_interactions(inputs, columns)  # (rows, columns)
+    made: list[Any] = []
     for index, name in enumerate(model.layers):
+        where = f"{path}.layers[{index}]: layer {name!r}"
         try:
-            hidden = layers[name]()(hidden)  # (rows, units)
+            layer = layers[name]()
+            _require_new(layer, made, where)
+            hidden = layer(hidden)  # (rows, units)
+        except SpecError:
+            raise
         except Exception as error:
             raise SpecError(
-                f"{path}.layers[{index}]: layer {name!r} cannot be made or applied to {tuple(hidden.shape)}: "
-                f"{type(error).__name__}: {error}"
+                f"{where} cannot be made or applied to {tuple(hidden.shape)}: {type(error).__name__}: {error}"
             ) from error
+        made.append(layer)
         if not keras.utils.is_keras_tensor(hidden) or len(hidden.shape) != 2:
-            raise SpecError(f"{path}.layers[{index}]: layer {name!r} must map (rows, n) to (rows, m)")
+            raise SpecError(f"{where} must map (rows, n) to (rows, m)")
     utility = keras.layers.Dense(1, use_bias=False, name="utility")(hidden)  # (rows, 1)
     return keras.Model(inputs, utility)
+
+
+def _require_new(layer: Any, made: Sequence[Any], where: str) -> None:
+    keras = import_keras()
+    if any(layer is other for other in made):
+        raise SpecError(
+            f"{where} is the same one twice, with one set of weights; let its function make a new layer each time"
+        )
+    if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None and not layer.built:
+        raise SpecError(f"{where} is adapted to no data; give it mean=... and variance=..., or use BatchNormalization")
+
+
+def _try_network(network: "keras.Model", path: str) -> None:
+    keras = import_keras()
+    x = np.random.default_rng(0).normal(size=(5, network.input_shape[-1])).astype(np.float32)
+    try:
+        whole = np.asarray(network(x, training=False))
+        parts = [np.asarray(network(rows, training=False)) for rows in (x[:2], x[2:])]
+    except Exception as error:
+        raise SpecError(f"{path}: the layers cannot be applied to {x.shape}: {type(error).__name__}: {error}") from error
+    if [len(part) for part in (whole, *parts)] != [5, 2, 3]:
+        raise SpecError(f"{path}: the layers make {len(whole)} rows of 5; every row must keep its place")
+    if not np.allclose(whole, np.concatenate(parts), rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise SpecError(
+            f"{path}: the utility of a row changes with the other rows that are given with it, or from time to time; "
+            "a layer may look at other rows, and draw numbers, only where its call has training=True"
+        )
+    keras.config.enable_unsafe_deserialization()  # a lambda in a Lambda layer: a layers file is code, and was executed
+    try:
+        copy = keras.models.clone_model(network)
+        copy.set_weights(network.get_weights())
+        same = np.allclose(whole, np.asarray(copy(x, training=False)), rtol=1e-3, atol=1e-5, equal_nan=True)
+    except Exception as error:
+        raise SpecError(f"{path}: the layers cannot be made again from their get_config(): {error}; {STORABLE}") from error
+    if not same:
+        raise SpecError(f"{path}: the layers give other utilities after they are made again; {STORABLE}")
 
 
 def linear_network(coefficients: Float64, columns: Columns) -> "keras.Model":
@@ -277,10 +323,7 @@ def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "
                 "define its layers, activations and initializers by name in the layers file"
             ) from error
         if not same:
-            raise TrainingError(
-                "the trained network gives other utilities after it was stored and loaded; "
-                "give every layer of the layers file a get_config() with all of its arguments"
-            )
+            raise TrainingError(f"the trained network gives other utilities after it was stored and loaded; {STORABLE}")
         return path.read_bytes(), loaded
 
 

@@ -15,6 +15,7 @@ from mimic_core import logit, networks, training
 from mimic_core.alternatives import AlternativeShare, alternative_table, shares_of
 from mimic_core.coefficients import NO_RHO_SQUARED, OF_CONTRASTS, WITH_OFFSETS, WITH_WEIGHTS, coefficient_table
 from mimic_core.comparison import individual_sums
+from mimic_core.device_memory import hints_at_memory
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import Evaluation, Measured, add_measured, combine, measure, named
 from mimic_core.history import Epoch, mark_exported
@@ -28,7 +29,7 @@ from mimic_core.training import Progress, Stopwatch, with_offset
 if TYPE_CHECKING:
     import keras
 
-CODE_VERSION = "2"  # bump by hand when the same spec and dataset give another model, or other files beside it
+CODE_VERSION = "3"  # bump by hand when the same spec and dataset give another model, or other files beside it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class TrainedRun:
     notes: list[str]
 
 
+@hints_at_memory
 def train(
     spec: RunSpec,
     layers_source: str,
@@ -80,7 +82,8 @@ def train(
         progress: who is told of epochs and warnings; the latter are among the notes too.
 
     Raises:
-        TrainingError: no training decisions, features or a loss that are not finite, or a logit that does not converge.
+        TrainingError: no training decisions, features or a loss that are not finite, a logit that does not converge, or too
+            little memory.
         SpecError: the validation share leaves a part empty, or the model cannot be made.
     """
     if not train_split.decisions:
