@@ -176,9 +176,7 @@ def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str 
         except SpecError:
             raise
         except Exception as error:
-            raise SpecError(
-                f"{where} cannot be made or applied to {tuple(hidden.shape)}: {type(error).__name__}: {error}"
-            ) from error
+            raise SpecError(f"{where} cannot be made or applied to {tuple(hidden.shape)}: {_reason(error)}") from error
         made.append(layer)
         if not keras.utils.is_keras_tensor(hidden) or len(hidden.shape) != 2:
             raise SpecError(f"{where} must map (rows, n) to (rows, m)")
@@ -203,7 +201,7 @@ def _try_network(network: "keras.Model", path: str) -> None:
         whole = np.asarray(network(x, training=False))
         parts = [np.asarray(network(rows, training=False)) for rows in (x[:2], x[2:])]
     except Exception as error:
-        raise SpecError(f"{path}: the layers cannot be applied to {x.shape}: {type(error).__name__}: {error}") from error
+        raise SpecError(f"{path}: the layers cannot be applied to {x.shape}: {_reason(error)}") from error
     if [len(part) for part in (whole, *parts)] != [5, 2, 3]:
         raise SpecError(f"{path}: the layers make {len(whole)} rows of 5; every row must keep its place")
     if not np.allclose(whole, np.concatenate(parts), rtol=1e-3, atol=1e-5, equal_nan=True):
@@ -217,9 +215,17 @@ def _try_network(network: "keras.Model", path: str) -> None:
         copy.set_weights(network.get_weights())
         same = np.allclose(whole, np.asarray(copy(x, training=False)), rtol=1e-3, atol=1e-5, equal_nan=True)
     except Exception as error:
-        raise SpecError(f"{path}: the layers cannot be made again from their get_config(): {error}; {STORABLE}") from error
+        raise SpecError(
+            f"{path}: the layers cannot be made again from their get_config(): {_reason(error)}; {STORABLE}"
+        ) from error
     if not same:
         raise SpecError(f"{path}: the layers give other utilities after they are made again; {STORABLE}")
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, without where Keras was when it came, between which it sets it in bold type."""
+    bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+    return f"{type(error).__name__}: {bold[1] if bold else error}"
 
 
 def linear_network(coefficients: Float64, columns: Columns) -> "keras.Model":
