@@ -555,8 +555,10 @@ def test_an_experiment_of_many_models_registers_all_of_them(platform):
     assert sorted(partitions(platform, ExperimentSpec)) == platform.specs.registered(RunSpec.asset) == sorted(keys)
 
 
-def test_a_form_with_seeds_and_early_stopping_registers_the_runs_of_the_same_config(platform):
-    given = experiment({"layers": ["D4"], "seeds": [3, 1], "early_stopping": {"patience": 2}})
+def test_a_form_with_seeds_early_stopping_and_a_schedule_registers_the_runs_of_the_same_config(platform):
+    schedule = {"class_name": "CosineDecay", "config": {"initial_learning_rate": 1, "decay_steps": 100, "alpha": None}}
+    model = {"layers": ["D4"], "early_stopping": {"patience": 2}, "optimizer_kwargs": {"learning_rate": schedule}}
+    given = experiment(model | {"seeds": [3, 1]})
     keys = registered(platform, ExperimentSpec, given)
     assert keys == [run.key for run in from_file(ExperimentSpec, given)]
     assert [platform.specs.get(RunSpec, key).spec.model.seed for key in keys] == [3, 1]

@@ -13,10 +13,21 @@ from mimic_core.effects import LEVELS, add_effects, notes_on, own_effects, sum_e
 from mimic_core.inferences import choice_probabilities
 from mimic_core.interactions import columns
 from mimic_core.model_specs import ModelSpec
-from mimic_core.networks import build_network, gradient_function, load_layers, utility_function
+from mimic_core.networks import build_network, gradient_function, import_keras, load_layers, utility_function
 from mimic_core.rows import Rows, decision_starts, slice_decisions
 
 LABELS = {1: "bus", 2: "car", 3: "train"}
+
+
+@pytest.fixture
+def float64():
+    """Networks are made in float64, also their inputs and their utility, so that differences can be small."""
+    config = import_keras().config
+    config.set_floatx("float64")
+    config.set_dtype_policy("float64")
+    yield
+    config.set_floatx("float32")
+    config.set_dtype_policy("float32")
 
 
 def decisions(count, seed=0, *, labelled=True, weighted=True):
@@ -112,6 +123,30 @@ def test_effects_of_a_network_are_those_of_finite_differences_of_its_probabiliti
     assert found.marginal[:, column] == pytest.approx(expected, rel=1e-2, abs=1e-5)
     assert found.elasticity[:, column] == pytest.approx(expected * rows.x[:, column] / probability, rel=1e-2, abs=1e-5)
     assert np.abs(expected).max() > 0.05
+
+
+@pytest.mark.usefixtures("float64")
+def test_effects_of_a_network_with_normalisation_dropout_and_interactions_are_those_of_finite_differences():
+    source = 'LAYERS = {"N": BatchNormalization, "S": lambda: Dense(5, "tanh"), "O": lambda: Dropout(0.5)}'
+    described = columns([["tt", "co"]], ["tt", "co"])  # tt * co is an input of the layers too
+    network = build_network(ModelSpec(layers=("N", "S", "O", "S")), described, load_layers(source)[0])
+    random = np.random.default_rng(1)
+    network.set_weights([random.uniform(0.2, 1.5, size=weights.shape) for weights in network.get_weights()])
+    rows, utility, step = decisions(30), utility_function(network), 1e-5
+    rows = replace(rows, x=rows.x.astype(float))
+    probability, odds, _ = choice_probabilities(utility(rows.x), rows.starts)
+    found = own_effects(probability, odds, gradient_function(network, [0, 1])(rows.x), rows.x)
+    expected = np.empty((len(rows), 2))
+    for row, column in np.ndindex(expected.shape):
+        moved = []
+        for sign in (1, -1):
+            x = rows.x.copy()
+            x[row, column] += sign * step
+            moved.append(choice_probabilities(utility(x), rows.starts)[0][row])
+        expected[row, column] = (moved[0] - moved[1]) / (2 * step)
+    assert found.marginal == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert found.elasticity == pytest.approx(expected * rows.x / probability[:, None], rel=1e-6, abs=1e-9)
+    assert np.abs(expected).max(axis=0).min() > 0.01
 
 
 def test_effects_of_a_choice_that_is_all_but_sure_lose_no_digits():
