@@ -82,7 +82,7 @@ def fit(
             loss=loss,
             val_loss=judged.nll if judged else None,
             val_accuracy=judged.accuracy if judged else None,
-            learning_rate=float(optimizer.learning_rate),
+            learning_rate=networks.learning_rate(optimizer),
         )
         history.append(replace(epoch, seconds=stopwatch.lap()))
         if best_of(history) == number:

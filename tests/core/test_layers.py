@@ -5,12 +5,12 @@ import pytest
 
 from mimic_core import networks, runs
 from mimic_core.configs import parse_spec
+from mimic_core.epochs import train_epochs
 from mimic_core.errors import SpecError
 from mimic_core.evaluation import evaluate
 from mimic_core.rows import Rows
 from mimic_core.specs import RunSpec
 from mimic_core.streams import in_memory
-from mimic_core.training import train_epochs
 
 STILL = {"optimizer": "SGD", "optimizer_kwargs": {"learning_rate": 1e-30}, "epochs": 1}
 RESIDUAL = """
@@ -112,7 +112,9 @@ def test_batch_normalisation_sees_the_rows_that_are_offered_and_nothing_else():
     rows, spec = decisions(), run_spec("L", seed=3)
     known, _ = networks.load_layers(source_of("lambda: BatchNormalization(momentum=0.75)"))
     network = networks.build_network(spec.model, spec.columns, known)
-    for _ in train_epochs(network, spec.model, rows):
+    optimizer = networks.make_optimizer(spec.model)
+    optimizer.build(network.trainable_variables)
+    for _ in train_epochs(network, optimizer, spec.model, in_memory(rows)):
         pass
     mean, variance, sizes = np.zeros(2), np.ones(2), []
     for epoch in range(2):
