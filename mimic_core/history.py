@@ -37,6 +37,19 @@ def best_of(history: Sequence[Epoch]) -> int:
     return losses.index(min(losses)) + 1 if losses else len(history)
 
 
+def has_ended(history: Sequence[Epoch], epochs: int, patience: int | None) -> bool:
+    """Tell whether a training of so many epochs is over, or stops early.
+
+    Args:
+        patience: epochs in a row without a lower `val_loss` after which it stops; None: it does not.
+
+    >>> losing = [Epoch(epoch=n + 1, loss=1.0, val_loss=loss) for n, loss in enumerate([0.9, 0.7, 0.7, 0.8])]
+    >>> has_ended(losing, 10, patience=2), has_ended(losing, 10, patience=3), has_ended(losing, 4, None)
+    (True, False, True)
+    """
+    return len(history) >= epochs or (patience is not None and len(history) - best_of(history) >= patience)
+
+
 def mark_exported(history: Sequence[Epoch], number: int) -> list[Epoch]:
     """Return the history with one epoch, from 1, marked as exported."""
     return [replace(epoch, exported=epoch.epoch == number) for epoch in history]

@@ -62,6 +62,11 @@ class ModelSpec(Spec):
         return self
 
     @property
+    def patience(self) -> int | None:
+        """Epochs without a lower val_loss after which training ends; None where it does not end early."""
+        return self.early_stopping.patience if self.early_stopping else None
+
+    @property
     def linear(self) -> bool:
         """Whether this is the conditional logit."""
         return not self.layers

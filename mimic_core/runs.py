@@ -244,6 +244,12 @@ def _notes_on(
         notes.append(
             f"batch_size {model.batch_size:,}: there are {decisions:,} training decisions, so an epoch is one batch"
         )
+    if model.patience is not None and len(history) < model.epochs:
+        notes.append(
+            f"stopped early, after epoch {len(history)} of {model.epochs}: no lower val_loss for {model.patience} epochs"
+        )
+    if model.patience is not None and not chosen:
+        notes.append("early_stopping did nothing: there are no decisions that could choose an epoch")
     if not model.linear and model.validation is None and chosen:
         notes.append(
             "the exported epoch was chosen by its loss on the test split, so test numbers are a little too good; "

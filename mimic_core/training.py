@@ -15,7 +15,7 @@ from mimic_core.design import NO_WEIGHT
 from mimic_core.epochs import train_epochs
 from mimic_core.errors import CorruptFileError, TrainingError
 from mimic_core.evaluation import Evaluation, combine, measure
-from mimic_core.history import Epoch, best_of, mark_exported
+from mimic_core.history import Epoch, best_of, has_ended, mark_exported
 from mimic_core.ranges import Ranges, ranges
 from mimic_core.rows import Float64, Rows
 from mimic_core.specs import RunSpec
@@ -66,7 +66,7 @@ def fit(
     progress.on_begin(list(history))
     epochs = train_epochs(network, optimizer, spec.model, stream, done=len(history))
     stopwatch = Stopwatch(progress.clock)
-    while len(history) < spec.model.epochs:
+    while not has_ended(history, spec.model.epochs, spec.model.patience):
         number = len(history) + 1
         loss, broken = next(epochs)
         if broken is not None:

@@ -8,7 +8,7 @@ import pytest
 from mimic_core import checkpoints, networks, training
 from mimic_core.configs import parse_spec
 from mimic_core.errors import CorruptFileError
-from mimic_core.history import best_of
+from mimic_core.history import best_of, mark_exported
 from mimic_core.rows import Rows
 from mimic_core.specs import RunSpec
 from mimic_core.streams import in_memory
@@ -73,7 +73,8 @@ def test_a_training_that_goes_on_from_a_checkpoint_ends_with_the_weights_and_his
 
 
 def test_the_best_epoch_is_exported_also_if_it_was_before_the_cut():
-    spec = run_spec(layers=["D8"], epochs=12, optimizer_kwargs={"learning_rate": 0.3})
+    losing = {"layers": ["D8"], "epochs": 40, "optimizer_kwargs": {"learning_rate": 0.3}}
+    spec = run_spec(**losing, early_stopping={"patience": 3})
     network, history, kept = fitted(spec)
     best = best_of(history)
     assert best < len(history)
@@ -134,3 +135,24 @@ def test_without_decisions_to_judge_by_the_last_epoch_is_exported_without_a_loss
         (None, None, False),
         (None, None, True),
     ]
+
+
+def test_training_stops_early_once_val_loss_has_not_become_lower_for_so_many_epochs():
+    losing = {"layers": ["D8"], "epochs": 40, "optimizer_kwargs": {"learning_rate": 0.3}}
+    _, whole, _ = fitted(run_spec(**losing))
+    _, history, kept = fitted(run_spec(**losing, early_stopping={"patience": 3}))
+    best = best_of(history)
+    assert len(history) == best + 3 < 40
+    assert history == mark_exported(whole[: len(history)], best)
+    for epochs in (best + 1, best + 3):
+        _, resumed, _ = fitted(
+            run_spec(**losing, early_stopping={"patience": 3}), checkpoints.load(kept[epochs - 1], "here")
+        )
+        assert resumed == history
+
+
+def test_without_decisions_to_judge_by_training_does_not_stop_early():
+    _, history, _ = fitted(
+        run_spec(layers=["D8"], early_stopping={"patience": 1}, epochs=3), chooser=in_memory(decisions(0))
+    )
+    assert len(history) == 3
