@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mimic_assets.cli import watching
+
 SHARDS = 8
 UNFINISHED = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
@@ -64,7 +66,9 @@ def results() -> list[dict[str, object]]:
     return sorted(rows, key=lambda row: (row["experiment_name"], row["epoch"]))
 
 
-def test_a_training_goes_on_after_it_was_interrupted_and_killed_and_gives_the_epochs_of_one_that_was_not(with_dataset):
+def test_a_training_goes_on_after_it_was_interrupted_and_killed_and_gives_the_epochs_of_one_that_was_not(
+    with_dataset, monkeypatch
+):
     models = [{"layers": ["D4"], "epochs": 60, "batch_size": 4}]
     config = with_dataset.experiment(models=models)
     ended = []
@@ -82,7 +86,15 @@ def test_a_training_goes_on_after_it_was_interrupted_and_killed_and_gives_the_ep
         assert {row["finished"] for row in rows} == {False}
     assert 4 <= ended[0] < ended[1] < 60
     assert "ended unfinished" in said.stderr
-    (run,) = with_dataset.partitions("log-odds", "run-experiment", config)
+    monkeypatch.setattr(watching, "PATIENCE_SECONDS", 0.5)
+    process = with_dataset.start("log-odds", "run-experiment", config, "--json")
+    wait_for(process, "epoch")
+    followed = with_dataset.done("status", "--follow").stdout.splitlines()
+    (run,) = json.loads(process.communicate(timeout=30)[0])["partitions"]
+    epochs = [int(found[1]) for line in followed if (found := re.search(r": running, epoch (\d+)/60, loss ", line))]
+    assert ended[1] < epochs[0] <= epochs[-1] <= 60
+    assert epochs == sorted(set(epochs))
+    assert followed[-2:] == [f"model_run s/e/{run['run_id'][:8]}: current", "nothing is queued or running"]
     with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=models, experiment_name="whole"))
     with_dataset.done("tables", "export", "haven.results", "out.parquet")
     resumed, whole = results()[:60], results()[60:]
