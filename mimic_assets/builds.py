@@ -290,12 +290,17 @@ def _of_part(decisions: pa.Table, part: Part) -> pa.Table:
 def _upstream(inputs: dict[str, Any]) -> str:
     """Link the pages of the partitions that a build read, with the beginnings of the versions that it used."""
     rows = ["| asset | partition | version |", "|---|---|---|"]
-    for asset, facts in inputs.items():
-        key, version = facts.get("name", facts.get("key")), facts.get("token", facts.get("fingerprint"))
+    for asset, facts in ((asset, facts) for asset, found in inputs.items() for facts in _each(found)):
+        key, version = facts.get("name", facts.get("key")), facts.get("token") or facts["fingerprint"]
         # tables are observed and have no page for each partition
         page = urlencode({"view": "events" if asset == SOURCE else "partitions", "partition": key})
         rows.append(f"| {asset} | [{key}](/assets/{asset}?{page}) | {version[:12]} |")
     return "\n".join(rows)
+
+
+def _each(found: Any) -> Sequence[dict[str, Any]]:
+    """Return what was read of an asset: one partition, or of a report all runs."""
+    return found if isinstance(found, list) else [found]
 
 
 def _number(value: Any) -> int | float:

@@ -5,13 +5,12 @@ from typing import Any
 import dagster as dg
 
 from mimic_assets.failures import attempt, fails_clearly
-from mimic_assets.jobs import BUILDS
 from mimic_assets.partitions import BY_ASSET, UP_TO_DATE
 from mimic_assets.planning import make_plan
 from mimic_core.answers import builds_for, is_alarming, name_of
 from mimic_core.errors import NotFoundError
 from mimic_core.planner import Partition, Plan
-from mimic_core.world import Node, State
+from mimic_core.world import CODE_VERSIONS, Node, State
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.said import forget
@@ -68,4 +67,4 @@ def _shown(partition: Partition, plan: Plan) -> dict[str, Any]:
     }
 
 
-CHECKS = [up_to_date_check(asset) for asset in BUILDS]
+CHECKS = [up_to_date_check(asset) for asset in CODE_VERSIONS]

@@ -8,6 +8,7 @@ from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.maintenance import maintenance, weekly_maintenance
+from mimic_assets.reports import experiment_report
 from mimic_assets.runs import model_run
 from mimic_assets.sensors.alerts import alert_on_failure
 from mimic_assets.sensors.dead_runs import dead_runs_sensor
@@ -26,7 +27,7 @@ from resources.environments import local_resources, mimic_home, rebuilds_by_itse
 def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
-        assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table],
+        assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table, experiment_report],
         jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance, approve_rebuild, answer_up_to_date],
         asset_checks=CHECKS,
         schedules=[weekly_maintenance],

@@ -10,6 +10,7 @@ from mimic_assets.live import LAUNCH, build_tags
 from mimic_assets.partitions import UP_TO_DATE
 from mimic_assets.registration import register
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
+from mimic_core.world import CODE_VERSIONS
 from resources.specs import SpecStore
 
 REGISTERS = "mimic/registers"  # tag of the runs that the sensor looks at
@@ -27,7 +28,9 @@ BUILDS = {
     "tfrecord_dataset": _build("build_dataset", "tfrecord_dataset"),
     "model_run": _build("train_run", "model_run"),
     "inference_table": _build("infer_batch", "inference_table"),
+    "experiment_report": dg.define_asset_job("report_experiment", selection=["experiment_report"]),
 }
+PLANNED = [job for asset, job in BUILDS.items() if asset in CODE_VERSIONS]  # a report is made when a person asks for it
 
 
 def build_request(run_key: str, asset: str, key: str, launch: str | None = None) -> dg.RunRequest:

@@ -13,6 +13,7 @@ source_tables = dg.DynamicPartitionsDefinition(name="source_tables")
 contrast_sets = dg.DynamicPartitionsDefinition(name="contrast_sets")
 tfrecord_datasets = dg.DynamicPartitionsDefinition(name="tfrecord_datasets")
 model_runs = dg.DynamicPartitionsDefinition(name="model_runs")
+experiments = dg.DynamicPartitionsDefinition(name="experiments")
 inference_tables = dg.DynamicPartitionsDefinition(name="inference_tables")
 
 UP_TO_DATE = "up_to_date"  # the check of every asset that is built
@@ -23,6 +24,7 @@ BY_ASSET = {
     "tfrecord_dataset": tfrecord_datasets,
     "model_run": model_runs,
     "inference_table": inference_tables,
+    "experiment_report": experiments,
 }
 
 # Which upstream partition belongs to which is in the specs. Dagster has no mapping between dynamic partition sets that also

@@ -6,7 +6,7 @@ import dagster as dg
 
 from mimic_assets.partitions import BY_ASSET
 from mimic_core.configs import collect
-from mimic_core.specs import ExperimentSpec, PartitionSpec, RunSpec
+from mimic_core.specs import ExperimentSpec, PartitionSpec, ReportSpec, RunSpec
 from resources import partitions
 from resources.specs import SpecStore
 
@@ -24,6 +24,8 @@ def register(instance: dg.DagsterInstance, specs: SpecStore, new: Sequence[New])
         specs.register(spec, layers)
     for asset in dict.fromkeys(spec.asset for spec, _ in new):
         add_partitions(instance, asset, [spec.key for spec, _ in new if spec.asset == asset])
+    if reported := list(dict.fromkeys(spec.experiment_key for spec, _ in new if isinstance(spec, RunSpec))):
+        add_partitions(instance, ReportSpec.asset, reported)
     return [spec.key for spec, _ in new]
 
 

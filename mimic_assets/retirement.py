@@ -11,7 +11,7 @@ from mimic_assets.registration import add_partitions
 from mimic_core.configs import collect
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.selection import matching
-from mimic_core.specs import PARTITION_SPECS, ContrastSpec, InferenceSpec, PartitionSpec, RunSpec
+from mimic_core.specs import PARTITION_SPECS, ContrastSpec, InferenceSpec, PartitionSpec, ReportSpec, RunSpec
 from mimic_core.world import Node
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
@@ -59,6 +59,9 @@ def retire(
     for (name, kind), ids in _rows_of(retired).items():
         if tables.kind(name) == kind:
             tables.replace(name, [], {"run_id": ids} if ids else None)
+    for report in _reports_of(retired, specs):
+        instance.delete_dynamic_partition(str(BY_ASSET[report.asset].name), report.key)
+        artefacts.unpublish(report.folder)
     for spec in retired:
         artefacts.unpublish(spec.folder)
         specs.remove(spec.asset, spec.key)
@@ -111,6 +114,15 @@ def _rows_of(retired: Sequence[PartitionSpec]) -> Mapping[tuple[str, str], list[
             case ContrastSpec():
                 found[spec.key, CONTRAST] = []
     return found
+
+
+def _reports_of(retired: Sequence[PartitionSpec], specs: SpecStore) -> list[ReportSpec]:
+    """Return the reports of the experiments of which no run is left."""
+    runs = [spec for spec in retired if isinstance(spec, RunSpec)]
+    if not runs:
+        return []
+    left = {key.rpartition("/")[0] for key in {*specs.registered(RunSpec.asset)} - {run.key for run in runs}}
+    return [ReportSpec.of(key) for key in dict.fromkeys(run.experiment_key for run in runs) if key not in left]
 
 
 def _applied(specs: SpecStore) -> Mapping[str, list[str]]:

@@ -8,7 +8,7 @@ from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
 
-COEFFICIENTS, INDIVIDUALS = "coefficients.json", "individuals.parquet"
+COEFFICIENTS, INDIVIDUALS, HISTORY = "coefficients.json", "individuals.parquet", "history.jsonl"
 
 
 def find_run(name: str, specs: SpecStore) -> RunSpec:

@@ -140,6 +140,7 @@ def _publish(
             features=list(spec.columns.inputs),
             missing_values_map=config["missing_values_map"],
             alternatives=labelled(trained.alternatives, labels),
+            calibration=trained.calibration,
             alternative_shares={labels[number]: share for number, share in (trained.shares or {}).items()},
             files=files,
         )

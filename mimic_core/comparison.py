@@ -99,25 +99,27 @@ def compare(first: pa.Table, second: pa.Table, *, resamples: int = 2000, seed: i
     Raises:
         SpecError: the runs were not evaluated on the same decisions, or on those of one individual only.
     """
-    first, second = _paired(first, second)
+    first, second = comparable(first), comparable(second)
+    if not same_decisions(first, second):
+        raise SpecError(
+            f"the runs were not evaluated on the same decisions: {_described(first)}, and {_described(second)}, and not all "
+            "of the same number and weight; a comparison needs runs of one dataset and, for the splits that are made of its "
+            "training individuals, of one validation share and seed"
+        )
     individuals = len(first)
     if individuals < 2:
         raise SpecError(
             f"the runs were evaluated on {individuals} individuals of positive weight, expected at least 2: resamples of "
             "fewer are all the same; compare them on another split"
         )
-    counted, weight = (_values(first, name) for name in ("decisions", "weight"))
+    counted, weight = (column(first, name) for name in ("decisions", "weight"))
     # NLL and D-NLP as pairs of sums over individuals, numerator and denominator
     weights = np.column_stack([weight, weight / counted])  # (individuals, 2)
-    values = [_values(each, "log_likelihood") for each in (first, second)]
+    values = [column(each, "log_likelihood") for each in (first, second)]
     both = [np.column_stack([-value, value / counted]) for value in values]
     differences = both[0] - both[1]
-    drawn = np.concatenate(
-        [
-            (counts @ differences) / (counts @ weights)  # (resamples of a chunk, 2)
-            for counts in _resampled(individuals, resamples, np.random.default_rng(seed))
-        ]
-    )
+    sums = resampled_sums(np.hstack([differences, weights]), resamples, seed)
+    drawn = sums[:, :2] / sums[:, 2:]
     low, high = np.quantile(drawn, INTERVAL, axis=0)
     total = weights.sum(axis=0)
     whole = [each.sum(axis=0) / total for each in (*both, differences)]
@@ -135,19 +137,33 @@ def compare(first: pa.Table, second: pa.Table, *, resamples: int = 2000, seed: i
     )
 
 
-def _paired(first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return both tables in the order of the individuals, without those of weight 0, the weights of mean 1."""
-    first, second = (
-        _scaled(table.filter(pc.greater(table["decisions"], 0)).sort_by("individual")) for table in (first, second)
-    )
+def comparable(table: pa.Table) -> pa.Table:
+    """Return what a run says of its individuals in their order, without those of weight 0, the weights of mean 1."""
+    return _scaled(table.filter(pc.greater(table["decisions"], 0)).sort_by("individual"))
+
+
+def same_decisions(first: pa.Table, second: pa.Table) -> bool:
+    """Tell whether two runs were evaluated on the same decisions; both tables as `comparable` returns them."""
     same = len(first) == len(second) and all(first[name].equals(second[name]) for name in ("individual", "decisions"))
-    if not same or not np.allclose(first["weight"], second["weight"], rtol=ROUNDING, atol=0):
-        raise SpecError(
-            f"the runs were not evaluated on the same decisions: {_described(first)}, and {_described(second)}, and not all "
-            "of the same number and weight; a comparison needs runs of one dataset and, for the splits that are made of its "
-            "training individuals, of one validation share and seed"
-        )
-    return first, second
+    return same and np.allclose(first["weight"], second["weight"], rtol=ROUNDING, atol=0)
+
+
+def column(table: pa.Table, name: str) -> Float64:
+    """Return (individuals,) a column of such a table."""
+    return np.asarray(table[name]).astype(np.float64)
+
+
+def resampled_sums(values: Float64, resamples: int, seed: int) -> Float64:
+    """Sum over individuals that are drawn with replacement, as many as there are.
+
+    Args:
+        values: (individuals, columns).
+
+    Returns:
+        (resamples, columns), all columns of a row from the same individuals.
+    """
+    random = np.random.default_rng(seed)
+    return np.concatenate([counts @ values for counts in _resampled(len(values), resamples, random)])
 
 
 def _scaled(table: pa.Table) -> pa.Table:
@@ -161,11 +177,7 @@ def _scaled(table: pa.Table) -> pa.Table:
 
 
 def _described(table: pa.Table) -> str:
-    return f"{int(_values(table, 'decisions').sum()):,} decisions of {len(table):,} individuals"
-
-
-def _values(table: pa.Table, name: str) -> Float64:
-    return np.asarray(table[name]).astype(np.float64)
+    return f"{int(column(table, 'decisions').sum()):,} decisions of {len(table):,} individuals"
 
 
 def _resampled(individuals: int, resamples: int, random: np.random.Generator) -> Iterator[Float64]:

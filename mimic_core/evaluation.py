@@ -70,8 +70,8 @@ class Measured:
         individual_weight: sum over individuals of the mean weight of their decisions.
         individual_log_likelihood: sum over individuals of that weight times their mean log-probability.
         contrast_weight, contrast_log_likelihood: the same over contrasts.
-        row_weight: of the rows, which have that of their decision.
-        surplus: (15,) sum over the rows of each bin of their weight times probability less selected.
+        bin_weight: (15,) of the rows of each bin of probability; a row has the weight of its decision.
+        bin_probability, bin_selected: (15,) the same times their probability, and of those selected.
         shares_loss: weighted negative log-likelihood of given shares, infinite where they exclude a selected choice; None
             without shares or labels.
         alternatives: sums by alternative; None without labels.
@@ -90,8 +90,9 @@ class Measured:
     individual_log_likelihood: float = 0.0
     contrast_weight: float = 0.0
     contrast_log_likelihood: float = 0.0
-    row_weight: float = 0.0
-    surplus: Float64 = field(default_factory=lambda: np.zeros(BINS))
+    bin_weight: Float64 = field(default_factory=lambda: np.zeros(BINS))
+    bin_probability: Float64 = field(default_factory=lambda: np.zeros(BINS))
+    bin_selected: Float64 = field(default_factory=lambda: np.zeros(BINS))
     shares_loss: float | None = None
     alternatives: AlternativeSums | None = None
 
@@ -150,8 +151,9 @@ def measure(rows: Rows, utility: Float64, shares: Mapping[int, float] | None = N
         individual_log_likelihood=individual_log_likelihood,
         contrast_weight=contrast_weight,
         contrast_log_likelihood=contrast_log_likelihood,
-        row_weight=_total(weight * counts),
-        surplus=np.asarray(np.bincount(bins, weights=row_weight * (probability - selected), minlength=BINS), np.float64),
+        bin_weight=_by_bin(bins, row_weight),
+        bin_probability=_by_bin(bins, row_weight * probability),
+        bin_selected=_by_bin(bins[selected], weight),
         shares_loss=_shares_loss(rows, weight, shares),
         alternatives=sum_alternatives(rows, weight, probability),
     )
@@ -190,9 +192,27 @@ def combine(parts: Iterable[Measured]) -> Evaluation | None:
         top_5_accuracy=found.top_5 / found.weight if found.most_choices > 5 else None,
         d_nlp=found.individual_log_likelihood / found.individual_weight,
         contrast_d_nlp=found.contrast_log_likelihood / found.contrast_weight if found.contrast_weight else None,
-        calibration_error=float(np.abs(found.surplus).sum()) / found.row_weight,
+        calibration_error=_total(np.abs(found.bin_probability - found.bin_selected)) / _total(found.bin_weight),
         shares_nll=None if shares_loss is None or np.isinf(shares_loss) else shares_loss / found.weight,
     )
+
+
+def calibration(measured: Measured) -> list[dict[str, float | None]]:
+    """Return, for each of the 15 bins of probability, what a reliability diagram shows.
+
+    Returns:
+        Per bin the `weight` of its rows, the mean `probability` that they were given, and the share of them that was
+        `selected`; both weighted, None where the bin is empty.
+    """
+    bins = zip(measured.bin_weight, measured.bin_probability, measured.bin_selected, strict=True)
+    return [
+        {
+            "weight": float(weight),
+            "probability": float(probability / weight) if weight else None,
+            "selected": float(selected / weight) if weight else None,
+        }
+        for weight, probability, selected in bins
+    ]
 
 
 def log_sum_exp(utility: Float64, starts: Int64) -> Float64:
@@ -247,6 +267,10 @@ def _shares_loss(rows: Rows, weight: Float64, shares: Mapping[int, float] | None
         return float("inf")
     used = chosen > 0
     return _total(weight[used] * np.log(offered[used] / chosen[used]))
+
+
+def _by_bin(bins: Int64, weights: Float64) -> Float64:
+    return np.asarray(np.bincount(bins, weights=weights, minlength=BINS), np.float64)
 
 
 def _total(values: Float64) -> float:

@@ -17,7 +17,7 @@ from mimic_core.coefficients import NO_RHO_SQUARED, OF_CONTRASTS, WITH_OFFSETS, 
 from mimic_core.comparison import individual_sums
 from mimic_core.device_memory import hints_at_memory
 from mimic_core.errors import SpecError, TrainingError
-from mimic_core.evaluation import Evaluation, Measured, add_measured, combine, measure, named
+from mimic_core.evaluation import Evaluation, Measured, add_measured, calibration, combine, measure, named
 from mimic_core.history import Epoch, mark_exported
 from mimic_core.ranges import ranges
 from mimic_core.rows import Bool, Float32, Float64, Rows, hash64
@@ -44,6 +44,7 @@ class TrainedRun:
         individuals: per split and individual the decisions, their weight and their log-likelihood.
         shares: of the training choices by alternative; None without `_alternative`.
         alternatives: by split: how often each alternative was selected and how often the model says so; empty without them.
+        calibration: by split: of each bin of probability what a reliability diagram shows.
         composite: why the likelihood of its decisions is a composite one, of which rho-squared is withheld; empty if not.
         coefficients: the table of a linear model, see `mimic_core.coefficients`; None for a network.
         notes: what a reader of the numbers must know.
@@ -56,6 +57,7 @@ class TrainedRun:
     individuals: pa.Table
     shares: Mapping[int, float] | None
     alternatives: dict[str, list[AlternativeShare]]
+    calibration: dict[str, list[dict[str, float | None]]]
     composite: tuple[str, ...]
     coefficients: dict[str, Any] | None
     notes: list[str]
@@ -118,6 +120,7 @@ def train(
         individuals=pa.concat_tables([sums for _, tables in judged.values() for sums in tables]),
         shares=shares,
         alternatives={name: alternative_table(measured.alternatives) for name, (measured, _) in judged.items()},
+        calibration={name: calibration(judged[name][0]) for name in evaluations},
         composite=composite,
         coefficients=table,
         notes=notes + _notes_on(spec, parts, history, evaluations, contrasts),

@@ -297,7 +297,12 @@ class RunSpec(_Experiment):
 
     @property
     def key(self) -> str:
-        return f"{self.space}/{self.experiment_name}/{self.run_id}"
+        return f"{self.experiment_key}/{self.run_id}"
+
+    @property
+    def experiment_key(self) -> str:
+        """Partition key of the experiment's report."""
+        return experiment_key(self.space, self.experiment_name)
 
     @property
     def folder(self) -> str:
@@ -408,7 +413,35 @@ class InferenceSpec(TableReader):
         return f"{self.space}/{self.experiment_name}/{self.run_id}"
 
 
+class ReportSpec(PartitionSpec):
+    """The report on an experiment, which is registered nowhere: it is made of the runs that are trained by then."""
+
+    asset: ClassVar[str] = "experiment_report"
+
+    space: Name = Field(description="Space that holds the experiment's runs.")
+    experiment_name: Name = Field(description="Name of the experiment.")
+
+    @classmethod
+    def of(cls, experiment: str) -> Self:
+        """Return the report on an experiment by its key."""
+        space, _, name = experiment.rpartition("/")
+        return cls.model_validate({"space": space, "experiment_name": name})
+
+    @property
+    def key(self) -> str:
+        return experiment_key(self.space, self.experiment_name)
+
+    @property
+    def folder(self) -> str:
+        return f"{self.space}-reports/{self.experiment_name}"
+
+
 PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (ContrastSpec, DatasetSpec, RunSpec, InferenceSpec)
+
+
+def experiment_key(space: str, experiment_name: str) -> str:
+    """Return the partition key of an experiment, with which those of its runs begin."""
+    return f"{space}/{experiment_name}"
 
 
 def contrast_folder(key: str) -> str:

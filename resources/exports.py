@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,16 +14,20 @@ from mimic_core.errors import MimicError, SpecError, StorageError
 FORMATS = {".parquet": "Parquet", ".csv": "CSV"}
 
 
-def require_target(file: Path) -> None:
+def require_target(file: Path, formats: Collection[str] = FORMATS.keys()) -> None:
     """Check that a file can be written, before anything is read.
+
+    Args:
+        formats: the endings that its name may have.
 
     Raises:
         SpecError: its name ends in no format of an export, it is a folder, or there is no such folder.
     """
     if file.is_dir():
-        raise SpecError(f"{file}: this is a folder, expected the name of a file to write; add one, such as out.parquet")
-    if file.suffix not in FORMATS:
-        raise SpecError(f"{file}: expected a name that ends in {' or '.join(FORMATS)}, the formats of an export")
+        raise SpecError(f"{file}: this is a folder, expected the name of a file to write; add one, such as out{next(iter(formats))}")
+    if file.suffix not in formats:
+        what = "formats of an export" if len(formats) > 1 else "format of a page"
+        raise SpecError(f"{file}: expected a name that ends in {' or '.join(formats)}, the {what}")
     if not file.absolute().parent.is_dir():
         raise SpecError(f"{file}: there is no folder {file.absolute().parent}; make it first")
 
@@ -51,16 +55,14 @@ def write_file(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path,
         SpecError: there is such a file.
         StorageError: it could not be written; what was there before is unchanged.
     """
-    with (
-        _explaining(file, "what was there before is unchanged"),
-        tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent) as folder,
-    ):
-        partial = Path(folder) / file.name
-        rows = _write(batches, schema, partial)
-        if not replace:
-            require_new(file)
-        partial.replace(file)
-    return rows
+    with _replacing(file, replace) as partial:
+        return _write(batches, schema, partial)
+
+
+def write_bytes(data: bytes, file: Path, *, replace: bool) -> None:
+    """Write a file; arguments and errors as those of `write_file`."""
+    with _replacing(file, replace) as partial:
+        partial.write_bytes(data)
 
 
 def write_stream(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
@@ -87,6 +89,20 @@ def _write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> 
             writer.write_batch(batch)
             rows += batch.num_rows
     return rows
+
+
+@contextmanager
+def _replacing(file: Path, replace: bool) -> Iterator[Path]:
+    """Give the path of a new file beside another, whose place it takes at the end."""
+    with (
+        _explaining(file, "what was there before is unchanged"),
+        tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent) as folder,
+    ):
+        partial = Path(folder) / file.name
+        yield partial
+        if not replace:
+            require_new(file)
+        partial.replace(file)
 
 
 @contextmanager

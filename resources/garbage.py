@@ -24,7 +24,12 @@ from resources.maintenance import Terms
 from resources.specs import SpecStore
 from resources.trainings import FOLDER as TRAINING
 
-DEPTHS = {"-tfrecords": 1, "-models": 2, "-inferences": 3}  # of a partition's folder below the folder of its space
+DEPTHS = {
+    "-tfrecords": 1,
+    "-models": 2,
+    "-inferences": 3,
+    "-reports": 1,
+}  # of a partition's folder below the folder of its space
 OWN = {"contrast-sets", "requests", "specs"}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")

@@ -12,6 +12,7 @@ from typing import Any
 
 from mimic_core.errors import CorruptFileError, NotFoundError
 from mimic_core.manifests import seal, unseal
+from mimic_core.specs import ReportSpec
 from mimic_core.world import CODE_VERSIONS
 from resources.artefacts import ArtefactStore
 
@@ -79,7 +80,7 @@ def _requests(artefacts: ArtefactStore) -> Iterator[tuple[str, BuildRequest | st
 
 
 def _request(document: dict[str, Any]) -> BuildRequest:
-    if document["asset"] not in CODE_VERSIONS:
+    if document["asset"] not in {*CODE_VERSIONS, ReportSpec.asset}:
         raise KeyError(document["asset"])
     lists = {name: tuple(document[name]) for name in ("keys", "withdrawn")}
     return BuildRequest(launch=document["launch"], asset=document["asset"], time=float(document["time"]), **lists)

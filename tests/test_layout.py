@@ -146,6 +146,7 @@ def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
         "tfrecord_dataset": ("tfrecord_datasets", "datasets", ["contrast_set", "source_table"]),
         "model_run": ("model_runs", "models", ["tfrecord_dataset"]),
         "inference_table": ("inference_tables", "inferences", ["model_run", "source_table"]),
+        "experiment_report": ("experiments", "models", ["model_run"]),
     }
     assert all(
         isinstance(graph.get(key).partitions_def, dg.DynamicPartitionsDefinition) for key in graph.get_all_asset_keys()
@@ -170,6 +171,7 @@ def test_every_asset_describes_itself_and_can_be_observed_or_built(tmp_path, mon
         "tfrecord_dataset",
         "model_run",
         "inference_table",
+        "experiment_report",
     }
     assert {key.to_user_string() for key in graph.observable_asset_keys} == {"source_table"}
 
@@ -187,6 +189,7 @@ def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeyp
         "build_dataset": {"tfrecord_dataset"},
         "train_run": {"model_run"},
         "infer_batch": {"inference_table"},
+        "report_experiment": {"experiment_report"},
         "register_contrast_set": set(),
         "register_dataset": set(),
         "register_experiment": set(),

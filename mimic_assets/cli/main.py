@@ -14,6 +14,7 @@ from mimic_assets.cli.maintenance import gc, maintain
 from mimic_assets.cli.plan import plan
 from mimic_assets.cli.predict import predict
 from mimic_assets.cli.rebuild import build, rebuild
+from mimic_assets.cli.report import report
 from mimic_assets.cli.runs import runs
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
@@ -75,6 +76,7 @@ main.add_command(tables)
 main.add_command(log_odds)
 main.add_command(runs)
 main.add_command(predict)
+main.add_command(report)
 main.add_command(status)
 main.add_command(plan)
 main.add_command(rebuild)

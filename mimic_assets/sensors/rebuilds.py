@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from mimic_assets.failures import fails_clearly
-from mimic_assets.jobs import BUILDS
+from mimic_assets.jobs import PLANNED
 from mimic_assets.planning import make_plan
 from mimic_assets.rebuilding import approve_held, choose_new, forget_built, request_build
 from mimic_core.planner import Partition
@@ -51,7 +51,7 @@ def rebuild_sensor(*, running: bool) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=NAME,
-        jobs=list(BUILDS.values()),
+        jobs=PLANNED,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         minimum_interval_seconds=10,
         description="Builds what is out of date or missing, upstream first. Off unless it is switched on here or by "

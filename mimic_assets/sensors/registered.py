@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mimic_assets.jobs import BUILDS, REGISTERS, build_request
+from mimic_assets.jobs import PLANNED, REGISTERS, build_request
 from mimic_assets.partitions import BY_ASSET
 
 # a run may be stored a little later than its own time says
@@ -14,7 +14,7 @@ OVERLAP = timedelta(minutes=1)
 
 
 @dg.sensor(
-    jobs=list(BUILDS.values()),
+    jobs=PLANNED,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=5,
     description="Starts a run for every partition of a registration whose form says `build: true`.",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import dagster as dg
 
 from mimic_assets.attempts import succeeded_since
-from mimic_assets.jobs import BUILDS
+from mimic_assets.jobs import PLANNED
 from mimic_assets.planning import make_plan
 from mimic_assets.rebuilding import request_build
 from mimic_assets.retirement import retire_nodes
@@ -26,7 +26,7 @@ from resources.tables import TableStore
 
 
 @dg.sensor(
-    jobs=list(BUILDS.values()),
+    jobs=PLANNED,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
     description="Registers new and changed config files of the spec folder (MIMIC_SPECS), has each built once as soon as "

@@ -1,0 +1,98 @@
+"""Reports on experiments: one step makes a page, and its numbers, of the runs that are trained now."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from mimic_assets.builds import Build, begin, data_version_tag, manifest, metadata
+from mimic_assets.experiments import individual_texts, trained_runs
+from mimic_assets.failures import fails_clearly
+from mimic_assets.partitions import experiments, lineage
+from mimic_assets.pictures import markdown_table, picture
+from mimic_core import report_page, reports
+from mimic_core.errors import NotFoundError
+from mimic_core.report_plots import png
+from mimic_core.report_text import best_two, conclusion, leaderboard_rows
+from mimic_core.specs import ReportSpec, spec_digest
+from resources.artefacts import ArtefactStore
+from resources.specs import SpecStore, StoredSpec
+
+PAGE, NUMBERS = "report.html", "report.json"
+
+
+@dg.asset(
+    partitions_def=experiments,
+    deps=[lineage("model_run")],
+    group_name="models",
+    kinds={"html"},
+)
+@fails_clearly
+def experiment_report(
+    context: dg.AssetExecutionContext, specs: SpecStore, artefacts: ArtefactStore
+) -> dg.MaterializeResult[Any]:
+    """Leaderboard, learning curves, calibration and the two best runs of an experiment. Partition: space/experiment."""
+    spec = ReportSpec.of(context.partition_key)
+    stored = StoredSpec(spec=spec, layers="", digest=spec_digest(spec.document))
+    build = begin(stored, artefacts, context.run.run_id)
+    trained, not_trained = trained_runs(spec, specs, artefacts)
+    texts = individual_texts(trained[0].spec.dataset_folder, artefacts)
+    report = reports.compose(spec.key, trained, not_trained, texts)
+    figures = report_page.draw_report(report)
+    made_at = f"{datetime.fromtimestamp(build.began_at, UTC):%d %B %Y, %H:%M} UTC"
+    page = report_page.render_page(report, figures, build.version, made_at)
+    document = _publish(context, build, report, trained, page, artefacts)
+    shown: dict[str, Any] = {
+        "leaderboard": dg.MetadataValue.md(markdown_table(leaderboard_rows(report.document, short=True))),
+        "conclusion": f"{conclusion(report.document)} {best_two(report.document)}",
+        "page": dg.MetadataValue.path(artefacts.path(f"{build.folder}/{PAGE}")),
+    }
+    shown |= {name: picture(name, png(figure)) for name, figure in figures.items()}
+    return dg.MaterializeResult(
+        metadata=shown | metadata(document, str(artefacts.path(build.folder)), {}), tags=data_version_tag(document)
+    )
+
+
+def read_report(spec: ReportSpec, name: str, artefacts: ArtefactStore) -> bytes:
+    """Read a file of the published report on an experiment, verified against its manifest.
+
+    Raises:
+        NotFoundError: there is no report.
+        CorruptFileError: the file is damaged.
+    """
+    found = artefacts.manifest(spec.folder)
+    if found is None:
+        raise NotFoundError(f"there is no report on experiment {spec.key}; make one by `mimic report {spec.key}`")
+    (entry,) = [file for file in found["files"] if file["path"] == name]
+    return artefacts.read(f"{spec.folder}/{found['version']}/{name}", entry)
+
+
+def _publish(
+    context: dg.AssetExecutionContext,
+    build: Build[ReportSpec],
+    report: reports.Report,
+    trained: list[reports.ReportedRun],
+    page: str,
+    artefacts: ArtefactStore,
+) -> dict[str, Any]:
+    numbers = json.dumps(report.document, indent=1, ensure_ascii=False, allow_nan=False)
+    contents = {PAGE: page.encode(), NUMBERS: f"{numbers}\n".encode()}
+    inputs = [{"key": run.spec.key, "fingerprint": run.manifest["fingerprint"]} for run in trained]
+    with artefacts.publishing(build.stored.spec.folder, build.version, build.replaces) as publication:
+        if publication.done:
+            return publication.done
+        document = manifest(
+            build,
+            context.run.run_id,
+            reports.CODE_VERSION,
+            {"model_run": inputs},
+            counts={
+                "ranked_runs": len(report.runs),
+                "other_runs": len(report.document["apart"]),
+                "not_trained_runs": len(report.document["not_trained"]),
+            },
+            files=[{"path": name, **artefacts.write(f"{build.folder}/{name}", [data])} for name, data in contents.items()],
+        )
+        publication.publish(document)
+    return document

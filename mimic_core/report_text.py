@@ -1,0 +1,101 @@
+"""Report text: the tables and sentences of a report on an experiment, cell by cell, for a page, a terminal and Dagster."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Document = Mapping[str, Any]
+
+INTERVAL = "95% interval"
+HEADINGS = ("", "model", "NLL", INTERVAL, "to the best", INTERVAL, "D-NLP", "accuracy", "rho-squared", "calibration error")
+
+
+def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[str, ...]]:
+    """Return the leaderboard as texts, headings first.
+
+    Args:
+        document: of a `mimic_core.reports.Report`.
+        short: without what tells of the training.
+    """
+    trained = () if short else ("epochs", "exported", "seconds")
+    found = [(*HEADINGS, *trained, "run")]
+    for place, row in enumerate(document["leaderboard"], 1):
+        difference = row["difference"]
+        cells = [str(place), row["label"], number(row["nll"]["value"]), interval(row["nll"])]
+        cells += [number(difference["value"], sign=True), interval(difference, sign=True)] if difference else ["", ""]
+        cells += [number(row["d_nlp"]["value"]), share(row["accuracy"]), number(row["rho_squared"])]
+        cells.append(number(row["calibration_error"]))
+        cells += [] if short else [str(row["epochs"]), str(row["exported_epoch"]), f"{row['seconds']:,.1f}"]
+        found.append((*cells, row["run_id"][:8]))
+    return found
+
+
+def settings_rows(document: Document) -> list[tuple[str, ...]]:
+    """Return in what the runs differ as texts, headings first; the headings alone where they do in their layers only."""
+    rows = document["leaderboard"]
+    names = list(rows[0]["settings"])
+    found = [("model", "run", *names)]
+    return found + [(row["model"], row["run_id"][:8], *row["settings"].values()) for row in rows if names]
+
+
+def seeds_rows(document: Document) -> list[tuple[str, ...]]:
+    """Return the means over seeds as texts, headings first; the headings alone where no runs differ by seed only."""
+    found: list[tuple[str, ...]] = [("model", "runs", "NLL", "D-NLP", "accuracy")]
+    for row in document["over_seeds"]:
+        spread = [f"{number(row[f'{name}_mean'])} ± {number(row[f'{name}_sd'])}" for name in ("nll", "d_nlp")]
+        accuracy = f"{share(row['accuracy_mean'])} ± {share(row['accuracy_sd'])}"
+        found.append((row["label"], str(len(row["run_ids"])), *spread, accuracy))
+    return found
+
+
+def extreme_rows(extremes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return individuals that one run explains much better as texts, headings first."""
+    rows = ((str(one["individual"]), f"{one['decisions']:,}", number(one["difference"], sign=True)) for one in extremes)
+    return [("individual", "decisions", "difference"), *rows]
+
+
+def conclusion(document: Document) -> str:
+    """Say in two sentences which run is best, and how clearly."""
+    best, *others = document["leaderboard"]
+    split, nll = document["split"], best["nll"]
+    said = f"{best['label']} ({best['run_id'][:8]}) has the lowest {split} NLL, {number(nll['value'])} nats per decision"
+    said += f" (95% interval {interval(nll)})" if nll["low"] is not None else ""
+    if not others:
+        return f"{said}; there is no other run to compare it with."
+    clear = sum((row["difference"]["low"] or 0) > 0 for row in others)
+    if len(others) == 1:
+        verb = "excludes 0" if clear else "includes 0, so these decisions do not tell which is better"
+        return f"{said}. The interval of its difference to the other run {verb}."
+    return f"{said}. The interval of the difference to it excludes 0 for {clear} of the {len(others)} other runs."
+
+
+def best_two(document: Document) -> str:
+    """Say which share of the individuals the best run explains better than the second; empty where there is one run."""
+    found = document["best_two"]
+    if found is None:
+        return ""
+    first, second = (row["label"] for row in document["leaderboard"][:2])
+    of = found["first_better"] + found["second_better"] + found["equal"]
+    said = f"{first} explains {found['first_better']:,} of {of:,} individuals better, {second} {found['second_better']:,}"
+    said += f", both explain {found['equal']:,} equally" if found["equal"] else ""
+    whole = found["share"]
+    if whole["low"] is None:
+        return f"{said}."
+    half = " (ties count half)" if found["equal"] else ""
+    return f"{said}: a share of {share(whole['value'])}{half}, 95% interval {share(whole['low'])} to {share(whole['high'])}."
+
+
+def number(value: float | None, *, sign: bool = False) -> str:
+    """Return a number with four decimals; empty for None."""
+    return "" if value is None else f"{value:+.4f}" if sign else f"{value:.4f}"
+
+
+def share(value: float | None) -> str:
+    """Return a share as per cent; empty for None."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def interval(found: Mapping[str, Any], *, sign: bool = False) -> str:
+    """Return the ends of an interval; empty where it has none."""
+    if found["low"] is None:
+        return ""
+    return f"{number(found['low'], sign=sign)} to {number(found['high'], sign=sign)}"
