@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core.comparison import comparable, same_decisions
+from mimic_core.comparison import SCHEMA, comparable, same_decisions
 from mimic_core.errors import NotFoundError
 from mimic_core.leaderboard import RESAMPLES, Contest, Extreme, Leaderboard, contest, rank
 from mimic_core.run_names import SEED, differences_of, label_runs, name_run, same_but_seed
@@ -199,7 +199,7 @@ def _dataset(run: ReportedRun) -> str:
 
 def _of_split(run: ReportedRun, split: str) -> pa.Table:
     if run.individuals is None:
-        return pa.table({})
+        return SCHEMA.empty_table()
     return run.individuals.filter(pc.equal(run.individuals["split"], split)).drop_columns(["split"])
 
 

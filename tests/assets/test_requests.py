@@ -9,7 +9,7 @@ import pytest
 from mimic_assets.dead_runs import PID, process_tags
 from mimic_assets.live import BUILD, LAUNCH
 from mimic_assets.planning import make_plan
-from mimic_assets.registration import register
+from mimic_assets.registration import add_partitions, register
 from mimic_assets.requests import AWAITS, EXPIRES, LATE, Answer, answer
 from mimic_core.configs import parse_spec
 from mimic_core.manifests import seal
@@ -143,3 +143,10 @@ def test_what_a_command_just_asked_for_is_queued_for_everybody_until_it_has_a_ru
     platform.instance.report_run_canceled(ended)
     assert len(open_requests(platform.artefacts)) == 1
     assert state() == State.MISSING  # its own command goes on
+
+
+def test_a_report_that_a_command_asks_for_gets_a_run_of_its_job(platform, tick):
+    add_partitions(platform.instance, "experiment_report", ["s/e"])
+    store_request(platform.artefacts, BuildRequest(launch="a2", asset="experiment_report", keys=("s/e",), time=time.time()))
+    (asked,) = tick()
+    assert (asked.job_name, asked.partition_key) == ("report_experiment", "s/e")

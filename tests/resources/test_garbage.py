@@ -58,7 +58,7 @@ def found(collected: Collected) -> set[tuple[str, str, int]]:
     return {(item.reason, item.path, item.bytes) for item in collected.garbage}
 
 
-@pytest.mark.parametrize("folder", ["s-tfrecords/d", "s-models/e/0123", "s-inferences/haven.scored/e/0123"])
+@pytest.mark.parametrize("folder", ["s-tfrecords/d", "s-models/e/0123", "s-inferences/haven.scored/e/0123", "s-reports/e"])
 def test_versions_that_the_manifest_does_not_name_go(store, folder):
     store.write(f"{folder}/{OLD}/train/a", f"{folder}/{OLD}/b", f"{folder}/{NEW}/a", f"{folder}/{LOST}/a")
     store.publish(folder, NEW)
