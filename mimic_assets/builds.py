@@ -176,7 +176,7 @@ def table_input(pin: Pin, columns: pa.Schema, tables: TableStore) -> dict[str, A
 
 
 def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -> dict[str, Any]:
-    """Return what Dagster shows of a build: counts, location, input versions, columns, metrics."""
+    """Return what Dagster shows of a build: counts, location, input versions, columns where it is a table, metrics."""
     numbers = document["counts"] | document.get("metrics", {})
     return {
         **({"dagster/row_count": numbers["rows"]} if "rows" in numbers else {}),
@@ -186,7 +186,7 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -
         "upstream": dg.MetadataValue.md(_upstream(document["inputs"])),
         "inputs": dg.MetadataValue.json(document["inputs"]),
         "spec": dg.MetadataValue.json(document["spec"]),
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
+        **({"dagster/column_schema": _table_schema(columns)} if columns else {}),
     }
 
 
@@ -274,6 +274,10 @@ def _after(checked: outcomes.Checked, tasks: list[PartTask[R]], drops: bool) -> 
         return [replace(task, found=violations) for task in tasks]
     left_out = outcomes.LeftOut(decisions=len(checked.offending), violations=violations)
     return [replace(task, dropped=_of_part(checked.offending, task.part), left_out=left_out) for task in tasks]
+
+
+def _table_schema(columns: dict[str, str]) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
 
 
 def _listed(violations: Sequence[dict[str, Any]]) -> str:

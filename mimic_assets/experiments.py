@@ -1,7 +1,7 @@
 """Experiments: finds one that a person names, and reads what its trained runs stored, for a report on it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -67,24 +67,20 @@ def require_trained(report: ReportSpec, specs: SpecStore, artefacts: ArtefactSto
         raise _nothing_trained(report)
 
 
-def individual_texts(dataset: str, artefacts: ArtefactStore) -> Callable[[Sequence[int]], Mapping[int, str]]:
-    """Return what gives the ids of individuals that are text in the source of a dataset.
+def individual_texts(artefacts: ArtefactStore, run: RunSpec, individuals: Sequence[int]) -> dict[int, str]:
+    """Return the ids of individuals that are text in the source of a run's dataset, by what the dataset has in their place.
 
-    Args:
-        dataset: folder of the dataset, whose present version is looked at: a text always has the same number.
+    The present version of the dataset is looked at: a text always has the same number.
     """
-
-    def texts(individuals: Sequence[int]) -> Mapping[int, str]:
-        manifest = artefacts.manifest(dataset) or {}
-        wanted = (pc.field("column") == INDIVIDUAL) & pc.field("surrogate").isin(list(individuals))
-        found: dict[int, str] = {}
-        for entry in manifest.get("id_tables", ()):
-            data = artefacts.read(f"{dataset}/{manifest['version']}/{entry['path']}", entry)
-            part = pq.read_table(pa.BufferReader(data), filters=wanted)
-            found |= dict(zip(part["surrogate"].to_pylist(), part["id"].to_pylist(), strict=True))
-        return found
-
-    return texts
+    folder = run.dataset_folder
+    manifest = artefacts.manifest(folder) or {}
+    wanted = (pc.field("column") == INDIVIDUAL) & pc.field("surrogate").isin(list(individuals))
+    found: dict[int, str] = {}
+    for entry in manifest.get("id_tables", ()):
+        data = artefacts.read(f"{folder}/{manifest['version']}/{entry['path']}", entry)
+        part = pq.read_table(pa.BufferReader(data), filters=wanted)
+        found |= dict(zip(part["surrogate"].to_pylist(), part["id"].to_pylist(), strict=True))
+    return found
 
 
 def _published(

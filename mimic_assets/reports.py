@@ -1,12 +1,15 @@
 """Reports on experiments: one step makes a page, and its numbers, of the runs that are trained now."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mimic_assets.builds import Build, begin, data_version_tag, manifest, metadata
+from mimic_assets.coefficients import coefficients_shown
 from mimic_assets.experiments import individual_texts, trained_runs
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import experiments, lineage
@@ -14,10 +17,13 @@ from mimic_assets.pictures import markdown_table, picture
 from mimic_core import report_page, reports
 from mimic_core.errors import NotFoundError
 from mimic_core.report_plots import png
-from mimic_core.report_text import best_two, conclusion, leaderboard_rows
+from mimic_core.report_text import best_two, conclusion, extreme_rows, leaderboard_rows
 from mimic_core.specs import ReportSpec, spec_digest
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore, StoredSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE, NUMBERS = "report.html", "report.json"
 
@@ -37,21 +43,32 @@ def experiment_report(
     stored = StoredSpec(spec=spec, layers="", digest=spec_digest(spec.document))
     build = begin(stored, artefacts, context.run.run_id)
     trained, not_trained = trained_runs(spec, specs, artefacts)
-    texts = individual_texts(trained[0].spec.dataset_folder, artefacts)
-    report = reports.compose(spec.key, trained, not_trained, texts)
+    report = reports.compose(spec.key, trained, not_trained, partial(individual_texts, artefacts))
     figures = report_page.draw_report(report)
     made_at = f"{datetime.fromtimestamp(build.began_at, UTC):%d %B %Y, %H:%M} UTC"
     page = report_page.render_page(report, figures, build.version, made_at)
     document = _publish(context, build, report, trained, page, artefacts)
-    shown: dict[str, Any] = {
-        "leaderboard": dg.MetadataValue.md(markdown_table(leaderboard_rows(report.document, short=True))),
-        "conclusion": f"{conclusion(report.document)} {best_two(report.document)}",
-        "page": dg.MetadataValue.path(artefacts.path(f"{build.folder}/{PAGE}")),
-    }
-    shown |= {name: picture(name, png(figure)) for name, figure in figures.items()}
+    shown = {"page": dg.MetadataValue.path(artefacts.path(f"{build.folder}/{PAGE}"))} | _shown(report, figures)
     return dg.MaterializeResult(
         metadata=shown | metadata(document, str(artefacts.path(build.folder)), {}), tags=data_version_tag(document)
     )
+
+
+def _shown(report: reports.Report, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
+    """Return what people look at: the tables and pictures of the page, and the coefficients of the best linear run."""
+    document = report.document
+    shown: dict[str, Any] = {
+        "conclusion": conclusion(document),
+        "leaderboard": dg.MetadataValue.md(markdown_table(leaderboard_rows(document, short=True))),
+    }
+    shown |= {name: picture(name, png(figure)) for name, figure in figures.items()}
+    if found := document["best_two"]:
+        sides = zip(report.labels, (found["first_most"], found["second_most"]), strict=False)
+        most = [f"{label} explains better by most:\n\n{markdown_table(extreme_rows(side))}" for label, side in sides]
+        shown["best_two"] = dg.MetadataValue.md("\n\n".join([best_two(document), *most]))
+    for run in [run for run in report.runs if run.coefficients is not None][:1]:
+        shown |= coefficients_shown(dict(run.coefficients or {}))
+    return shown
 
 
 def read_report(spec: ReportSpec, name: str, artefacts: ArtefactStore) -> bytes:

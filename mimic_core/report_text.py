@@ -6,7 +6,8 @@ from typing import Any
 Document = Mapping[str, Any]
 
 INTERVAL = "95% interval"
-HEADINGS = ("", "model", "NLL", INTERVAL, "to the best", INTERVAL, "D-NLP", "accuracy", "rho-squared", "calibration error")
+HEADINGS = ("model", "NLL", INTERVAL, "to the best", INTERVAL, "D-NLP", "accuracy")
+MORE_HEADINGS = ("rho-squared", "calibration error", "epochs", "exported", "seconds")
 
 
 def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[str, ...]]:
@@ -14,17 +15,17 @@ def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[s
 
     Args:
         document: of a `mimic_core.reports.Report`.
-        short: without what tells of the training.
+        short: only what fits a terminal.
     """
-    trained = () if short else ("epochs", "exported", "seconds")
-    found = [(*HEADINGS, *trained, "run")]
-    for place, row in enumerate(document["leaderboard"], 1):
+    found = [(*HEADINGS, *(() if short else MORE_HEADINGS), "run")]
+    for row in document["leaderboard"]:
         difference = row["difference"]
-        cells = [str(place), row["label"], number(row["nll"]["value"]), interval(row["nll"])]
+        cells = [row["label"], number(row["nll"]["value"]), interval(row["nll"])]
         cells += [number(difference["value"], sign=True), interval(difference, sign=True)] if difference else ["", ""]
-        cells += [number(row["d_nlp"]["value"]), share(row["accuracy"]), number(row["rho_squared"])]
-        cells.append(number(row["calibration_error"]))
-        cells += [] if short else [str(row["epochs"]), str(row["exported_epoch"]), f"{row['seconds']:,.1f}"]
+        cells += [number(row["d_nlp"]["value"]), share(row["accuracy"])]
+        if not short:
+            cells += [number(row["rho_squared"]), number(row["calibration_error"])]
+            cells += [str(row["epochs"]), str(row["exported_epoch"]), f"{row['seconds']:,.1f}"]
         found.append((*cells, row["run_id"][:8]))
     return found
 

@@ -5,6 +5,7 @@ Runs are ranked on decisions that all of them were judged on; a run that was jud
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import mean, stdev
 from typing import Any
 
@@ -21,7 +22,7 @@ CODE_VERSION = "1"  # bump by hand when the same runs give another report
 SPLITS = ("test", "validation", "train")  # runs are ranked on the first of them that some run has
 OVER_SEEDS = ("nll", "d_nlp", "accuracy")
 
-Texts = Callable[[Sequence[int]], Mapping[int, str]]
+Texts = Callable[[RunSpec, Sequence[int]], Mapping[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def compose(
     experiment: str,
     trained: Sequence[ReportedRun],
     not_trained: Sequence[tuple[RunSpec, str]],
-    texts: Texts = lambda _: {},
+    texts: Texts = lambda *_: {},
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -80,7 +81,7 @@ def compose(
         experiment: its key.
         trained: at least one.
         not_trained: the other runs, each with its layers file.
-        texts: gives the ids of individuals that are text in their source, by what the dataset has in their place.
+        texts: gives the ids of individuals that are text in the source of a run, by what its dataset has in their place.
         resamples, seed: of the bootstrap over individuals.
 
     Raises:
@@ -139,7 +140,7 @@ def compose(
             {"run_id": spec.run_id, "label": label}
             for (spec, _), label in zip(not_trained, labels[len(trained) :], strict=True)
         ],
-        "best_two": None if best_two is None else _contested(best_two, rows, texts),
+        "best_two": None if best_two is None else _contested(best_two, rows, partial(texts, trained[ranked[0]].spec)),
     }
     return Report(
         document=document,
@@ -227,7 +228,9 @@ def _value(number: float | Mapping[str, float]) -> float:
     return number["value"] if isinstance(number, Mapping) else number
 
 
-def _contested(found: Contest, rows: Sequence[Mapping[str, Any]], texts: Texts) -> dict[str, Any]:
+def _contested(
+    found: Contest, rows: Sequence[Mapping[str, Any]], texts: Callable[[Sequence[int]], Mapping[int, str]]
+) -> dict[str, Any]:
     named = texts([extreme.individual for extreme in (*found.first_most, *found.second_most)])
 
     def described(extreme: Extreme) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from mimic_assets.cli.environment import local_resources, open_instance
 from mimic_assets.experiments import individual_texts
 from mimic_core.identifiers import id_table, parquet_bytes, surrogates
+from mimic_core.specs import RunSpec
 
 
 def experiments():
@@ -34,7 +35,7 @@ def test_a_report_is_one_file_and_a_table(with_run):
     nll = json.loads(next(mimic.home.glob(f"mimic/objects/s-models/e/{run_id}/manifest.json")).read_text())["metrics"][
         "test_nll"
     ]
-    assert lines[1].split()[:3] == ["1", "linear", f"{nll:.4f}"]
+    assert lines[1].split()[:2] == ["linear", f"{nll:.4f}"]
     assert lines[1].endswith(run_id[:8])
     assert (
         f"linear ({run_id[:8]}) has the lowest test NLL, {nll:.4f} nats per decision; there is no other run" in said.stdout
@@ -58,7 +59,7 @@ def test_dagster_shows_the_leaderboard_and_the_pictures(with_run):
     with open_instance() as instance:
         (record,) = instance.fetch_materializations(wanted, limit=5).records
     shown = {name: value.value for name, value in record.asset_materialization.metadata.items()}
-    assert shown["leaderboard"].startswith("|  | model | NLL |")
+    assert shown["leaderboard"].startswith("| model | NLL |")
     assert Path(shown["page"]).is_file()
     assert (shown["ranked_runs"], shown["not_trained_runs"]) == (1, 0)
     assert "[s/e/" in shown["upstream"]
@@ -100,7 +101,10 @@ def test_a_report_goes_with_the_last_run_of_its_experiment(registered):
 
 def test_individuals_are_found_by_what_a_dataset_has_in_their_place(mimic):
     artefacts = local_resources()["artefacts"]
-    assert individual_texts("s-tfrecords/d", artefacts)([1]) == {}
+    shared = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices": 3, "features": ["a"]}
+    shared |= {"database": "haven", "table": "results"}
+    run = RunSpec.model_validate(shared | {"model": {"layers": []}})
+    assert individual_texts(artefacts, run, [1]) == {}
     parts = [pa.table({"_individual": names, "_decision": names}) for names in (["anna", "bela"], ["cleo"])]
     entries = [
         {
@@ -112,4 +116,4 @@ def test_individuals_are_found_by_what_a_dataset_has_in_their_place(mimic):
     with artefacts.publishing("s-tfrecords/d", "v", None) as publication:
         publication.publish({"version": "v", "id_tables": entries})
     bela, cleo = (int(number) for number in surrogates(pa.array(["bela", "cleo"])))
-    assert individual_texts("s-tfrecords/d", artefacts)([bela, 7, cleo]) == {bela: "bela", cleo: "cleo"}
+    assert individual_texts(artefacts, run, [bela, 7, cleo]) == {bela: "bela", cleo: "cleo"}

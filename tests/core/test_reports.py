@@ -107,7 +107,7 @@ def test_runs_that_differ_by_their_seed_only_have_a_mean_and_a_standard_deviatio
 
 
 def test_ids_that_are_text_are_shown_as_text():
-    report = compose("s/e", [reported([-1, -2]), reported([-2, -1], {"seed": 1})], [], lambda _: {0: "anna"}, resamples=100)
+    report = compose("s/e", [reported([-1, -2]), reported([-2, -1], {"seed": 1})], [], lambda *_: {0: "anna"}, resamples=100)
     two = report.document["best_two"]
     assert [each["individual"] for side in ("first_most", "second_most") for each in two[side]] == ["anna", 1]
 
@@ -185,7 +185,7 @@ def test_the_tables_have_a_row_for_each_run():
     report = compose("s/e", [reported([-1, -2], {"seed": 1}), reported([-2, -1.5], {"seed": 2})], [], resamples=100)
     rows = leaderboard_rows(report.document)
     assert len({len(row) for row in rows}) == 1
-    assert [row[:3] for row in rows[1:]] == [("1", "D4, seed 1", "1.5000"), ("2", "D4, seed 2", "1.7500")]
+    assert [row[:2] for row in rows[1:]] == [("D4, seed 1", "1.5000"), ("D4, seed 2", "1.7500")]
     assert [row[2:] for row in settings_rows(report.document)] == [("seed",), ("1",), ("2",)]
 
 
@@ -223,7 +223,7 @@ def made():
     models = [{"layers": ["<script>alert(1)</script>"]}, {"layers": []}, {"layers": ["$x^"], "seed": 2}]
     runs = [reported(values, model, notes=["a <i>note</i>"]) for values, model in zip(random, models, strict=True)]
     other = [(RunSpec.model_validate(SHARED | {"model": {"layers": ["D9"]}}), "")]
-    report = compose("s/e", runs, other, lambda ids: dict.fromkeys(ids, '"><img src=x>'), resamples=100)
+    report = compose("s/e", runs, other, lambda _, ids: dict.fromkeys(ids, '"><img src=x>'), resamples=100)
     figures = draw_report(report)
     text = render_page(report, figures, "20260101T000000Z-aaaaaaaa", "1 January 2026")
     return SimpleNamespace(report=report, figures=figures, text=text, page=Page(text))
