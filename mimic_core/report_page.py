@@ -80,6 +80,7 @@ def render_page(report: Report, figures: Mapping[str, "Figure"], version: str, m
             settings=report_text.settings_rows(document),
             over_seeds=report_text.seeds_rows(document),
             labels=report.labels,
+            lines=min(len(report.runs), report_plots.MOST_LINES),
             drawn=min(len(report.runs), report_plots.MOST_PANELS),
             best_two=report_text.best_two(document),
             first_most=report_text.extreme_rows(best_two["first_most"]) if best_two else (),

@@ -113,7 +113,9 @@ def compose(
     ]
     groups = same_but_seed([trained[at].spec for at in ranked], [trained[at].layers for at in ranked])
     firsts = [ranked[group[0]] for group in groups]
-    named = label_runs([trained[at].spec for at in firsts], [trained[at].layers for at in firsts], apart_from=SEED)
+    named = label_runs(
+        [trained[at].spec for at in firsts], [trained[at].layers for at in firsts], apart_from=SEED, longest=200
+    )
     document = {
         "experiment": experiment,
         "dataset": dict(trained[ranked[0]].manifest["inputs"]["tfrecord_dataset"]),

@@ -9,7 +9,7 @@ from mimic_core.specs import OPERATIONAL, RunSpec
 
 SEED, LAYERS = "seed", "layers"
 LAYERS_FILE = "layers file"
-LONGEST_LABEL = 24  # characters of what is added to a name
+LONGEST_LABEL = 24
 LONGEST = 32  # characters of a value
 
 
@@ -46,12 +46,15 @@ def differences_of(specs: Sequence[RunSpec], layers: Sequence[str]) -> list[dict
     return [{key: _cut(each.get(key, "")) for key in differing} for each in settings]
 
 
-def label_runs(specs: Sequence[RunSpec], layers: Sequence[str], apart_from: str = "") -> list[str]:
+def label_runs(
+    specs: Sequence[RunSpec], layers: Sequence[str], apart_from: str = "", longest: int = LONGEST_LABEL
+) -> list[str]:
     """Give each run a label of its own: its name; beside runs of one name also what it has otherwise, or its run id.
 
     Args:
         layers: the layers file of each.
         apart_from: a key that is not told.
+        longest: characters that may be added to a name; where it takes more, the run id is.
     """
     names = [name_run(spec) for spec in specs]
     labels = list(names)
@@ -63,7 +66,7 @@ def label_runs(specs: Sequence[RunSpec], layers: Sequence[str], apart_from: str 
                 ", ".join(f"{key} {value}" for key, value in each.items() if value and key != apart_from)
                 for each in differing
             ]
-            short = max(map(len, said)) <= LONGEST_LABEL and len(set(said)) == len(said)
+            short = max(map(len, said)) <= longest and len(set(said)) == len(said)
             for place, text in zip(places, said, strict=True):
                 added = (f", {text}" if text else "") if short else f" {specs[place].run_id[:8]}"
                 labels[place] = name + added

@@ -15,7 +15,7 @@ from mimic_core.comparison import SCHEMA
 from mimic_core.errors import NotFoundError
 from mimic_core.leaderboard import rank
 from mimic_core.report_page import draw_report, render_page
-from mimic_core.report_plots import png, svg
+from mimic_core.report_plots import learning_curves, png, svg
 from mimic_core.report_text import best_two, conclusion, leaderboard_rows, seeds_rows, settings_rows
 from mimic_core.reports import ReportedRun, compose
 from mimic_core.specs import RunSpec
@@ -273,6 +273,13 @@ def test_pictures_are_small_and_the_same_each_time(made):
     first, again = (svg(draw_report(made.report)["forest"]) for _ in range(2))
     assert first == again
     assert ElementTree.fromstring(first).tag.endswith("svg")  # noqa: S314  our own
+
+
+def test_the_first_epochs_do_not_set_the_scale_and_the_last_ones_are_always_seen():
+    losses = [50.0] + [1.0] * 60 + [3.0]
+    history = [{"epoch": at, "loss": loss, "val_loss": None, "exported": at == 9} for at, loss in enumerate(losses, 1)]
+    low, high = learning_curves(["a"], [history]).axes[0].get_ylim()
+    assert (low, high) == pytest.approx((0.9, 3.1))
 
 
 def test_runs_that_stored_no_calibration_have_no_such_section():
