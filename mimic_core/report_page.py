@@ -77,7 +77,7 @@ def render_page(report: Report, figures: Mapping[str, "Figure"], version: str, m
             pictures={"reliability": None} | {name: _data_url(figure) for name, figure in figures.items()},
             conclusion=report_text.conclusion(document),
             leaderboard=report_text.leaderboard_rows(document),
-            settings=report_text.settings_rows(document),
+            training=report_text.training_rows(document),
             over_seeds=report_text.seeds_rows(document),
             labels=report.labels,
             lines=min(len(report.runs), report_plots.MOST_LINES),

@@ -7,7 +7,7 @@ Document = Mapping[str, Any]
 
 INTERVAL = "95% interval"
 HEADINGS = ("model", "NLL", INTERVAL, "to the best", INTERVAL, "D-NLP", "accuracy")
-MORE_HEADINGS = ("rho-squared", "calibration error", "epochs", "exported", "seconds")
+MORE_HEADINGS = ("rho-squared", "calibration error")
 
 
 def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[str, ...]]:
@@ -25,17 +25,18 @@ def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[s
         cells += [number(row["d_nlp"]["value"]), share(row["accuracy"])]
         if not short:
             cells += [number(row["rho_squared"]), number(row["calibration_error"])]
-            cells += [str(row["epochs"]), str(row["exported_epoch"]), f"{row['seconds']:,.1f}"]
         found.append((*cells, row["run_id"][:8]))
     return found
 
 
-def settings_rows(document: Document) -> list[tuple[str, ...]]:
-    """Return in what the runs differ as texts, headings first; the headings alone where they do in their layers only."""
+def training_rows(document: Document) -> list[tuple[str, ...]]:
+    """Return how the runs were trained, and in what they differ, as texts, headings first."""
     rows = document["leaderboard"]
-    names = list(rows[0]["settings"])
-    found = [("model", "run", *names)]
-    return found + [(row["model"], row["run_id"][:8], *row["settings"].values()) for row in rows if names]
+    found = [("model", "run", "exported epoch", "seconds", *rows[0]["settings"])]
+    for row in rows:
+        epochs = f"{row['exported_epoch']} of {row['epochs']}"
+        found.append((row["model"], row["run_id"][:8], epochs, f"{row['seconds']:,.1f}", *row["settings"].values()))
+    return found
 
 
 def seeds_rows(document: Document) -> list[tuple[str, ...]]:

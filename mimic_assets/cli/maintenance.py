@@ -79,8 +79,8 @@ def gc(grace: float, dry_run: bool, as_json: bool) -> None:
     """Remove files that no manifest and no unfinished run refers to.
 
     These are superseded and abandoned versions of datasets, models and reports, those of retired runs, old versions of
-    specs, what killed writers left, and folders that are empty then. Nothing that went out of use since the oldest unfinished run began
-    is removed. `mimic tables maintain` does the same for tables.
+    specs, what killed writers left, and folders that are empty then. Nothing that went out of use since the oldest
+    unfinished run began is removed. `mimic tables maintain` does the same for tables.
 
     \b
     Examples:

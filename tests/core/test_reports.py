@@ -16,7 +16,7 @@ from mimic_core.errors import NotFoundError
 from mimic_core.leaderboard import rank
 from mimic_core.report_page import draw_report, render_page
 from mimic_core.report_plots import learning_curves, png, svg
-from mimic_core.report_text import best_two, conclusion, leaderboard_rows, seeds_rows, settings_rows
+from mimic_core.report_text import best_two, conclusion, leaderboard_rows, seeds_rows, training_rows
 from mimic_core.reports import ReportedRun, compose
 from mimic_core.specs import RunSpec
 
@@ -186,7 +186,8 @@ def test_the_tables_have_a_row_for_each_run():
     rows = leaderboard_rows(report.document)
     assert len({len(row) for row in rows}) == 1
     assert [row[:2] for row in rows[1:]] == [("D4, seed 1", "1.5000"), ("D4, seed 2", "1.7500")]
-    assert [row[2:] for row in settings_rows(report.document)] == [("seed",), ("1",), ("2",)]
+    assert training_rows(report.document)[0] == ("model", "run", "exported epoch", "seconds", "seed")
+    assert [row[2:] for row in training_rows(report.document)[1:]] == [("1 of 2", "3.2", "1"), ("1 of 2", "3.2", "2")]
 
 
 # ---- the page
