@@ -24,7 +24,9 @@ def require_target(file: Path, formats: Collection[str] = FORMATS.keys()) -> Non
         SpecError: its name ends in no format of an export, it is a folder, or there is no such folder.
     """
     if file.is_dir():
-        raise SpecError(f"{file}: this is a folder, expected the name of a file to write; add one, such as out{next(iter(formats))}")
+        raise SpecError(
+            f"{file}: this is a folder, expected the name of a file to write; add one, such as out{next(iter(formats))}"
+        )
     if file.suffix not in formats:
         what = "formats of an export" if len(formats) > 1 else "format of a page"
         raise SpecError(f"{file}: expected a name that ends in {' or '.join(formats)}, the {what}")

@@ -2,8 +2,10 @@
 
 import json
 import sys
+import webbrowser
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,12 +30,10 @@ def report(experiment: str, output: Path | None, force: bool, opens: bool, as_js
     """
     from mimic_assets.cli.building import build
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.output import print_columns, print_line
     from mimic_assets.dead_runs import fail_dead_runs
     from mimic_assets.experiments import find_experiment, require_trained
     from mimic_assets.registration import add_partitions
     from mimic_assets.reports import NUMBERS, PAGE, read_report
-    from mimic_core.report_text import best_two, conclusion, leaderboard_rows
     from resources.exports import require_new, require_target, write_bytes
 
     resources = local_resources()
@@ -57,13 +57,20 @@ def report(experiment: str, output: Path | None, force: bool, opens: bool, as_js
     if as_json:
         click.echo(json.dumps({"page": str(page), **document}, indent=1))
     else:
-        print_columns(leaderboard_rows(document, short=True), numbers=True)
-        for said in (conclusion(document), best_two(document)):
-            if said:
-                print_line(said)
-        for name, why in (("apart", "not ranked: "), ("not_trained", "not trained: ")):
-            for run in document[name]:
-                print_line(f"{why}{run['label']} ({run['run_id'][:8]}){': ' + run['reason'] if name == 'apart' else ''}")
+        _print(document)
         click.echo(f"report: {page}")
-    if opens:
-        click.launch(page.as_uri())
+    if opens and not webbrowser.open(page.as_uri()):
+        click.echo("mimic: no browser is known here; open that file in one", err=True)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from mimic_assets.cli.output import print_columns, print_line
+    from mimic_core.report_text import best_two, conclusion, leaderboard_rows
+
+    print_columns(leaderboard_rows(document, short=True), numbers=True)
+    for said in filter(None, (conclusion(document), best_two(document))):
+        print_line(said)
+    for run in document["apart"]:
+        print_line(f"not ranked: {run['label']} ({run['run_id'][:8]}): {run['reason']}")
+    for run in document["not_trained"]:
+        print_line(f"not trained: {run['label']} ({run['run_id'][:8]})")

@@ -26,11 +26,15 @@ def registered(mimic):
     return mimic, [run["run_id"] for run in mimic.partitions("log-odds", "run-experiment", config, "--register-only")]
 
 
-def test_a_report_is_one_file_and_a_table(with_run):
+def test_a_report_is_one_file_and_a_table(with_run, monkeypatch):
     mimic, run_id = with_run
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)  # which tells of no browser
     models = [{"layers": []}, {"layers": [], "l2": 0.1}]
     (trained, other) = mimic.partitions("log-odds", "run-experiment", mimic.experiment(models=models), "--register-only")
-    said = mimic.done("report", "e", "--output", "out.html")
+    said = mimic.done("report", "e", "--output", "out.html", "--open")
+    assert opened == [(mimic.home / "out.html").as_uri()]
+    assert "no browser is known here" in said.stderr
     lines = said.stdout.splitlines()
     nll = json.loads(next(mimic.home.glob(f"mimic/objects/s-models/e/{run_id}/manifest.json")).read_text())["metrics"][
         "test_nll"
@@ -44,7 +48,9 @@ def test_a_report_is_one_file_and_a_table(with_run):
     assert lines[-1] == f"report: {mimic.home / 'out.html'}"
     (folder,) = [path for path in (mimic.home / "mimic/objects/s-reports/e").iterdir() if path.is_dir()]
     assert Path("out.html").read_bytes() == (folder / "report.html").read_bytes()
-    assert "out.html: there is such a file already" in mimic.refused("report", "s/e", "--output", "out.html")
+    assert "out.html: this file is there already; give another name, or --force" in mimic.refused(
+        "report", "s/e", "--output", "out.html"
+    )
     found = json.loads(mimic.done("report", "s/e", "--output", "out.html", "--force", "--json").stdout)
     numbers = json.loads((folder / "report.json").read_text())
     assert found == {"page": str(mimic.home / "out.html"), **numbers}
@@ -78,7 +84,14 @@ def test_what_cannot_be_reported_on_is_refused(registered):
     assert "no run of experiment s/e is trained; run `mimic log-odds run-experiment" in mimic.refused("report", "s/e")
 
 
-@pytest.mark.parametrize(("file", "expected"), [("none/a.html", "there is no folder"), (".", "this is a folder")])
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("none/a.html", "there is no folder"),
+        (".", "this is a folder, expected the name of a file to write; add one, such as out.html"),
+        ("a.pdf", "expected a name that ends in .html, the format of a page"),
+    ],
+)
 def test_a_copy_goes_into_a_file_of_a_folder_that_is_there(with_run, file, expected):
     mimic, _ = with_run
     assert f"{file}: {expected}" in mimic.refused("report", "e", "--output", file)
