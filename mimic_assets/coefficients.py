@@ -9,7 +9,7 @@ import dagster as dg
 from mimic_assets.pictures import markdown_table, picture
 from mimic_assets.run_files import COEFFICIENTS, find_run, read_run_file, trained_manifest
 from mimic_core import plots
-from mimic_core.coefficient_text import rows_of_text, statistics_of_text
+from mimic_core.coefficient_text import estimated, rows_of_text, statistics_of_text
 from mimic_core.coefficients import ratio
 from mimic_core.errors import NotFoundError, SpecError
 from mimic_core.manifests import unseal
@@ -21,8 +21,8 @@ from resources.specs import SpecStore
 def coefficients_shown(table: dict[str, Any]) -> dict[str, dg.MarkdownMetadataValue]:
     """Return the metadata for a table: its rows, what is said of the whole, and what is withheld and why."""
     said = [markdown_table(rows_of_text(table)), statistics_of_text(table), *table["withheld"]]
-    estimated = [row for row in table["coefficients"] if row["name"] not in {*table["not_identified"], *table["separated"]}]
-    pictures = {"coefficient_plot": picture("coefficients", plots.coefficients(estimated))} if estimated else {}
+    rows = estimated(table)
+    pictures = {"coefficient_plot": picture("coefficients", plots.coefficients(rows))} if rows else {}
     return {"coefficients": dg.MetadataValue.md("\n\n".join(said))} | pictures
 
 

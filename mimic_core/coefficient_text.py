@@ -18,6 +18,12 @@ STATISTICS = {
 }
 
 
+def estimated(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the coefficients of a table that there are estimates of."""
+    without = {*table["not_identified"], *table["separated"]}
+    return [row for row in table["coefficients"] if row["name"] not in without]
+
+
 def rows_of_text(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table as texts, headings first.
 

@@ -68,13 +68,15 @@ def elasticities(effects: Sequence["Effect"]) -> bytes:
 
 
 def coefficients(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw estimates with their 95% intervals; returns the bytes of a PNG picture of `coefficient_figure`."""
+    return _png(coefficient_figure(rows))
+
+
+def coefficient_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draw estimates with their 95% intervals.
 
     Args:
         rows: dicts of `mimic_core.coefficients.Coefficient`, at least one; of many the first `MOST_LINES` are drawn.
-
-    Returns:
-        The bytes of a PNG picture.
     """
     shown = rows[:MOST_LINES]
     more = f", the first {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
@@ -85,7 +87,7 @@ def coefficients(rows: Sequence[Mapping[str, Any]]) -> bytes:
         if row["ci_low"] is not None:
             axes.hlines(line, row["ci_low"], row["ci_high"], "black", linewidth=1.5)
         axes.plot(row["estimate"], line, "o", color="black", markersize=5)
-    return _png(figure)
+    return figure
 
 
 def _named_lines(names: Sequence[str], label: str) -> tuple["Figure", "Axes"]:

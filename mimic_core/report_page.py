@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from mimic_core import report_plots, report_text
-from mimic_core.coefficient_text import rows_of_text, statistics_of_text
+from mimic_core import plots, report_plots, report_text
+from mimic_core.coefficient_text import estimated, rows_of_text, statistics_of_text
 from mimic_core.reports import Report
 
 if TYPE_CHECKING:
@@ -92,19 +92,13 @@ def render_page(report: Report, figures: Mapping[str, "Figure"], version: str, m
     )
 
 
-def estimated(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the coefficients of a table that there are estimates of."""
-    without = {*table["not_identified"], *table["separated"]}
-    return [row for row in table["coefficients"] if row["name"] not in without]
-
-
 def _coefficients(label: str, run_id: str, table: Mapping[str, Any]) -> dict[str, Any]:
     rows = estimated(table)
     shown = [row for row in table["coefficients"] if row["name"] not in table["not_identified"]]
     return {
         "label": label,
         "run_id": run_id,
-        "picture": _data_url(report_plots.coefficients(rows)) if rows else "",
+        "picture": _data_url(plots.coefficient_figure(rows)) if rows else "",
         "rows": rows_of_text({**table, "coefficients": shown}),
         "not_identified": table["not_identified"],
         "statistics": statistics_of_text(table),

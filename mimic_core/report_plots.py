@@ -149,28 +149,6 @@ def individual_differences(first: str, second: str, differences: Float64) -> "Fi
     return figure
 
 
-def coefficients(rows: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Draw estimates with their 95% intervals.
-
-    Args:
-        rows: dicts of `mimic_core.coefficients.Coefficient`, at least one; of many the first `MOST_LINES` are drawn.
-    """
-    shown = rows[:MOST_LINES]
-    figure = _figure(0.8 + 0.23 * len(shown))
-    axes = figure.subplots()
-    for line, row in enumerate(shown):
-        if row["ci_low"] is not None:
-            axes.hlines(line, row["ci_low"], row["ci_high"], FIRST, linewidth=1.5)
-        axes.plot(row["estimate"], line, "o", color=FIRST, markersize=4)
-    axes.set_yticks(range(len(shown)), [_cut(row["name"]) for row in shown], fontsize=9, parse_math=False)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
-    axes.set_xlabel("coefficient and 95% interval, clustered by individual", fontsize=9)
-    axes.tick_params(axis="x", labelsize=9)
-    axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
 def svg(figure: "Figure") -> str:
     """Save a figure as SVG; the same figure gives the same text."""
     from matplotlib import rc_context
