@@ -14,6 +14,7 @@ import numpy as np
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
 from mimic_core import epochs, networks, records, splits
+from mimic_core.access import access_rows
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
 from mimic_core.interactions import columns
@@ -139,22 +140,20 @@ def measure_training(plain: Path) -> Row:
     network, optimizer = networks.build_network(MODEL, wanted, layers), networks.make_optimizer(MODEL)
     optimizer.build(network.trainable_variables)
     trained = epochs.train_epochs(network, optimizer, MODEL, in_memory(rows))
-    features = tf.constant(rows.x)
 
     @tf.function
-    def only_input(order: epochs.Order) -> Any:
+    def only_input(batches: epochs.Batches) -> Any:
         total = tf.constant(0.0)
-        for number in tf.range(tf.size(order.bounds) - 1):
-            for part in epochs.take_batch(features, order, number, TRAINING_BATCH):
+        for number in tf.range(tf.size(batches["bounds"]) - 1):
+            for part in epochs.take_batch(batches, number, TRAINING_BATCH).values():
                 total += tf.cast(tf.reduce_sum(part), tf.float32)
         return total
 
-    found = cpu_seconds(
-        {
-            "epoch": lambda: next(trained),
-            "input": lambda: only_input(epochs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1)),
-        }
-    )
+    def one_epoch() -> None:
+        for window in access_rows(rows).windows(epochs.order_epoch(rows.decisions, MODEL.seed, 1), TRAINING_BATCH):
+            only_input(epochs.prepare_batches(window, TRAINING_BATCH))
+
+    found = cpu_seconds({"epoch": lambda: next(trained), "input": one_epoch})
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
     name = f"input of a training step at batch {TRAINING_BATCH}, from the second epoch"
     return at_most(name, f"the step ({step:.0f} us)", share, 0.3, f" ({share * step:.0f} us)")

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
-from mimic_core import networks, training
+from mimic_core import networks
+from mimic_core.epochs import train_epochs
 from mimic_core.evaluation import evaluate
 from mimic_core.interactions import columns
 from mimic_core.rows import Rows
 from mimic_core.specs import ModelSpec
+from mimic_core.streams import in_memory
 
 DECISIONS, DECISIONS_PER_INDIVIDUAL, MAX_CHOICES, FEATURES = 200_000, 10, 10, 20
 LAYERS = ("D16", "D32", "D16")
@@ -55,11 +57,13 @@ class Contestant:
         layers, _ = networks.load_layers(networks.default_layers(LAYERS))
         wanted = columns((), [f"x{number:02d}" for number in range(FEATURES)])
         self.network = networks.build_network(self.model, wanted, layers)
-        self.epoch = self.prepare(rows, batch)
+        self.epoch = self.prepare(rows)
 
-    def prepare(self, rows: Rows, batch: int) -> Callable[[], object]:
+    def prepare(self, rows: Rows) -> Callable[[], object]:
         """Return what trains the network for one epoch."""
-        epochs = training.train_epochs(self.network, self.model, rows)
+        optimizer = networks.make_optimizer(self.model)
+        optimizer.build(self.network.trainable_variables)
+        epochs = train_epochs(self.network, optimizer, self.model, in_memory(rows))
         return lambda: next(epochs)
 
     def loss(self, rows: Rows) -> float:
@@ -69,9 +73,9 @@ class Contestant:
 
 
 class Keras(Contestant):
-    """`keras.Model.fit` on padded arrays: the dense layers work on the last axis, the mask keeps padding from the softmax."""
+    """`keras.Model.fit` on padded arrays: dense layers work on the last axis, the mask keeps padding from the softmax."""
 
-    def prepare(self, rows: Rows, batch: int) -> Callable[[], object]:
+    def prepare(self, rows: Rows) -> Callable[[], object]:
         """Compile a model of whole decisions."""
         keras = networks.import_keras()
         x, mask, selected = padded(rows)
@@ -83,13 +87,13 @@ class Keras(Contestant):
         model = keras.Model(inputs, utility)
         model.compile(keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         penalty = np.where(mask, 0, -1e9).astype(np.float32)
-        return lambda: model.fit([x, penalty], selected, batch_size=batch, verbose=0)
+        return lambda: model.fit([x, penalty], selected, batch_size=self.model.batch_size, verbose=0)
 
 
 class ChoiceLearn(Contestant):
     """choice-learn's own `fit`, of a model whose utility is that of the same layers."""
 
-    def prepare(self, rows: Rows, batch: int) -> Callable[[], object]:
+    def prepare(self, rows: Rows) -> Callable[[], object]:
         """Make a model of choice-learn, and its dataset."""
         from choice_learn.data import ChoiceDataset
         from choice_learn.models.base_model import ChoiceModel
@@ -101,9 +105,7 @@ class ChoiceLearn(Contestant):
             def trainable_weights(self) -> list[Any]:
                 return list(network.trainable_variables)
 
-            def compute_batch_utility(
-                self, shared_features_by_choice: Any, items_features_by_choice: Any, *_: Any, **__: Any
-            ) -> Any:
+            def compute_batch_utility(self, *_: Any, items_features_by_choice: Any, **__: Any) -> Any:
                 found = items_features_by_choice
                 hidden = found[0] if isinstance(found, tuple) else found
                 for layer in network.layers[1:]:
@@ -118,7 +120,7 @@ class ChoiceLearn(Contestant):
             available_items_by_choice=mask.astype(np.float32),
             choices=selected,
         )
-        model = SharedLayers(optimizer="Adam", lr=0.001, epochs=1, batch_size=batch)
+        model = SharedLayers(optimizer="Adam", lr=0.001, epochs=1, batch_size=self.model.batch_size)
 
         def epoch() -> None:
             with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
