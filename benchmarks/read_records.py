@@ -52,8 +52,8 @@ def individuals(ids: np.ndarray) -> np.ndarray:
     return ids // (DECISIONS // INDIVIDUALS)
 
 
-def write(folder: Path, compression: str | None) -> Path:
-    """Write the dataset, training decisions only."""
+def write(folder: Path, compression: str | None, scale: int = 1) -> Path:
+    """Write the dataset or a multiple of it, training decisions only."""
     features = [f"x{number:02d}" for number in range(FEATURES)]
     document = {
         "database": "d",
@@ -63,14 +63,14 @@ def write(folder: Path, compression: str | None) -> Path:
         "max_choices": MAX_CHOICES,
         "features": features,
     }
-    spec = parse_spec(DatasetSpec, document | {"train_partitions": SHARDS, "compression": compression})
-    ids, files = np.arange(DECISIONS), []
+    spec = parse_spec(DatasetSpec, document | {"train_partitions": scale * SHARDS, "compression": compression})
+    ids, files = np.arange(scale * DECISIONS), []
     (folder / "train").mkdir(parents=True)
-    for index in range(SHARDS):
-        mine = decisions(ids[shard_index(individuals(ids), SHARDS) == index])
+    for index in range(scale * SHARDS):
+        mine = decisions(ids[shard_index(individuals(ids), scale * SHARDS) == index])
         data, path = (
             b"".join(records.encode(mine, MAX_CHOICES)),
-            shard_path(Shard(split="train", index=index, count=SHARDS), compression),
+            shard_path(Shard(split="train", index=index, count=scale * SHARDS), compression),
         )
         data = gzip.compress(data, compresslevel=1, mtime=0) if compression else data
         (folder / path).write_bytes(data)

@@ -3,37 +3,43 @@
 200,000 decisions of 20,000 individuals, 2 to 10 choices and 20 features each; layers D16, D32, D16; Adam. All begin with the
 same weights, see every decision once per epoch in an order of their own, and must be equally good at the end. Keras gets
 padded arrays in memory and a mask, choice-learn a `ChoiceDataset` with availabilities. CPU time of all threads, medians of
-alternating epochs; the first, which compiles, does not count.
+alternating epochs; the first, which compiles, does not count. The same decisions are then trained on from a dataset's files,
+beside memory, and ten times as many, each time in a process of its own.
 """
 
 import contextlib
 import io
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
+import read_records
+from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, in_a_process, report_process, show
 
-from mimic_core import networks
+from mimic_core import networks, runs, splits
+from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.evaluation import evaluate
 from mimic_core.interactions import columns
 from mimic_core.rows import Rows
-from mimic_core.specs import ModelSpec
-from mimic_core.streams import in_memory
+from mimic_core.specs import ModelSpec, RunSpec
+from mimic_core.streams import Stream, in_memory
 
 DECISIONS, DECISIONS_PER_INDIVIDUAL, MAX_CHOICES, FEATURES = 200_000, 10, 10, 20
-LAYERS = ("D16", "D32", "D16")
+LAYERS, NAMES = ("D16", "D32", "D16"), [f"x{number:02d}" for number in range(FEATURES)]
 SAME = 0.005  # nats by which the mean losses of all decisions may differ at the end; they fall by 0.7 meanwhile
 GOALS = {100: {"keras": 3.0, "choice-learn": 2.0}, 1024: {"keras": 1.1, "choice-learn": 1.1}, 8192: {"keras": 1.1}}
 
 
-def decisions(scale: int = 1) -> Rows:
+def decisions() -> Rows:
     """Make seeded decisions whose choices follow a logit that is not linear in the features."""
-    random, number = np.random.default_rng(0), scale * DECISIONS
-    counts = random.integers(2, MAX_CHOICES + 1, number)
+    random = np.random.default_rng(0)
+    counts = random.integers(2, MAX_CHOICES + 1, DECISIONS)
     starts = np.cumsum(counts) - counts
-    decision = np.repeat(np.arange(number), counts)
+    decision = np.repeat(np.arange(DECISIONS), counts)
     x = random.standard_normal((len(decision), FEATURES), np.float32)
     linear = x @ np.linspace(-1, 1, FEATURES)
     utility = np.maximum(linear, -0.5) + x[:, 0] * x[:, 1] + random.gumbel(size=len(x))
@@ -50,24 +56,24 @@ def decisions(scale: int = 1) -> Rows:
 class Contestant:
     """A network with the same first weights as the others, and what trains it for an epoch."""
 
-    def __init__(self, rows: Rows, batch: int) -> None:
+    def __init__(self, stream: Stream, batch: int) -> None:
         self.model = ModelSpec(layers=LAYERS, batch_size=batch, epochs=REPETITIONS + 1)
         keras = networks.import_keras()
         keras.utils.set_random_seed(self.model.seed)
         layers, _ = networks.load_layers(networks.default_layers(LAYERS))
-        wanted = columns((), [f"x{number:02d}" for number in range(FEATURES)])
-        self.network = networks.build_network(self.model, wanted, layers)
-        self.epoch = self.prepare(rows)
+        self.network = networks.build_network(self.model, columns((), NAMES), layers)
+        self.epoch = self.prepare(stream)
 
-    def prepare(self, rows: Rows) -> Callable[[], object]:
+    def prepare(self, stream: Stream) -> Callable[[], object]:
         """Return what trains the network for one epoch."""
         optimizer = networks.make_optimizer(self.model)
         optimizer.build(self.network.trainable_variables)
-        epochs = train_epochs(self.network, optimizer, self.model, in_memory(rows))
+        epochs = train_epochs(self.network, optimizer, self.model, stream)
         return lambda: next(epochs)
 
-    def loss(self, rows: Rows) -> float:
+    def loss(self, stream: Stream) -> float:
         """Return the mean negative log-likelihood of all decisions, in nats."""
+        rows = rows_of(stream)
         found = evaluate(rows, networks.utility_function(self.network)(rows.x))
         return found.nll if found else np.nan
 
@@ -75,10 +81,10 @@ class Contestant:
 class Keras(Contestant):
     """`keras.Model.fit` on padded arrays: dense layers work on the last axis, the mask keeps padding from the softmax."""
 
-    def prepare(self, rows: Rows) -> Callable[[], object]:
+    def prepare(self, stream: Stream) -> Callable[[], object]:
         """Compile a model of whole decisions."""
         keras = networks.import_keras()
-        x, mask, selected = padded(rows)
+        x, mask, selected = padded(rows_of(stream))
         inputs = [keras.Input((MAX_CHOICES, FEATURES)), keras.Input((MAX_CHOICES,))]
         hidden = inputs[0]
         for layer in self.network.layers[1:]:
@@ -93,7 +99,7 @@ class Keras(Contestant):
 class ChoiceLearn(Contestant):
     """choice-learn's own `fit`, of a model whose utility is that of the same layers."""
 
-    def prepare(self, rows: Rows) -> Callable[[], object]:
+    def prepare(self, stream: Stream) -> Callable[[], object]:
         """Make a model of choice-learn, and its dataset."""
         from choice_learn.data import ChoiceDataset
         from choice_learn.models.base_model import ChoiceModel
@@ -112,11 +118,10 @@ class ChoiceLearn(Contestant):
                     hidden = layer(hidden)
                 return hidden[:, :, 0]
 
-        x, mask, selected = padded(rows)
-        names = [f"x{number:02d}" for number in range(FEATURES)]
+        x, mask, selected = padded(rows_of(stream))
         dataset = ChoiceDataset(
             items_features_by_choice=(x,),
-            items_features_by_choice_names=(names,),
+            items_features_by_choice_names=(NAMES,),
             available_items_by_choice=mask.astype(np.float32),
             choices=selected,
         )
@@ -127,6 +132,12 @@ class ChoiceLearn(Contestant):
                 model.fit(dataset)
 
         return epoch
+
+
+def rows_of(stream: Stream) -> Rows:
+    """Return the decisions of a stream that is in memory."""
+    assert stream.rows is not None  # noqa: S101
+    return stream.rows
 
 
 def padded(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,16 +151,16 @@ def padded(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 CONTESTANTS = {"mimic": Contestant, "keras": Keras, "choice-learn": ChoiceLearn}
 
 
-def compared(rows: Rows, batch: int) -> list[Row]:
+def compared(stream: Stream, batch: int) -> list[Row]:
     """Train with all that have a goal at this size of batches.
 
     Raises:
         SystemExit: they are not equally good.
     """
     goals = GOALS[batch]
-    contestants = {name: make(rows, batch) for name, make in CONTESTANTS.items() if name == "mimic" or name in goals}
+    contestants = {name: make(stream, batch) for name, make in CONTESTANTS.items() if name == "mimic" or name in goals}
     seconds = cpu_seconds({name: contestant.epoch for name, contestant in contestants.items()})
-    losses = {name: contestant.loss(rows) for name, contestant in contestants.items()}
+    losses = {name: contestant.loss(stream) for name, contestant in contestants.items()}
     if max(losses.values()) - min(losses.values()) > SAME:
         raise SystemExit(f"batch {batch}: the losses differ by more than {SAME} nats: {losses}")
     lines = []
@@ -165,11 +176,56 @@ def compared(rows: Rows, batch: int) -> list[Row]:
     return lines
 
 
+def from_files(folder: Path) -> list[Row]:
+    """Train from a dataset's files and from memory, which must give the same weights."""
+    lines = []
+    for batch in GOALS:
+        both = {
+            name: Contestant(splits.read_stream(folder, "train", most_bytes=most), batch)
+            for name, most in {"files": 0.0, "memory": np.inf}.items()
+        }
+        seconds = cpu_seconds({name: contestant.epoch for name, contestant in both.items()})
+        for weights in zip(*(contestant.network.get_weights() for contestant in both.values()), strict=True):
+            np.testing.assert_array_equal(*weights)
+        ours, theirs = (seconds[name] / DECISIONS * 1e6 for name in both)
+        path, baseline = f"training from files, batch {batch}", f"in memory ({theirs:.2f} us per decision)"
+        lines.append(at_most(path, baseline, ours / theirs, 1.25, f" ({ours:.2f} us)"))
+    return lines
+
+
+def whole_run(folder: Path, most_bytes: float) -> None:
+    """Train a network for an epoch on a dataset's training split, and judge it, as a run does."""
+    model = {"layers": LAYERS, "batch_size": 100, "epochs": 1, "validation": 0.1}
+    document = {"experiment_name": "e", "space": "s", "dataset": "d", "database": "d", "table": "t", "features": NAMES}
+    spec = parse_spec(RunSpec, document | {"max_choices": MAX_CHOICES, "model": model})
+    train = splits.read_stream(folder, "train", most_bytes=most_bytes)
+    test = splits.read_stream(folder, "test", most_bytes=most_bytes)
+    runs.train(spec, networks.default_layers(LAYERS), train, test)
+
+
+def memory(folders: dict[int, Path]) -> list[Row]:
+    """Compare the most memory of whole runs, from files and, just below the limit, from memory."""
+    peaks = {scale: in_a_process(__file__, folder, 0)["peak"] for scale, folder in folders.items()}
+    held = in_a_process(__file__, folders[1], splits.MOST_IN_MEMORY)["peak"]
+    grown = f" ({peaks[1]:.0f} -> {peaks[10]:.0f} MB)"
+    return [
+        at_most("a run from files, peak memory at 10x", "1x", peaks[10] / peaks[1], 1.25, grown),
+        at_most("a run in memory, peak memory", f"from files ({peaks[1]:.0f} MB)", held / peaks[1], 2, f" ({held:.0f} MB)"),
+    ]
+
+
 def measure() -> list[Row]:
     """Measure everything."""
-    rows = decisions()
-    return [line for batch in GOALS for line in compared(rows, batch)]
+    stream = in_memory(decisions())
+    lines = [line for batch in GOALS for line in compared(stream, batch)]
+    with tempfile.TemporaryDirectory() as name:
+        folders = {scale: read_records.write(Path(name) / str(scale), None, scale) for scale in (1, 10)}
+        return lines + from_files(folders[1]) + memory(folders)
 
 
 if __name__ == "__main__":
-    show(measure())
+    if len(sys.argv) > 1:
+        folder, most_bytes = sys.argv[1:]
+        report_process(lambda: whole_run(Path(folder), float(most_bytes)))
+    else:
+        show(measure())
