@@ -5,14 +5,15 @@ are decompressed first, once, into a nameless temporary file, which is gone when
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from mimic_core.access import Access, Window
+from mimic_core.errors import StorageError
 from mimic_core.records import Bytes, values
 from mimic_core.rows import Int64, sort_keys
 
@@ -28,16 +29,16 @@ def access_records(source: "Split") -> Iterator[Access]:
     """Open the files of a split, for as long as the context lasts.
 
     The order of the decisions takes 8 bytes for each where the files are not sorted one after the other.
+
+    Raises:
+        StorageError: there is no room for the decompressed files.
+        CorruptFileError: a file cannot be decompressed.
     """
     with ExitStack() as opened:
-        if source.compressed:
-            whole = opened.enter_context(tempfile.TemporaryFile())
-            for records in source.blocks():
-                whole.write(records.data)
-            whole.flush()
-            files: list[BinaryIO] = [whole]
-        else:
-            files = [opened.enter_context(path.open("rb")) for path in source.paths]
+        making: Iterable[BinaryIO] = (
+            [_decompressed(source)] if source.compressed else (path.open("rb") for path in source.paths)
+        )
+        files = [opened.enter_context(file) for file in making]
         order = _order(source)
         reader = _Reader(files, source.layout.record_bytes)
 
@@ -71,6 +72,22 @@ class _Reader:
                 found[at[begin:end]] = np.asarray(region)[ascending[begin:end] - self._bounds[index]]
                 del region  # unmapped before the next one is mapped
         return found.view(np.uint8).reshape(-1, self._dtype.itemsize)
+
+
+def _decompressed(source: "Split") -> BinaryIO:
+    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  it is closed by the caller
+    try:
+        for records in source.blocks():
+            file.write(records.data)
+        file.flush()
+    except OSError as error:
+        with suppress(OSError):  # closing writes what is left
+            file.close()
+        raise StorageError(
+            f"{tempfile.gettempdir()}: the decompressed training decisions could not be written: {error.strerror}; "
+            "make room there, or let TMPDIR name a folder with more"
+        ) from error
+    return file
 
 
 def _order(source: "Split") -> Int64 | None:

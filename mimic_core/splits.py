@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BLOCK_BYTES = 2**21  # read at a time, whole records; four times as many took as long, a quarter of it longer
-MOST_IN_MEMORY = 2**28  # bytes of a split that is gone through many times; a larger one is read anew for every pass
+MOST_IN_MEMORY = 2**28  # bytes of a split that is gone through many times; of a larger one, little is in memory at a time
 OF_DECISIONS = ("individual", "decision", "n_choices", "selected", "weight")  # keys of one value per decision
 OF_ROWS = ("choices", "x", "alternatives", "sampling_log_probability")  # those of one per choice; some need not be there
 
@@ -122,7 +122,7 @@ def read_stream(folder: Path, split: str, features: list[str] | None = None, mos
     """Open a split of a dataset to go through its decisions any number of times; checksums are verified now.
 
     It is read into memory once if its arrays take at most `most_bytes`, in the order of `read_rows`; else every pass reads
-    the files anew, a block at a time, in their order.
+    the files anew, a block at a time, in their order, and `access` copies decisions out of them.
 
     Raises:
         NotFoundError, SpecError, CorruptFileError: as `read_rows`.
