@@ -5,7 +5,7 @@ are decompressed first, once, into a nameless temporary file, which is gone when
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,10 +35,11 @@ def access_records(source: "Split") -> Iterator[Access]:
         CorruptFileError: a file cannot be decompressed.
     """
     with ExitStack() as opened:
-        making: Iterable[BinaryIO] = (
-            [_decompressed(source)] if source.compressed else (path.open("rb") for path in source.paths)
-        )
-        files = [opened.enter_context(file) for file in making]
+        files: list[BinaryIO] = []
+        if source.compressed:
+            files.append(opened.enter_context(_decompressed(source)))
+        else:
+            files.extend(opened.enter_context(path.open("rb")) for path in source.paths)
         order = _order(source)
         reader = _Reader(files, source.layout.record_bytes)
 
