@@ -189,7 +189,7 @@ def from_files(folder: Path) -> list[Row]:
             np.testing.assert_array_equal(*weights)
         ours, theirs = (seconds[name] / DECISIONS * 1e6 for name in both)
         path, baseline = f"training from files, batch {batch}", f"in memory ({theirs:.2f} us per decision)"
-        lines.append(at_most(path, baseline, ours / theirs, 1.25, f" ({ours:.2f} us)"))
+        lines.append(at_most(path, baseline, ours / theirs, 2, f" ({ours:.2f} us)"))
     return lines
 
 
