@@ -95,8 +95,8 @@ def take_batch(batches: Batches, number: Any, size: int) -> Batches:
 def _training_function(network: "keras.Model", optimizer: "keras.optimizers.Optimizer", size: int) -> Any:
     """Return the function that trains on the batches of a window, and adds their loss to a total.
 
-    It returns the total, and -1; or a total that is not finite and the batch of the window that made it so. The batches after
-    it are gone through all the same: leaving the loop in the graph took a tenth more time for every batch.
+    It returns the total, and -1; or a total that is not finite and the batch of the window that made it so. The batches
+    after it are gone through all the same: leaving the loop in the graph took a tenth more time for every batch.
     """
     import tensorflow as tf
 
