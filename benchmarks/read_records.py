@@ -14,6 +14,7 @@ import numpy as np
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
 from mimic_core import epochs, networks, records, splits
+from mimic_core.access import access_rows
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
 from mimic_core.interactions import columns
@@ -51,8 +52,8 @@ def individuals(ids: np.ndarray) -> np.ndarray:
     return ids // (DECISIONS // INDIVIDUALS)
 
 
-def write(folder: Path, compression: str | None) -> Path:
-    """Write the dataset, training decisions only."""
+def write(folder: Path, compression: str | None, scale: int = 1) -> Path:
+    """Write the dataset or a multiple of it, training decisions only."""
     features = [f"x{number:02d}" for number in range(FEATURES)]
     document = {
         "database": "d",
@@ -62,14 +63,14 @@ def write(folder: Path, compression: str | None) -> Path:
         "max_choices": MAX_CHOICES,
         "features": features,
     }
-    spec = parse_spec(DatasetSpec, document | {"train_partitions": SHARDS, "compression": compression})
-    ids, files = np.arange(DECISIONS), []
+    spec = parse_spec(DatasetSpec, document | {"train_partitions": scale * SHARDS, "compression": compression})
+    ids, files = np.arange(scale * DECISIONS), []
     (folder / "train").mkdir(parents=True)
-    for index in range(SHARDS):
-        mine = decisions(ids[shard_index(individuals(ids), SHARDS) == index])
+    for index in range(scale * SHARDS):
+        mine = decisions(ids[shard_index(individuals(ids), scale * SHARDS) == index])
         data, path = (
             b"".join(records.encode(mine, MAX_CHOICES)),
-            shard_path(Shard(split="train", index=index, count=SHARDS), compression),
+            shard_path(Shard(split="train", index=index, count=scale * SHARDS), compression),
         )
         data = gzip.compress(data, compresslevel=1, mtime=0) if compression else data
         (folder / path).write_bytes(data)
@@ -122,7 +123,7 @@ def measure_memory(plain: Path) -> Row:
     rows = splits.read_rows(plain, "train")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    held = sum(array.nbytes for array in vars(rows).values())
+    held = sum(array.nbytes for array in vars(rows).values() if array is not None)
     memory = f" ({peak / 1e6:.0f} MB)"
     return at_most("read_rows, peak memory", f"arrays returned ({held / 1e6:.0f} MB)", peak / held, 2.2, memory)
 
@@ -139,22 +140,20 @@ def measure_training(plain: Path) -> Row:
     network, optimizer = networks.build_network(MODEL, wanted, layers), networks.make_optimizer(MODEL)
     optimizer.build(network.trainable_variables)
     trained = epochs.train_epochs(network, optimizer, MODEL, in_memory(rows))
-    features = tf.constant(rows.x)
 
     @tf.function
-    def only_input(order: epochs.Order) -> Any:
+    def only_input(batches: epochs.Batches) -> Any:
         total = tf.constant(0.0)
-        for number in tf.range(tf.size(order.bounds) - 1):
-            for part in epochs.take_batch(features, order, number, TRAINING_BATCH):
+        for number in tf.range(tf.size(batches["bounds"]) - 1):
+            for part in epochs.take_batch(batches, number, TRAINING_BATCH).values():
                 total += tf.cast(tf.reduce_sum(part), tf.float32)
         return total
 
-    found = cpu_seconds(
-        {
-            "epoch": lambda: next(trained),
-            "input": lambda: only_input(epochs.order_epoch(rows, TRAINING_BATCH, MODEL.seed, 1)),
-        }
-    )
+    def one_epoch() -> None:
+        for window in access_rows(rows).windows(epochs.order_epoch(rows.decisions, MODEL.seed, 1), TRAINING_BATCH):
+            only_input(epochs.prepare_batches(window, TRAINING_BATCH))
+
+    found = cpu_seconds({"epoch": lambda: next(trained), "input": one_epoch})
     step, share = found["epoch"] / DECISIONS * TRAINING_BATCH * 1e6, found["input"] / found["epoch"]
     name = f"input of a training step at batch {TRAINING_BATCH}, from the second epoch"
     return at_most(name, f"the step ({step:.0f} us)", share, 0.3, f" ({share * step:.0f} us)")

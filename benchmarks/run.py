@@ -12,7 +12,7 @@ from pathlib import Path
 from reporting import Row, machine, markdown, show
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("build_dataset", "build_contrast", "batch_infer", "growth", "read_records", "estimate", "start_up")
+SCRIPTS = ("build_dataset", "build_contrast", "batch_infer", "growth", "read_records", "estimate", "train", "start_up")
 MEASURE = "import json, sys, {0}; print(json.dumps([row._asdict() for row in {0}.measure()]))"
 PAGE = """# Results
 

@@ -1,7 +1,6 @@
 """Model runs: one step trains one model of an experiment, with its epochs observable while it trains."""
 
 import json
-import math
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ def model_run(
     build = begin(stored, artefacts, context.run.run_id)
     version = note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
     folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
-    most = splits.MOST_IN_MEMORY if spec.model.linear else math.inf
+    most = splits.MOST_IN_MEMORY
     train, test = (splits.read_stream(folder, split, list(spec.columns.inputs), most) for split in SPLITS)
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
     progress = begin_epochs(context, spec, version, artefacts)

@@ -1,19 +1,23 @@
-"""Epochs: the graph that trains a network by mini-batches of decisions, all batches of an epoch in one call.
+"""Epochs: the graph that trains a network by mini-batches of decisions, many batches in one call.
 
-Only rows really offered enter the network and the softmax, so nothing depends on padding.
+Only rows really offered enter the network and the softmax, so nothing depends on padding. The decisions of an epoch are
+taken in windows, permuted; a batch is a slice of its window. What is trained does not depend on the size of the windows.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mimic_core.access import Access, Window
 from mimic_core.model_specs import ModelSpec
-from mimic_core.rows import Rows
-from mimic_core.streams import Stream
+from mimic_core.rows import Float64, Int64
+from mimic_core.streams import Stream, open_access
 
 if TYPE_CHECKING:
     import keras
+
+Batches = dict[str, Any]  # see `prepare_batches`
 
 
 def train_epochs(
@@ -27,111 +31,108 @@ def train_epochs(
         done: epochs that the network and the optimizer have behind them.
 
     Yields:
-        The mean loss of the epoch, and None; or a loss that is not finite and the batch, from 0, that has it.
+        The mean loss of the epoch, and None; or one that is not finite and the batch, from 0, whose loss is not.
     """
     import tensorflow as tf
 
-    if stream.rows is None:
-        raise ValueError("a network is trained on decisions in memory; read the split without a limit")
-    rows = stream.rows
-    features = tf.constant(rows.x)  # (rows, features)
-    weights = None if rows.weight is None else tf.constant(rows.weight / rows.weight.mean(dtype=np.float64), tf.float32)
-    offsets = None if rows.offset is None else tf.constant(rows.offset)
-    size = min(model.batch_size, rows.decisions)
+    size = min(model.batch_size, stream.decisions)
+    train = _training_function(network, optimizer, size)
+    with open_access(stream) as access:
+        mean_weight = _mean_weight(stream, access)
+        for number in range(done, model.epochs):
+            total, broken, before = tf.constant(0.0), tf.constant(-1), 0
+            for window in access.windows(order_epoch(stream.decisions, model.seed, number), size):
+                total, broken = train(prepare_batches(window, size, mean_weight), total)
+                if broken >= 0:
+                    break
+                before += len(window.counts) // size
+            yield (float(total), before + int(broken)) if broken >= 0 else (float(total) / stream.decisions, None)
 
-    def batch_loss(batch: Batch) -> Any:
-        utility = network(batch.x, training=True)[:, 0]  # (rows of the batch,)
-        if offsets is not None:
-            utility += tf.gather(offsets, batch.rows)
-        highest = tf.stop_gradient(tf.math.segment_max(utility, batch.segment))  # (batch,)
-        total = tf.math.segment_sum(tf.exp(utility - tf.gather(highest, batch.segment)), batch.segment)
-        nll = tf.math.log(total) + highest - tf.gather(utility, batch.selected)
-        if weights is not None:
-            nll *= tf.gather(weights, batch.decisions)
+
+def order_epoch(decisions: int, seed: int, number: int) -> Int64:
+    """Permute the decisions of an epoch, counted from 0."""
+    return np.random.default_rng([seed, number]).permutation(decisions)
+
+
+def prepare_batches(window: Window, size: int, mean_weight: float | None = None) -> Batches:
+    """Say which rows the batches of a window have, as tensors.
+
+    This is done for the whole window at once: in the graph it took as long for every batch as gathering its rows.
+
+    Returns:
+        `x` (rows, features); `segment` (rows,) to which decision of its batch a row belongs; `selected` (decisions,) the row
+        of the selected choice within its batch; `bounds` (batches + 1,) the first row of each batch, and the number of rows;
+        where there are any, `weight` (decisions,) with mean 1 over the stream, and `offset` (rows,).
+    """
+    import tensorflow as tf
+
+    begins = np.cumsum(window.counts) - window.counts
+    bounds = np.append(begins[::size], len(window.x))
+    decisions = len(begins)
+    found = {
+        "x": window.x,
+        "segment": np.repeat((np.arange(decisions) % size).astype(np.int32), window.counts),
+        "selected": (window.selected + begins - np.repeat(bounds[:-1], size)[:decisions]).astype(np.int32),
+        "bounds": bounds.astype(np.int32),
+    }
+    if window.weight is not None and mean_weight is not None:
+        found["weight"] = (window.weight / mean_weight).astype(np.float32)
+    if window.offset is not None:
+        found["offset"] = window.offset
+    return {name: tf.constant(values) for name, values in found.items()}
+
+
+def take_batch(batches: Batches, number: Any, size: int) -> Batches:
+    """Take a batch of `size` decisions within a graph."""
+    rows = slice(batches["bounds"][number], batches["bounds"][number + 1])
+    decisions = slice(number * size, (number + 1) * size)
+    of_decisions = {"selected", "weight"}
+    return {
+        name: values[decisions if name in of_decisions else rows] for name, values in batches.items() if name != "bounds"
+    }
+
+
+def _training_function(network: "keras.Model", optimizer: "keras.optimizers.Optimizer", size: int) -> Any:
+    """Return the function that trains on the batches of a window, and adds their loss to a total.
+
+    It returns the total, and -1; or a total that is not finite and the batch of the window that made it so. The batches
+    after it are gone through all the same: leaving the loop in the graph took a tenth more time for every batch.
+    """
+    import tensorflow as tf
+
+    def batch_loss(batch: Batches) -> Any:
+        utility = network(batch["x"], training=True)[:, 0]  # (rows of the batch,)
+        if "offset" in batch:
+            utility += batch["offset"]
+        highest = tf.stop_gradient(tf.math.segment_max(utility, batch["segment"]))  # (batch,)
+        total = tf.math.segment_sum(tf.exp(utility - tf.gather(highest, batch["segment"])), batch["segment"])
+        nll = tf.math.log(total) + highest - tf.gather(utility, batch["selected"])
+        if "weight" in batch:
+            nll *= batch["weight"]
         # as Keras adds them up: a layer may add a loss in its own precision, and one for each row
         added = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in network.losses]
         return tf.reduce_mean(nll) + tf.add_n([tf.constant(0.0), *added])
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def epoch(order: Order) -> Any:
-        total, broken = tf.constant(0.0), tf.constant(-1)
-        for number in tf.range(tf.size(order.bounds) - 1):
-            batch = take_batch(features, order, number, size)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def train(batches: Batches, total: Any) -> Any:
+        broken = tf.constant(-1)
+        for number in tf.range(tf.size(batches["bounds"]) - 1):
+            batch = take_batch(batches, number, size)
             with tf.GradientTape() as tape:
                 loss = batch_loss(batch)
-            if not tf.math.is_finite(loss):
-                total, broken = loss, number
-                break
             gradients = tape.gradient(loss, network.trainable_variables)
             optimizer.apply(gradients, network.trainable_variables)
-            total += loss * tf.cast(tf.size(batch.selected), tf.float32)
+            total += loss * tf.cast(tf.size(batch["selected"]), tf.float32)
+            broken = tf.where(tf.math.is_finite(total) | (broken >= 0), broken, number)
         return total, broken
 
-    for number in range(done, model.epochs):
-        total, broken = epoch(order_epoch(rows, size, model.seed, number))
-        yield (float(total) / rows.decisions, None) if broken < 0 else (float(total), int(broken))
+    return train
 
 
-class Order(NamedTuple):
-    """The batches of an epoch, one after the other.
-
-    Attributes:
-        decisions: (decisions,) which decision comes where.
-        rows: (rows,) which row comes where.
-        segment: (rows,) to which decision of its batch it belongs.
-        selected: (decisions,) the row of the selected choice within its batch.
-        bounds: (batches + 1,) the first row of each batch, and the number of rows.
-    """
-
-    decisions: Any
-    rows: Any
-    segment: Any
-    selected: Any
-    bounds: Any
-
-
-class Batch(NamedTuple):
-    """One batch: the values of its rows, and its parts of an `Order`."""
-
-    x: Any
-    decisions: Any
-    rows: Any
-    segment: Any
-    selected: Any
-
-
-def order_epoch(rows: Rows, size: int, seed: int, number: int) -> Order:
-    """Permute the decisions of an epoch, counted from 0, and say which rows its batches have.
-
-    This is done for the whole epoch at once: in the graph it took as long for every batch as gathering its rows.
-    """
-    import tensorflow as tf
-
-    decisions = np.random.default_rng([seed, number]).permutation(rows.decisions)
-    lengths, starts = rows.counts[decisions], rows.starts[decisions]
-    begins = np.cumsum(lengths) - lengths
-    bounds = np.append(begins[::size], len(rows))
-    order = Order(
-        decisions=decisions,
-        rows=np.arange(len(rows)) + np.repeat(starts - begins, lengths),
-        segment=np.repeat(np.arange(rows.decisions) % size, lengths),
-        selected=np.flatnonzero(rows.selected)[decisions] - starts + begins - np.repeat(bounds[:-1], size)[: rows.decisions],
-        bounds=bounds,
-    )
-    return Order(*map(tf.constant, order))
-
-
-def take_batch(x: Any, order: Order, number: Any, size: int) -> Batch:
-    """Take a batch of `size` decisions within a graph."""
-    import tensorflow as tf
-
-    first, last = order.bounds[number], order.bounds[number + 1]
-    decisions = slice(number * size, (number + 1) * size)
-    rows = order.rows[first:last]
-    return Batch(
-        x=tf.gather(x, rows),
-        decisions=order.decisions[decisions],
-        rows=rows,
-        segment=order.segment[first:last],
-        selected=order.selected[decisions],
-    )
+def _mean_weight(stream: Stream, access: Access) -> float | None:
+    """Return the mean weight of the decisions, added up in the order of their places, as its last digit depends on that."""
+    weights = [rows.weight for rows in stream if rows.weight is not None]
+    if not weights:
+        return None
+    together: Float64 = np.concatenate(weights)
+    return float((together if access.order is None else together[access.order]).mean(dtype=np.float64))

@@ -390,6 +390,20 @@ def _chunks(x: Float32) -> Iterator[tuple[slice, Float32]]:
         yield rows, np.pad(x[rows], ((0, -length % ALIKE), (0, 0)), mode="edge")
 
 
+def seed(number: int) -> None:
+    """Seed everything random in this process and, without a GPU, allow only operations that give the same bits every time.
+
+    That took no CPU time that could be measured, and the training graph gave the same bits without it; it is for layers of
+    people's own. Bits still depend on the number of cores that TensorFlow uses. On a GPU some operations would be refused.
+    """
+    keras = import_keras()
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(number)
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
 def import_keras() -> Any:
     """Import Keras without the chatter that TensorFlow prints on standard error at its first import and first operation.
 

@@ -165,9 +165,14 @@ def take_rows(rows: Rows, kept: Bool) -> Rows:
 def take_decisions(rows: Rows, decisions: Int64) -> Rows:
     """Return some decisions in the order given; their positions are (decisions,)."""
     lengths = rows.counts[decisions]
+    return _chosen(rows, row_positions(rows, decisions), decisions, np.cumsum(lengths) - lengths)
+
+
+def row_positions(rows: Rows, decisions: Int64) -> Int64:
+    """Return (rows,) the positions of the rows of some decisions, one after the other in the order given."""
+    lengths = rows.counts[decisions]
     starts = np.cumsum(lengths) - lengths
-    kept = np.arange(int(lengths.sum())) + np.repeat(rows.starts[decisions] - starts, lengths)
-    return _chosen(rows, kept, decisions, starts)
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(rows.starts[decisions] - starts, lengths))
 
 
 def slice_decisions(rows: Rows, first: int, last: int) -> Rows:

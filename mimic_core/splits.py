@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mimic_core.errors import CorruptFileError, NotFoundError, SpecError, did_you_mean
 from mimic_core.manifests import unseal, verify_file
+from mimic_core.record_access import access_records
 from mimic_core.records import KEYS_OF_OPTIONAL, Bytes, Layout, frames, layout, values
 from mimic_core.rows import Bool, Float32, Int64, Rows, join_rows, slice_decisions, sort_keys
 from mimic_core.sources import SPLITS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BLOCK_BYTES = 2**21  # read at a time, whole records; four times as many took as long, a quarter of it longer
-MOST_IN_MEMORY = 2**28  # bytes of a split that is gone through many times; a larger one is read anew for every pass
+MOST_IN_MEMORY = 2**28  # bytes of a split that is gone through many times; of a larger one, little is in memory at a time
 OF_DECISIONS = ("individual", "decision", "n_choices", "selected", "weight")  # keys of one value per decision
 OF_ROWS = ("choices", "x", "alternatives", "sampling_log_probability")  # those of one per choice; some need not be there
 
@@ -56,6 +57,11 @@ class Split:
     def nothing(self) -> Bytes:
         """A block without decisions."""
         return frames(b"", self.layout, "")
+
+    def chosen(self, x: Float32) -> Float32:
+        """Return the columns to read of (..., features) values."""
+        every = self.columns == list(range(x.shape[-1]))
+        return x if every else np.take(x, np.array(self.columns, np.intp), axis=-1)
 
     def blocks(self) -> Iterator[Bytes]:
         """Read the records block by block, (decisions, record_bytes) each; the first is empty, as all of a split may be.
@@ -116,7 +122,7 @@ def read_stream(folder: Path, split: str, features: list[str] | None = None, mos
     """Open a split of a dataset to go through its decisions any number of times; checksums are verified now.
 
     It is read into memory once if its arrays take at most `most_bytes`, in the order of `read_rows`; else every pass reads
-    the files anew, a block at a time, in their order.
+    the files anew, a block at a time, in their order, and `access` copies decisions out of them.
 
     Raises:
         NotFoundError, SpecError, CorruptFileError: as `read_rows`.
@@ -126,7 +132,7 @@ def read_stream(folder: Path, split: str, features: list[str] | None = None, mos
     decisions = sum(file["decisions"] for file in schema["files"] if file["split"] == split)
     if decisions * source.max_choices * (4 * len(source.columns) + 20) <= most_bytes:
         return in_memory(read_rows(folder, split, features))
-    return Stream(read=lambda: _whole_individuals(source), decisions=decisions)
+    return Stream(read=lambda: _whole_individuals(source), decisions=decisions, access=lambda: access_records(source))
 
 
 def read_dataset(
@@ -247,7 +253,7 @@ def _flat(records: Bytes, source: Split) -> Arrays:
     part = {name: values(records, fields[name]) for name in OF_DECISIONS if name in fields}
     real = _mask(part["n_choices"], source)
     part |= {name: values(records, fields[name], real) for name in OF_ROWS if name in fields}
-    return part | {"x": _chosen(part["x"], source)}
+    return part | {"x": source.chosen(part["x"])}
 
 
 def _whole_individuals(source: Split) -> Iterator[Rows]:
@@ -288,16 +294,11 @@ def _rows(keys: Arrays, starts: Int64) -> Rows:
 def _dense(records: Bytes, source: Split) -> Arrays:
     """Decode a block as the batches of `read_dataset` have it."""
     part = {name: values(records, field) for name, field in source.layout.fields.items()}
-    return part | {"x": _chosen(part["x"], source), "mask": _mask(part["n_choices"], source)}
+    return part | {"x": source.chosen(part["x"]), "mask": _mask(part["n_choices"], source)}
 
 
 def _mask(counts: Int64, source: Split) -> Bool:
     return np.asarray(np.arange(source.max_choices) < counts[:, None])
-
-
-def _chosen(x: Float32, source: Split) -> Float32:
-    every = source.columns == list(range(x.shape[-1]))
-    return x if every else np.take(x, np.array(source.columns, np.intp), axis=-1)
 
 
 def _places(counts: Int64, starts: Int64, order: Int64) -> Int64:

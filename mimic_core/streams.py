@@ -1,11 +1,13 @@
 """Streams: the decisions of a split as blocks of whole individuals, from memory or read anew in every pass."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from mimic_core.access import Access, access_rows, access_some
 from mimic_core.rows import Bool, Rows, slice_decisions, take_decisions
 
 BLOCK_ROWS = 65_536  # about as many are looked at at once
@@ -19,11 +21,13 @@ class Stream:
         read: begins a pass over blocks of whole individuals.
         decisions: number of decisions.
         rows: all of them, where they are in memory.
+        access: opens them to be taken in any order, as networks do.
     """
 
     read: Callable[[], Iterator[Rows]]
     decisions: int
     rows: Rows | None = None
+    access: Callable[[], AbstractContextManager[Access]] | None = None
 
     def __iter__(self) -> Iterator[Rows]:
         return self.read()
@@ -41,7 +45,7 @@ def in_memory(rows: Rows, block_rows: int | None = None) -> Stream:
         for begin, end in pairwise(bounds):
             yield slice_decisions(rows, begin, end)
 
-    return Stream(read=read, decisions=rows.decisions, rows=rows)
+    return Stream(read=read, decisions=rows.decisions, rows=rows, access=lambda: nullcontext(access_rows(rows)))
 
 
 def where(stream: Stream, keep: Callable[[Rows], Bool]) -> Stream:
@@ -59,4 +63,18 @@ def where(stream: Stream, keep: Callable[[Rows], Bool]) -> Stream:
             if len(kept):
                 yield take_decisions(rows, kept)
 
-    return Stream(read=read, decisions=sum(int(keep(rows).sum()) for rows in stream))
+    kept = np.concatenate([np.empty(0, np.bool_), *map(keep, stream)])  # (decisions,) as they are read
+
+    @contextmanager
+    def access() -> Iterator[Access]:
+        with open_access(stream) as whole:
+            yield access_some(whole, kept)
+
+    return Stream(read=read, decisions=int(kept.sum()), access=access)
+
+
+def open_access(stream: Stream) -> AbstractContextManager[Access]:
+    """Open a stream to take decisions of it in any order, for as long as the context lasts."""
+    if stream.access is None:
+        raise ValueError("a stream that is only read in its own order; make it with `access`")
+    return stream.access()

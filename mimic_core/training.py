@@ -116,7 +116,7 @@ def with_offset(utility: Float64, rows: Rows) -> Float64:
 def _build(spec: RunSpec, layers_source: str) -> tuple["keras.Model", "keras.optimizers.Optimizer"]:
     layers, _ = networks.load_layers(layers_source)
     networks.check_model(spec.model, layers, spec.columns)
-    networks.import_keras().utils.set_random_seed(spec.model.seed)
+    networks.seed(spec.model.seed)
     network = networks.build_network(spec.model, spec.columns, layers)
     optimizer = networks.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
