@@ -16,7 +16,7 @@ import workload
 from reporting import Row, at_least, at_most, cpu_seconds, show
 from stages import LAYERS, Home, inference
 
-from mimic_core import networks
+from mimic_core import layers_files, networks
 from mimic_core.contract import check_block
 from mimic_core.inferences import rules
 from mimic_core.model_specs import ModelSpec
@@ -50,7 +50,7 @@ def padded(frame: pd.DataFrame, model: object, target: Path) -> None:
 
 def measure() -> list[Row]:
     """Measure an inference."""
-    layers, _ = networks.load_layers(networks.default_layers(LAYERS))
+    layers, _ = layers_files.load_layers(layers_files.default_layers(LAYERS))
     model = networks.build_network(ModelSpec(layers=LAYERS), workload.FEATURES, layers)
     utilities = networks.utility_function(model)
     with tempfile.TemporaryDirectory() as folder:

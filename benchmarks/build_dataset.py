@@ -19,7 +19,7 @@ import workload
 from reporting import Row, at_least, at_most, cpu_seconds, in_a_process, show
 from stages import Home, dataset
 
-from mimic_core.networks import import_keras
+from mimic_core.backend import import_keras
 
 SAMPLED, DENSE_SAMPLED = 1_000, 10_000  # decisions
 RESTAURANTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "restaurants100.parquet"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, show
 
-from mimic_core import epochs, networks, records, splits
+from mimic_core import backend, epochs, layers_files, networks, optimizers, records, splits
 from mimic_core.access import access_rows
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document, shard_path
@@ -130,14 +130,14 @@ def measure_memory(plain: Path) -> Row:
 
 def measure_training(plain: Path) -> Row:
     """Compare an epoch's input, gathered and added up, with the epoch itself."""
-    keras = networks.import_keras()
+    keras = backend.import_keras()
     import tensorflow as tf
 
     rows = splits.read_rows(plain, "train")
     keras.utils.set_random_seed(0)
-    layers, _ = networks.load_layers(networks.default_layers(MODEL.layers))
+    layers, _ = layers_files.load_layers(layers_files.default_layers(MODEL.layers))
     wanted = columns((), [f"x{number:02d}" for number in range(FEATURES)])
-    network, optimizer = networks.build_network(MODEL, wanted, layers), networks.make_optimizer(MODEL)
+    network, optimizer = networks.build_network(MODEL, wanted, layers), optimizers.make_optimizer(MODEL)
     optimizer.build(network.trainable_variables)
     trained = epochs.train_epochs(network, optimizer, MODEL, in_memory(rows))
 
@@ -161,7 +161,7 @@ def measure_training(plain: Path) -> Row:
 
 def measure() -> list[Row]:
     """Measure everything on datasets in a temporary folder."""
-    networks.import_keras()
+    backend.import_keras()
     with tempfile.TemporaryDirectory() as name:
         plain, zipped = write(Path(name) / "plain", None), write(Path(name) / "zipped", "GZIP")
         return [*measure_reading(plain, zipped), measure_memory(plain), measure_training(plain)]

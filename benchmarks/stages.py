@@ -91,11 +91,11 @@ class Home:
 
     def run(self, spec: InferenceSpec) -> dict[str, Any]:
         """Store a network of random weights as a run, and return what a manifest says of it."""
-        from mimic_core import networks
+        from mimic_core import backend, layers_files, networks
 
-        source = networks.default_layers(LAYERS)
-        layers, _ = networks.load_layers(source)
-        networks.import_keras().utils.set_random_seed(0)
+        source = layers_files.default_layers(LAYERS)
+        layers, _ = layers_files.load_layers(source)
+        backend.import_keras().utils.set_random_seed(0)
         network = networks.build_network(ModelSpec(layers=LAYERS), columns((), spec.features), layers)
         contents = {"layers.py": source.encode(), "model.keras": networks.export_network(network, source)[0]}
         files = [

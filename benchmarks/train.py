@@ -19,7 +19,7 @@ import numpy as np
 import read_records
 from reporting import REPETITIONS, Row, at_least, at_most, cpu_seconds, in_a_process, report_process, show
 
-from mimic_core import networks, runs, splits
+from mimic_core import backend, layers_files, networks, optimizers, runs, splits
 from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.evaluation import evaluate
@@ -58,15 +58,15 @@ class Contestant:
 
     def __init__(self, stream: Stream, batch: int) -> None:
         self.model = ModelSpec(layers=LAYERS, batch_size=batch, epochs=REPETITIONS + 1)
-        keras = networks.import_keras()
+        keras = backend.import_keras()
         keras.utils.set_random_seed(self.model.seed)
-        layers, _ = networks.load_layers(networks.default_layers(LAYERS))
+        layers, _ = layers_files.load_layers(layers_files.default_layers(LAYERS))
         self.network = networks.build_network(self.model, columns((), NAMES), layers)
         self.epoch = self.prepare(stream)
 
     def prepare(self, stream: Stream) -> Callable[[], object]:
         """Return what trains the network for one epoch."""
-        optimizer = networks.make_optimizer(self.model)
+        optimizer = optimizers.make_optimizer(self.model)
         optimizer.build(self.network.trainable_variables)
         epochs = train_epochs(self.network, optimizer, self.model, stream)
         return lambda: next(epochs)
@@ -83,7 +83,7 @@ class Keras(Contestant):
 
     def prepare(self, stream: Stream) -> Callable[[], object]:
         """Compile a model of whole decisions."""
-        keras = networks.import_keras()
+        keras = backend.import_keras()
         x, mask, selected = padded(rows_of(stream))
         inputs = [keras.Input((MAX_CHOICES, FEATURES)), keras.Input((MAX_CHOICES,))]
         hidden = inputs[0]
@@ -200,7 +200,7 @@ def whole_run(folder: Path, most_bytes: float) -> None:
     spec = parse_spec(RunSpec, document | {"max_choices": MAX_CHOICES, "model": model})
     train = splits.read_stream(folder, "train", most_bytes=most_bytes)
     test = splits.read_stream(folder, "test", most_bytes=most_bytes)
-    runs.train(spec, networks.default_layers(LAYERS), train, test)
+    runs.train(spec, layers_files.default_layers(LAYERS), train, test)
 
 
 def memory(folders: dict[int, Path]) -> list[Row]:

@@ -44,7 +44,7 @@ def pair_runs(spec: ExperimentSpec, layers: str | None, where: str) -> list[tupl
     Raises:
         SpecError: without a layers file, a layer is not D<units>.
     """
-    from mimic_core.networks import default_layers
+    from mimic_core.layers_files import default_layers
 
     if layers is not None:
         return [(run, layers) for run in spec.runs]
@@ -64,7 +64,8 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
     Raises:
         SpecError: a model cannot be made.
     """
-    from mimic_core.networks import check_models, load_layers
+    from mimic_core.layers_files import load_layers
+    from mimic_core.networks import check_models
 
     runs = pair_runs(spec, layers, where)
     known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(source for _, source in runs)}

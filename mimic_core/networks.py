@@ -1,108 +1,35 @@
 """Networks: from names of layers to a Keras model of utility, (rows, features) -> (rows, 1), its file, and its utilities.
 
-A layers file is Python that defines `LAYERS`, a dict from names to functions that make a layer. It is code: it is executed
-with the rights of whoever registers or trains. TensorFlow is imported inside the functions that need it.
+TensorFlow is imported inside the functions that need it.
 """
 
-import inspect
 import json
-import os
 import re
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError, TrainingError, did_you_mean
 from mimic_core.interactions import Columns
+from mimic_core.layers_files import Layers, load_layers
 from mimic_core.model_specs import ModelSpec
+from mimic_core.optimizers import make_optimizer
 from mimic_core.rows import Float32, Float64
-from mimic_core.schedules import make_schedule
 
 if TYPE_CHECKING:
     import keras
 
-DENSE = re.compile(r"D([1-9][0-9]*)")
-MODULE = "mimic_layers"  # the name under which a layers file is executed
 CHUNK = 65_536  # rows whose utilities are computed at once
 # and a multiple of these, by repeating the last row: what is left over is computed by other kernels, so the last bits of its
 # rows would change with the number of shards (measured: in a quarter of 200 cuts of the rows of a linear run)
 ALIKE = 64
 STORABLE = "give every layer of the layers file a get_config() with all of its arguments"
-WRAPPERS = {"LossScaleOptimizer", "MultiOptimizer"}  # of keras.optimizers: made from optimizers, not from arguments
-# arguments of optimizers that training does not use as they are meant
-REFUSED = {"use_ema": "the weights of one epoch are exported", "loss_scale_factor": "losses are not scaled"}
 
-Layers = Mapping[str, Callable[[], Any]]
 Utilities = Callable[[Float32], Float64]  # (rows, features) -> (rows,)
-
-
-def default_layers(names: Sequence[str], where: str = "layers") -> str:
-    """Write the layers file for names of the form D<units>: a dense layer with that many units and relu.
-
-    Raises:
-        SpecError: another name.
-
-    >>> print(default_layers(["D8"]))
-    from keras.layers import Dense
-    <BLANKLINE>
-    LAYERS = {
-        "D8": lambda: Dense(8, activation="relu"),
-    }
-    <BLANKLINE>
-    """
-    lines = []
-    for name in dict.fromkeys(names):
-        match = DENSE.fullmatch(name)
-        if not match:
-            raise SpecError(
-                f"{where}[{list(names).index(name)}]: unknown layer {name!r}; "
-                "without a layers file only D<units> is known, for example D16; give a Python file that defines LAYERS"
-            )
-        lines.append(f'    "{name}": lambda: Dense({match[1]}, activation="relu"),\n')
-    return "from keras.layers import Dense\n\nLAYERS = {\n" + "".join(lines) + "}\n"
-
-
-def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str, Any]]:
-    """Execute a layers file; the names of keras.layers are there without an import.
-
-    Args:
-        source: Python text that defines LAYERS.
-        where: its name, for messages.
-
-    Returns:
-        LAYERS, and the functions and classes that the file defines, by name.
-
-    Raises:
-        SpecError: the text cannot be executed or defines no LAYERS.
-    """
-    keras = import_keras()
-    namespace: dict[str, Any] = {"keras": keras, "__name__": MODULE}
-    public = {name: value for name, value in vars(keras.layers).items() if not name.startswith("_")}
-    namespace.update(public)
-    try:
-        exec(compile(source, where, "exec"), namespace)  # noqa: S102  a layers file is code, and says so
-    except (Exception, SystemExit) as error:
-        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise SpecError(f"{where}:{line} cannot be executed: {type(error).__name__}: {error}") from error
-    layers = namespace.get("LAYERS")
-    if not isinstance(layers, dict) or not all(isinstance(name, str) for name in layers):
-        raise SpecError(
-            f"{where}: expected a dict LAYERS of names and functions that make a layer, "
-            f"found {'none' if layers is None else type(layers).__name__}; "
-            'for example LAYERS = {"D8": lambda: Dense(8, activation="relu")}'
-        )
-    for name, make in layers.items():
-        if isinstance(make, keras.layers.Layer) or not callable(make):
-            raise SpecError(
-                f"{where}: LAYERS[{name!r}]: expected a function that makes a new layer, found {type(make).__name__}; "
-                f"write {name!r}: lambda: ..."
-            )
-    own = {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == MODULE}
-    return layers, own
 
 
 def check_models(models: Sequence[tuple[int, ModelSpec]], layers: Sequence[Layers], columns: Columns, where: str) -> None:
@@ -253,55 +180,6 @@ def _with_interactions(inputs: Any, columns: Columns) -> Any:
     return keras.layers.Concatenate(name="columns", dtype=inputs.dtype)([features, products])
 
 
-def make_optimizer(model: ModelSpec, path: str = "model") -> "keras.optimizers.Optimizer":
-    """Make a model's optimizer from its name in keras.optimizers and its arguments.
-
-    Raises:
-        SpecError: unknown name or argument.
-    """
-    keras = import_keras()
-    base = keras.optimizers.Optimizer
-    known = {
-        name: value
-        for name, value in vars(keras.optimizers).items()
-        if isinstance(value, type) and issubclass(value, base) and value is not base and name not in WRAPPERS
-    }
-    if model.optimizer not in known:
-        raise SpecError(
-            f"{path}.optimizer: unknown optimizer {model.optimizer!r}{did_you_mean(model.optimizer, known)}; "
-            f"keras.optimizers has {', '.join(sorted(known))}"
-        )
-    for name in model.optimizer_kwargs:
-        if name in REFUSED:
-            raise SpecError(f"{path}.optimizer_kwargs: {name} is not supported: {REFUSED[name]}; remove it")
-    kind = known[model.optimizer]
-    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
-    schedule = model.optimizer_kwargs.get("learning_rate")
-    # a spec holds 1.0 as 1, and Keras takes no integer for a learning rate
-    arguments = {
-        name: float(value) if type(value) is int and isinstance(defaults.get(name), float) else value
-        for name, value in model.optimizer_kwargs.items()
-    }
-    if isinstance(schedule, dict):
-        arguments["learning_rate"] = make_schedule(schedule, f"{path}.optimizer_kwargs.learning_rate")
-    try:
-        optimizer = kind(**arguments)
-        # some wrong arguments show only at the first step
-        trial = kind(**{name: value for name, value in arguments.items() if name != "gradient_accumulation_steps"})
-        weights = [keras.Variable(np.zeros(shape, np.float32)) for shape in ((2,), (2, 3))]
-        trial.build(weights)
-        trial.apply([keras.ops.ones(weight.shape) for weight in weights], weights)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SpecError(f"{path}.optimizer_kwargs: {model.optimizer} does not take them: {reason}") from error
-    return optimizer
-
-
-def learning_rate(optimizer: "keras.optimizers.Optimizer") -> float:
-    """Return the learning rate of an optimizer's next step."""
-    return float(optimizer.learning_rate)
-
-
 def load_network(path: Path, layers_source: str) -> "keras.Model":
     """Load an exported model; the functions and classes that its layers file defines are known to it."""
     keras = import_keras()
@@ -388,41 +266,3 @@ def _chunks(x: Float32) -> Iterator[tuple[slice, Float32]]:
         rows = slice(start, min(start + CHUNK, len(x)))
         length = rows.stop - rows.start
         yield rows, np.pad(x[rows], ((0, -length % ALIKE), (0, 0)), mode="edge")
-
-
-def seed(number: int) -> None:
-    """Seed everything random in this process and, without a GPU, allow only operations that give the same bits every time.
-
-    That took no CPU time that could be measured, and the training graph gave the same bits without it; it is for layers of
-    people's own. Bits still depend on the number of cores that TensorFlow uses. On a GPU some operations would be refused.
-    """
-    keras = import_keras()
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(number)
-    if not tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.enable_op_determinism()
-
-
-def import_keras() -> Any:
-    """Import Keras without the chatter that TensorFlow prints on standard error at its first import and first operation.
-
-    TensorFlow 2.21 prints these lines whatever TF_CPP_MIN_LOG_LEVEL says. An import that fails still raises.
-    """
-    if "keras" not in sys.modules:
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a file descriptor is needed
-            os.dup2(nowhere.fileno(), 2)
-        try:
-            import tensorflow as tf
-
-            tf.constant(0.0)
-            # every run traces graphs of its own, which TensorFlow would warn of
-            tf.get_logger().setLevel("ERROR")
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-    import keras
-
-    return keras

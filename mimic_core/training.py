@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mimic_core import checkpoints, networks
+from mimic_core import backend, checkpoints, layers_files, networks, optimizers
 from mimic_core.checkpoints import Checkpoint
 from mimic_core.design import NO_WEIGHT
 from mimic_core.epochs import train_epochs
@@ -82,7 +82,7 @@ def fit(
             loss=loss,
             val_loss=judged.nll if judged else None,
             val_accuracy=judged.accuracy if judged else None,
-            learning_rate=networks.learning_rate(optimizer),
+            learning_rate=optimizers.learning_rate(optimizer),
         )
         history.append(replace(epoch, seconds=stopwatch.lap()))
         if best_of(history) == number:
@@ -114,11 +114,11 @@ def with_offset(utility: Float64, rows: Rows) -> Float64:
 
 
 def _build(spec: RunSpec, layers_source: str) -> tuple["keras.Model", "keras.optimizers.Optimizer"]:
-    layers, _ = networks.load_layers(layers_source)
+    layers, _ = layers_files.load_layers(layers_source)
     networks.check_model(spec.model, layers, spec.columns)
-    networks.seed(spec.model.seed)
+    backend.seed(spec.model.seed)
     network = networks.build_network(spec.model, spec.columns, layers)
-    optimizer = networks.make_optimizer(spec.model)
+    optimizer = optimizers.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
     return network, optimizer
 

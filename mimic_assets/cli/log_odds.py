@@ -125,8 +125,8 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
     """
     from mimic_assets.cli.environment import local_resources
     from mimic_assets.inferences import pin_source, run_manifest
+    from mimic_core.backend import import_keras
     from mimic_core.configs import parse_spec, read_document
-    from mimic_core.networks import import_keras
     from mimic_core.specs import InferenceSpec
 
     spec = parse_spec(InferenceSpec, read_document(config), str(config))

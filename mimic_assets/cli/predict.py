@@ -49,7 +49,7 @@ def predict(run: str, file: Path, output: Path | None, force: bool, explain: tup
     from mimic_assets.cli.progress import rows_done
     from mimic_assets.predictions import Write, pin_prediction
     from mimic_assets.predictions import predict as score
-    from mimic_core.networks import import_keras
+    from mimic_core.backend import import_keras
     from resources import exports
 
     if output is None and as_json:

@@ -124,7 +124,7 @@ def _build_stage(now: Planned, nodes: "Sequence[Node]") -> "list[Outcome]":
     """Build partitions of one asset; what they print goes to standard error."""
     from mimic_assets.cli.building import build as build_partitions
     from mimic_assets.registration import add_partitions
-    from mimic_core.networks import import_keras
+    from mimic_core.backend import import_keras
     from mimic_core.specs import PARTITION_SPECS
     from mimic_core.world import INFERENCE, RUN
 

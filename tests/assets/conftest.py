@@ -16,7 +16,7 @@ import pytest
 from mimic_assets.definitions import defs
 from mimic_assets.jobs import BUILDS
 from mimic_assets.registration import add_partitions, register
-from mimic_core.networks import default_layers
+from mimic_core.layers_files import default_layers
 from mimic_core.specs import PartitionSpec, RunSpec
 from resources.environments import local_resources
 from resources.tables import Pin

@@ -17,8 +17,8 @@ from mimic_assets.forms import example, parse_form, registration_form, spec_form
 from mimic_assets.partitions import BY_ASSET
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
+from mimic_core.layers_files import default_layers
 from mimic_core.model_specs import ExperimentModelSpec
-from mimic_core.networks import default_layers
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, RunSpec
 from resources.environments import local_resources
 

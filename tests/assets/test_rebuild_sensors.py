@@ -12,7 +12,7 @@ from mimic_assets.reasons import Endings
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
 from mimic_core.errors import ConflictError, StorageError
-from mimic_core.networks import default_layers
+from mimic_core.layers_files import default_layers
 from mimic_core.specs import DatasetSpec, ExperimentSpec, RunSpec
 from mimic_core.world import Node
 

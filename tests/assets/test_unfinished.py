@@ -10,7 +10,7 @@ from mimic_assets.jobs import BUILDS
 from mimic_assets.planning import make_plan
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
-from mimic_core.networks import default_layers
+from mimic_core.layers_files import default_layers
 from mimic_core.specs import DatasetSpec, RunSpec
 from mimic_core.world import Node
 from resources.trainings import append_epoch, begin_training, epochs_so_far, write_checkpoint

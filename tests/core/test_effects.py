@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_core import effects
+from mimic_core.backend import import_keras
 from mimic_core.effects import LEVELS, add_effects, notes_on, own_effects, sum_effects, summarise
 from mimic_core.inferences import choice_probabilities
 from mimic_core.interactions import columns
+from mimic_core.layers_files import load_layers
 from mimic_core.model_specs import ModelSpec
-from mimic_core.networks import build_network, gradient_function, import_keras, load_layers, utility_function
+from mimic_core.networks import build_network, gradient_function, utility_function
 from mimic_core.rows import Rows, decision_starts, slice_decisions
 
 LABELS = {1: "bus", 2: "car", 3: "train"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimic_core import access, networks, record_access, runs, splits
+from mimic_core import access, backend, layers_files, networks, optimizers, record_access, runs, splits
 from mimic_core.access import access_rows, access_some
 from mimic_core.configs import parse_spec
 from mimic_core.datasets import schema_document
@@ -73,9 +73,9 @@ def run_spec(**model):
 def trained(stream, **model):
     """Train; returns the losses of the epochs, and the bytes of the weights."""
     spec = run_spec(**model)
-    networks.import_keras().utils.set_random_seed(spec.model.seed)
-    network = networks.build_network(spec.model, spec.columns, networks.load_layers(RANDOM)[0])
-    optimizer = networks.make_optimizer(spec.model)
+    backend.import_keras().utils.set_random_seed(spec.model.seed)
+    network = networks.build_network(spec.model, spec.columns, layers_files.load_layers(RANDOM)[0])
+    optimizer = optimizers.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
     losses = list(train_epochs(network, optimizer, spec.model, stream))
     return losses, [weights.tobytes() for weights in network.get_weights()]

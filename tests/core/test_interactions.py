@@ -11,7 +11,8 @@ from mimic_core.configs import parse_spec
 from mimic_core.contract import Rules, check_block
 from mimic_core.errors import SpecError
 from mimic_core.interactions import columns, expand
-from mimic_core.networks import build_network, default_layers, export_network, linear_network, load_layers, utility_function
+from mimic_core.layers_files import default_layers, load_layers
+from mimic_core.networks import build_network, export_network, linear_network, utility_function
 from mimic_core.specs import ExperimentSpec, RunSpec
 from mimic_core.streams import Stream, in_memory
 

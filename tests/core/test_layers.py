@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mimic_core import networks, runs
+from mimic_core import layers_files, networks, optimizers, runs
 from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.errors import SpecError
@@ -97,7 +97,7 @@ def train(value, classes="", layers=("L",), **model):
 
 def built(value, classes="", layers=("L",)):
     spec = run_spec(*layers)
-    known, _ = networks.load_layers(source_of(value, classes))
+    known, _ = layers_files.load_layers(source_of(value, classes))
     networks.check_model(spec.model, known, spec.columns, "models[1]")
     return networks.build_network(spec.model, spec.columns, known)
 
@@ -110,9 +110,9 @@ def refused(value, classes="", layers=("L",)):
 
 def test_batch_normalisation_sees_the_rows_that_are_offered_and_nothing_else():
     rows, spec = decisions(), run_spec("L", seed=3)
-    known, _ = networks.load_layers(source_of("lambda: BatchNormalization(momentum=0.75)"))
+    known, _ = layers_files.load_layers(source_of("lambda: BatchNormalization(momentum=0.75)"))
     network = networks.build_network(spec.model, spec.columns, known)
-    optimizer = networks.make_optimizer(spec.model)
+    optimizer = optimizers.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
     for _ in train_epochs(network, optimizer, spec.model, in_memory(rows)):
         pass

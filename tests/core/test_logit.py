@@ -15,8 +15,8 @@ from mimic_core.datasets import by_shard, rules, schema_document, shard_path
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.interactions import columns
+from mimic_core.layers_files import default_layers
 from mimic_core.manifests import file_entry, seal
-from mimic_core.networks import default_layers
 from mimic_core.records import encode
 from mimic_core.shards import plan_parts
 from mimic_core.sources import SPLITS

@@ -3,23 +3,22 @@ import sys
 import numpy as np
 import pytest
 
+from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.interactions import columns
+from mimic_core.layers_files import default_layers, load_layers
 from mimic_core.model_specs import ModelSpec
 from mimic_core.networks import (
     build_network,
     check_model,
     check_models,
-    default_layers,
     export_network,
     gradient_function,
-    import_keras,
     linear_network,
-    load_layers,
     load_network,
-    make_optimizer,
     utility_function,
 )
+from mimic_core.optimizers import make_optimizer
 
 OWN_LAYER = """
 @keras.saving.register_keras_serializable("tests")

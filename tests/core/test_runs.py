@@ -12,8 +12,9 @@ from mimic_core.contract import Rules, check_block
 from mimic_core.datasets import by_shard, rules, schema_document, shard_path
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.evaluation import evaluate
+from mimic_core.layers_files import default_layers
 from mimic_core.manifests import file_entry, seal
-from mimic_core.networks import default_layers, utility_function
+from mimic_core.networks import utility_function
 from mimic_core.records import encode
 from mimic_core.runs import metrics
 from mimic_core.shards import plan_parts

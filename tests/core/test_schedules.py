@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from mimic_core.backend import import_keras
 from mimic_core.configs import parse_spec
 from mimic_core.errors import SpecError
 from mimic_core.model_specs import ModelSpec
-from mimic_core.networks import import_keras, learning_rate, make_optimizer
+from mimic_core.optimizers import learning_rate, make_optimizer
 from mimic_core.specs import ExperimentSpec
 
 EXPONENTIAL = {"initial_learning_rate": 1, "decay_steps": 2, "decay_rate": 0.5}

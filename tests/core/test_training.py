@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mimic_core import networks, runs
+from mimic_core import layers_files, networks, optimizers, runs
 from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.errors import TrainingError
@@ -53,10 +53,10 @@ def run_spec(layers=("same",), **model):
 def descended(rows, rate=0.5, epochs=2):
     """Train from BETA by the loop; returns the losses of the epochs and the coefficients."""
     spec = run_spec(optimizer_kwargs={"learning_rate": rate}, epochs=epochs, seed=3)
-    layers, _ = networks.load_layers(SAME)
+    layers, _ = layers_files.load_layers(SAME)
     network = networks.build_network(spec.model, spec.columns, layers)
     network.set_weights([network.get_weights()[0], BETA[:, None]])
-    optimizer = networks.make_optimizer(spec.model)
+    optimizer = optimizers.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
     losses = [loss for loss, _ in train_epochs(network, optimizer, spec.model, in_memory(rows))]
     return losses, network.get_weights()[1][:, 0].tolist()
