@@ -7,8 +7,9 @@ from mimic_core.errors import NotFoundError
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
+from resources.trainings import HISTORY as HISTORY
 
-COEFFICIENTS, INDIVIDUALS, HISTORY = "coefficients.json", "individuals.parquet", "history.jsonl"
+COEFFICIENTS, INDIVIDUALS = "coefficients.json", "individuals.parquet"
 
 
 def find_run(name: str, specs: SpecStore) -> RunSpec:

@@ -24,8 +24,8 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
 from mimic_assets.pictures import picture
-from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
-from mimic_core import datasets, plots, splits
+from mimic_assets.run_files import COEFFICIENTS, HISTORY, INDIVIDUALS
+from mimic_core import datasets, plots, runs, splits
 from mimic_core.errors import NotFoundError
 from mimic_core.identifiers import parquet_bytes
 from mimic_core.manifests import seal
@@ -33,14 +33,12 @@ from mimic_core.sources import SPLITS
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
-from resources.specs import SpecStore
+from resources.specs import SpecStore, StoredSpec
 from resources.tables import RESULTS, TableStore
 from resources.trainings import end_training
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from mimic_core.runs import TrainedRun
 
 
 @dg.asset(
@@ -55,8 +53,6 @@ def model_run(
     context: dg.AssetExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
 ) -> dg.MaterializeResult[Any]:
     """A trained log-odds model and its epochs in the results table. Partition: space/experiment/run_id."""
-    from mimic_core import runs
-
     stored = specs.get(RunSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     spec = stored.spec
@@ -64,16 +60,9 @@ def model_run(
     tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run.run_id)
     version = note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
-    folder = artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")
-    most = splits.MOST_IN_MEMORY
-    train, test = (splits.read_stream(folder, split, list(spec.columns.inputs), most) for split in SPLITS)
-    context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
-    progress = begin_epochs(context, spec, version, artefacts)
     with ExitStack() as unless_finished:
         unless_finished.callback(say_unfinished, context, spec, tables, artefacts)
-        trained = runs.train(
-            spec, stored.layers, train, test, contrasts="contrast_set" in dataset["inputs"], progress=progress
-        )
+        trained = _train(context, stored, dataset, version, artefacts)
         document = _publish(context, build, dataset, trained, tables, artefacts)
         unless_finished.pop_all()
     return dg.MaterializeResult(
@@ -101,16 +90,34 @@ def dataset_manifest(spec: RunSpec, artefacts: ArtefactStore) -> dict[str, Any]:
     return dataset
 
 
+def _train(
+    context: dg.AssetExecutionContext,
+    stored: StoredSpec[RunSpec],
+    dataset: dict[str, Any],
+    version: str,
+    artefacts: ArtefactStore,
+) -> runs.TrainedRun:
+    spec, folder = stored.spec, artefacts.path(f"{stored.spec.dataset_folder}/{dataset['version']}")
+    train, test = (splits.read_stream(folder, split, list(spec.columns.inputs)) for split in SPLITS)
+    context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
+    return runs.train(
+        spec,
+        stored.layers,
+        train,
+        test,
+        contrasts="contrast_set" in dataset["inputs"],
+        progress=begin_epochs(context, spec, version, artefacts),
+    )
+
+
 def _publish(
     context: dg.AssetExecutionContext,
     build: Build[RunSpec],
     dataset: dict[str, Any],
-    trained: "TrainedRun",
+    trained: runs.TrainedRun,
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
-    from mimic_core import runs
-
     spec = build.stored.spec
     labels = splits.alternative_labels(splits.read_schema(artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")))
     config = spec.document | {"missing_values_map": dataset["spec"].get("missing_values_map", {})}
@@ -119,7 +126,7 @@ def _publish(
         "config.json": [seal(config)],
         "layers.py": [build.stored.layers.encode()],
         "model.keras": [trained.model],
-        "history.jsonl": [f"{json.dumps(epoch)}\n".encode() for epoch in history],
+        HISTORY: [f"{json.dumps(epoch)}\n".encode() for epoch in history],
         INDIVIDUALS: [parquet_bytes(trained.individuals)],
     }
     if trained.coefficients is not None:
@@ -154,7 +161,7 @@ def _inputs(spec: RunSpec, dataset: dict[str, Any]) -> dict[str, Any]:
     return {"tfrecord_dataset": {"key": spec.dataset_key, "fingerprint": dataset["fingerprint"]}}
 
 
-def _shown(trained: "TrainedRun", document: dict[str, Any]) -> dict[str, Any]:
+def _shown(trained: runs.TrainedRun, document: dict[str, Any]) -> dict[str, Any]:
     """Return what people look at: the picture of the epochs, tables, and notes."""
     linear = trained.coefficients is not None
     shown = {
