@@ -136,6 +136,48 @@ def commands(disk: Path, elsewhere: Path) -> dict[str, Any]:
     return found
 
 
+def trainings(disk: Path, elsewhere: Path) -> dict[str, Any]:
+    """Train a run again where its export does not fit, and apply the version that is there."""
+    from click.testing import CliRunner
+
+    from mimic_assets.cli.main import main
+
+    os.environ |= {"MIMIC_HOME": str(disk / "trainings"), "DAGSTER_HOME": str(elsewhere / "trainings")}
+    os.environ |= {"TMPDIR": str(elsewhere)}
+
+    def run(*words: object) -> tuple[int, str]:
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        return result.exit_code, result.output
+
+    rows = [
+        {"_individual": i, "_decision": 0, "_choice": c, "_selected": c == i % 2, "_train": i < 6, "x": float(c * i)}
+        for i in range(8)
+        for c in range(2)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), elsewhere / "rows.parquet")
+    shared = {"database": "haven", "space": "s", "dataset": "d", "max_choices": 2, "features": ["x"]}
+    models = [{"layers": ["D256", "D256"], "epochs": 2}]
+    for name, more in {"d": {"table": "rows"}, "e": {"table": "results", "experiment_name": "e", "models": models}}.items():
+        (elsewhere / f"{name}.json").write_text(json.dumps(shared | more))
+    first = [
+        run("tables", "import", "haven.rows", elsewhere / "rows.parquet"),
+        run("log-odds", "build-dataset", elsewhere / "d.json"),
+        run("log-odds", "run-experiment", elsewhere / "e.json"),
+    ]
+    (model,) = (disk / "trainings").rglob("model.keras")
+    run_id = model.parents[1].name
+
+    def scored() -> tuple[int, str]:
+        return run("predict", run_id, elsewhere / "rows.parquet")
+
+    before, full = scored(), []
+    for leaving in (0, 100_000):
+        fill(disk, leaving)
+        full.append([run("build", run_id), scored() == before])
+        (disk / "filler").unlink()
+    return {"first": first, "full": full, "before": before, "after": [run("build", run_id), scored() == before]}
+
+
 def main(disk: Path, elsewhere: Path) -> None:
     for folder in (disk / "tables", disk / "catalog", elsewhere / "catalog"):
         folder.mkdir(parents=True)
@@ -146,6 +188,7 @@ def main(disk: Path, elsewhere: Path) -> None:
         "stage": [stages(disk, leaving) for leaving in (0, 100_000)],
         "write an artefact": writes(disk),
         "commands": commands(disk, elsewhere),
+        "trainings": trainings(disk, elsewhere),
     }
     print(json.dumps(found))  # noqa: T201
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-# a file system of 4 MB that nobody else sees and that goes with the process
-MOUNT_AND_RUN = 'mount -t tmpfs -o size=4m tmpfs "$1" && exec "$2" "$3" "$1" "$4"'
+# a file system of 8 MB that nobody else sees and that goes with the process
+MOUNT_AND_RUN = 'mount -t tmpfs -o size=8m tmpfs "$1" && exec "$2" "$3" "$1" "$4"'
 NAMESPACES = (["unshare", "--user", "--map-root-user", "--mount"], ["unshare", "--mount"])
 
 
@@ -81,3 +81,15 @@ def test_an_export_that_does_not_fit_ends_with_exit_code_1_and_leaves_the_old_fi
     assert "out.parquet: could not be written: " in output
     assert found["commands"]["exported"] == ["old", []]
     assert "200,000 rows" in found["commands"]["export again"][1]
+
+
+def test_a_run_whose_export_does_not_fit_leaves_the_version_that_is_applied_and_is_trained_again_when_there_is_space(found):
+    trainings = found["trainings"]
+    assert [code for code, _ in trainings["first"]] == [0, 0, 0]
+    assert trainings["before"][0] == 0
+    for (code, output), same_scores in trainings["full"]:
+        assert code == 1
+        assert "could not be written: No space left on device; what was there before is unchanged" in output
+        assert same_scores
+    (code, output), same_scores = trainings["after"]
+    assert (code, same_scores) == (0, True), output
