@@ -268,6 +268,11 @@ class _Experiment(PartitionSpec):
         return columns(self.interactions, self.features)
 
     @property
+    def experiment_key(self) -> str:
+        """Partition key of the experiment's report."""
+        return experiment_key(self.space, self.experiment_name)
+
+    @property
     def dataset_key(self) -> str:
         """Partition key of the dataset that the experiment trains on."""
         return f"{self.space}/{self.dataset}"
@@ -298,11 +303,6 @@ class RunSpec(_Experiment):
     @property
     def key(self) -> str:
         return f"{self.experiment_key}/{self.run_id}"
-
-    @property
-    def experiment_key(self) -> str:
-        """Partition key of the experiment's report."""
-        return experiment_key(self.space, self.experiment_name)
 
     @property
     def folder(self) -> str:

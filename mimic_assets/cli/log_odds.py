@@ -110,7 +110,8 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
             resources["tables"].require_kind(spec.results, RESULTS)
         new = runs_of(spec, text, str(config), str(layers or "layers"))
         outcomes = _build(new, register_only)
-    _finish(outcomes, as_json)
+    several = sum(outcome.status == "built" for outcome in outcomes) > 1
+    _finish(outcomes, as_json, f"compare the runs: mimic report {spec.experiment_key}" if several else "")
 
 
 @log_odds.command(name="run-batch-infer")
@@ -158,10 +159,12 @@ def _build(
         return build(instance, [spec for spec, _ in new], resources["artefacts"], before)
 
 
-def _finish(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
+def _finish(outcomes: "Sequence[Outcome]", as_json: bool, advice: str = "") -> None:
     if as_json:
         click.echo(json.dumps({"partitions": [outcome.document() for outcome in outcomes]}, indent=1))
     else:
         sum_up(outcomes)
+        if advice:
+            click.echo(advice)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(1)
