@@ -142,15 +142,14 @@ def _build(
     new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool, before: Callable[[], object] = lambda: None
 ) -> "list[Outcome]":
     from mimic_assets.cli.building import build
+    from mimic_assets.cli.ended import end_dead_runs
     from mimic_assets.cli.environment import local_resources, open_instance
     from mimic_assets.cli.execution import Outcome
-    from mimic_assets.cli.planning import publish_epochs_of_dead
-    from mimic_assets.dead_runs import fail_dead_runs
     from mimic_assets.registration import register
 
     resources = local_resources()
     with open_instance() as instance, redirect_stdout(sys.stderr):
-        publish_epochs_of_dead(instance, fail_dead_runs(instance), resources)
+        end_dead_runs(instance, resources)
         register(instance, resources["specs"], new)
         if register_only:
             return [

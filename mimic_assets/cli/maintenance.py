@@ -110,12 +110,12 @@ def _usage() -> "Iterator[Callable[[], InUse]]":
     from datetime import UTC, datetime
     from math import isfinite
 
-    from mimic_assets.cli.environment import open_instance
-    from mimic_assets.dead_runs import fail_dead_runs
+    from mimic_assets.cli.ended import end_dead_runs
+    from mimic_assets.cli.environment import local_resources, open_instance
     from mimic_assets.live import in_use
 
     with open_instance() as instance:
-        fail_dead_runs(instance)
+        end_dead_runs(instance, local_resources())
         used = in_use(instance)
         if isfinite(used.since):
             since = datetime.fromtimestamp(used.since, UTC).isoformat(timespec="seconds")

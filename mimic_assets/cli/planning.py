@@ -1,12 +1,10 @@
 """Planning: what the commands share that go by the planner."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import click
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -25,15 +23,6 @@ class Planned:
     world: "World"
 
 
-def publish_epochs_of_dead(instance: "dg.DagsterInstance", dead: Sequence[str], resources: dict[str, Any]) -> None:
-    """Publish what the trainings left that died, and say so on standard error."""
-    if dead:
-        from mimic_assets.unfinished import publish_epochs_of
-
-        for said in publish_epochs_of(instance, dead, resources):
-            click.echo(f"mimic: {said}", err=True)
-
-
 @contextmanager
 def planned() -> Iterator[Planned]:
     """Mark runs whose process is gone as failed, then plan.
@@ -43,8 +32,8 @@ def planned() -> Iterator[Planned]:
     """
     gc.disable()  # what is imported is no garbage, and looking for some takes a seventh of the time of `mimic status`
     try:
+        from mimic_assets.cli.ended import end_dead_runs
         from mimic_assets.cli.environment import local_resources, open_instance
-        from mimic_assets.dead_runs import fail_dead_runs
         from mimic_assets.planning import make_plan
 
         resources = local_resources()
@@ -52,7 +41,7 @@ def planned() -> Iterator[Planned]:
     finally:
         gc.enable()
     with instance:
-        publish_epochs_of_dead(instance, fail_dead_runs(instance), resources)
+        end_dead_runs(instance, resources)
         plan, world = make_plan(instance, resources["inventory"])
         gc.freeze()  # none of it is garbage before the command ends
         yield Planned(instance=instance, resources=resources, plan=plan, world=world)

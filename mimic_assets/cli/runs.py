@@ -122,13 +122,13 @@ def retire(keys: tuple[str, ...], dry_run: bool) -> None:
       mimic runs retire 9b0556be 07c49bc0
     """
     from mimic_assets import retirement
+    from mimic_assets.cli.ended import end_dead_runs
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.dead_runs import fail_dead_runs
 
     resources = local_resources()
     specs = resources["specs"]
     with open_instance() as instance:
-        fail_dead_runs(instance)
+        end_dead_runs(instance, resources)
         found = retirement.runs_to_retire(instance, specs, keys)
         if not dry_run:
             retirement.retire(instance, specs, resources["tables"], resources["artefacts"], found)

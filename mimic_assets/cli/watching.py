@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.ended import end_dead_runs
 from mimic_assets.cli.output import print_line
 from mimic_assets.cli.planning import planned
 from mimic_assets.cli.trainings import epoch_of, words_of
-from mimic_assets.dead_runs import fail_dead_runs
 from mimic_assets.planning import make_plan
 from mimic_core.planner import Plan
 from mimic_core.selection import find_partitions
@@ -42,7 +42,7 @@ def watch(keys: Sequence[str]) -> None:
             elif time.monotonic() > quiet + PATIENCE_SECONDS:
                 break
             time.sleep(LOOK_SECONDS)
-            fail_dead_runs(now.instance)
+            end_dead_runs(now.instance, now.resources)
             plan, world = make_plan(now.instance, now.resources["inventory"])
     click.echo("nothing is queued or running")
 
