@@ -1,5 +1,6 @@
 """Epochs of a run: observed and kept while it trains, and in the results table at its end, whatever that is."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from mimic_assets.builds import RUN_COLUMNS, rows_of_run
 from mimic_assets.failures import attempt
+from mimic_assets.run_files import HISTORY, read_run_file
 from mimic_core import checkpoints
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
@@ -17,6 +19,7 @@ from resources.tables import RESULTS, TableStore
 from resources.trainings import (
     append_epoch,
     begin_training,
+    end_training,
     epochs_are_published,
     epochs_so_far,
     note_published,
@@ -103,20 +106,30 @@ def replace_epochs(tables: TableStore, spec: RunSpec, history: Sequence[Mapping[
 def publish_unfinished(spec: RunSpec, tables: TableStore, artefacts: ArtefactStore) -> int:
     """Put the epochs of a training that failed or was killed into the results table; returns how many.
 
-    Nothing is done where they are there already, where there is no epoch, and where a version of the run is published: its
-    rows stay.
+    Where a version of the run is published the rows are those of that version, also if the training failed after it had
+    replaced them; none are counted then. Nothing is done where all this is done already, and where there is no epoch.
 
     Raises:
         ConflictError, StorageError: the table could not be changed.
-        CorruptFileError: the manifest of the run is damaged.
+        CorruptFileError: the manifest or the history of the published version is damaged.
     """
-    history = epochs_so_far(artefacts, spec.folder)
-    if not history or artefacts.manifest(spec.folder) is not None or epochs_are_published(artefacts, spec.folder):
+    with artefacts.locked(spec.folder):  # nobody publishes meanwhile
+        history = epochs_so_far(artefacts, spec.folder)
+        if not history or epochs_are_published(artefacts, spec.folder):
+            return 0
+        tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
+        manifest = artefacts.manifest(spec.folder)
+        if manifest is None:
+            replace_epochs(tables, spec, history, finished=False)
+            note_published(artefacts, spec.folder)
+            return len(history)
+        published = read_run_file(spec, manifest, HISTORY, artefacts) or b""
+        replace_epochs(tables, spec, [json.loads(line) for line in published.splitlines()], finished=True)
+        if read_checkpoint(artefacts, spec.folder, manifest["fingerprint"])[0] is not None:
+            end_training(artefacts, spec.folder)  # another build of the same version was faster
+        else:
+            note_published(artefacts, spec.folder)
         return 0
-    tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
-    replace_epochs(tables, spec, history, finished=False)
-    note_published(artefacts, spec.folder)
-    return len(history)
 
 
 def say_unfinished(context: dg.AssetExecutionContext, spec: RunSpec, tables: TableStore, artefacts: ArtefactStore) -> None:

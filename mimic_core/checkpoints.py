@@ -49,9 +49,10 @@ def save(network: "keras.Model", optimizer: "keras.optimizers.Optimizer", best: 
     """Return the bytes of a checkpoint."""
     groups = dict(zip(GROUPS, (_values(network), _values(optimizer), best), strict=True))
     arrays = {f"{group}/{index}": array for group, values in groups.items() for index, array in enumerate(values)}
-    text = json.dumps([asdict(epoch) for epoch in history])
+    # NumPy stores types that are not its own, such as bfloat16, as bytes without a name
+    said = {"history": [asdict(epoch) for epoch in history], "types": {name: str(arrays[name].dtype) for name in arrays}}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, history=np.frombuffer(text.encode(), np.uint8), **arrays)
+    np.savez(buffer, allow_pickle=False, said=np.frombuffer(json.dumps(said).encode(), np.uint8), **arrays)
     data = buffer.getvalue()
     return hashlib.sha256(data).digest() + data
 
@@ -72,9 +73,10 @@ def load(data: bytes, where: str) -> Checkpoint:
             "training starts over"
         )
     with np.load(io.BytesIO(body)) as found:
-        history = [Epoch(**epoch) for epoch in json.loads(found["history"].tobytes())]
-        groups = {group: [found[name] for name in found.files if name.startswith(f"{group}/")] for group in GROUPS}
-    return Checkpoint(history=history, where=where, **groups)
+        said = json.loads(found["said"].tobytes())
+        arrays = {name: found[name].view(_type(kind)) for name, kind in said["types"].items()}
+    groups = {group: [array for name, array in arrays.items() if name.startswith(f"{group}/")] for group in GROUPS}
+    return Checkpoint(history=[Epoch(**epoch) for epoch in said["history"]], where=where, **groups)
 
 
 def restore(checkpoint: Checkpoint, network: "keras.Model", optimizer: "keras.optimizers.Optimizer") -> None:
@@ -85,15 +87,26 @@ def restore(checkpoint: Checkpoint, network: "keras.Model", optimizer: "keras.op
     """
     variables = [*network.variables, *optimizer.variables]
     values = [*checkpoint.network, *checkpoint.optimizer]
-    have, expected = [value.shape for value in values], [tuple(variable.shape) for variable in variables]
+    have = [f"{value.dtype}{list(value.shape)}" for value in values]
+    expected = [f"{value.dtype}{list(value.shape)}" for value in map(_value, variables)]
     if have != expected:
         raise CorruptFileError(
-            f"{checkpoint.where}: the checkpoint is of another network or optimizer: its variables have the shapes {have}, "
-            f"expected {expected}; it is of no use, and the training starts over"
+            f"{checkpoint.where}: the checkpoint is of another network or optimizer: its variables are "
+            f"{', '.join(have)}, expected {', '.join(expected)}; it is of no use, and the training starts over"
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def _values(holder: Any) -> Arrays:
-    return [np.asarray(variable.value) for variable in holder.variables]
+    return [_value(variable) for variable in holder.variables]
+
+
+def _value(variable: Any) -> npt.NDArray[Any]:
+    return np.asarray(variable.value)
+
+
+def _type(name: str) -> np.dtype[Any]:
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, name, name))

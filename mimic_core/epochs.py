@@ -40,7 +40,7 @@ def train_epochs(
     with open_access(stream) as access:
         mean_weight = _mean_weight(stream, access)
         for number in range(done, model.epochs):
-            total, broken, before = tf.constant(0.0), tf.constant(-1), 0
+            total, broken, before = tf.constant(0.0, tf.float64), tf.constant(-1), 0
             for window in access.windows(order_epoch(stream.decisions, model.seed, number), size):
                 total, broken = train(prepare_batches(window, size, mean_weight), total)
                 if broken >= 0:
@@ -122,7 +122,7 @@ def _training_function(network: "keras.Model", optimizer: "keras.optimizers.Opti
                 loss = batch_loss(batch)
             gradients = tape.gradient(loss, network.trainable_variables)
             optimizer.apply(gradients, network.trainable_variables)
-            total += loss * tf.cast(tf.size(batch["selected"]), tf.float32)
+            total += tf.cast(loss, tf.float64) * tf.cast(tf.size(batch["selected"]), tf.float64)
             broken = tf.where(tf.math.is_finite(total) | (broken >= 0), broken, number)
         return total, broken
 

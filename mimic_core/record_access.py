@@ -5,9 +5,10 @@ are decompressed first, once, into a nameless temporary file, which is gone when
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -35,11 +36,7 @@ def access_records(source: "Split") -> Iterator[Access]:
         CorruptFileError: a file cannot be decompressed.
     """
     with ExitStack() as opened:
-        files: list[BinaryIO] = []
-        if source.compressed:
-            files.append(opened.enter_context(_decompressed(source)))
-        else:
-            files.extend(opened.enter_context(path.open("rb")) for path in source.paths)
+        files = [opened.enter_context(_decompressed(source))] if source.compressed else source.paths
         order = _order(source)
         reader = _Reader(files, source.layout.record_bytes)
 
@@ -50,13 +47,16 @@ def access_records(source: "Split") -> Iterator[Access]:
 
 
 class _Reader:
-    """Copies records out of files, by their number over all of them."""
+    """Copies records out of files, by their number over all of them.
 
-    def __init__(self, files: list[BinaryIO], record_bytes: int) -> None:
+    Files by path are open only while a region is read, as there may be more than a process may have open.
+    """
+
+    def __init__(self, files: Sequence[BinaryIO | Path], record_bytes: int) -> None:
         self._dtype, per_region = np.dtype(f"V{record_bytes}"), max(REGION_BYTES // record_bytes, 1)
         self._regions, self._bounds = [], [0]
         for file in files:
-            records = file.seek(0, 2) // record_bytes
+            records = (file.stat().st_size if isinstance(file, Path) else file.seek(0, 2)) // record_bytes
             for first in range(0, records, per_region):
                 self._regions.append((file, first, min(per_region, records - first)))
                 self._bounds.append(self._bounds[-1] + self._regions[-1][2])

@@ -79,7 +79,7 @@ def train(
         spec: the run.
         layers_source: the layers file.
         train_split, test_split: the dataset's splits, the columns of `x` those of `spec.columns.inputs`; the test split may
-            be empty. For a network they are in memory.
+            be empty.
         contrasts: whether the dataset was built from a contrast set.
         progress: who is told of epochs and warnings; the latter are among the notes too.
 

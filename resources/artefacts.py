@@ -3,6 +3,7 @@
 Every write is atomic: a reader sees the old bytes or the new ones, also after a kill or on a full disk.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -111,7 +112,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 Path(temporary).replace(self.path(name))
 
     def append(self, name: str, data: bytes) -> None:
-        """Add bytes at the end of a file that one writer writes; after a kill a part of them may be there.
+        """Add bytes at the end of a file; after a kill, but not after an error, a part of them may be there.
 
         Raises:
             StorageError: the bytes could not be stored.
@@ -119,8 +120,14 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         path = self.path(name)
         with _explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(data)
+            with path.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    if file.write(data) != len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    file.truncate(before)
+                    raise
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file unless one is there.

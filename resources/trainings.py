@@ -6,6 +6,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from resources.artefacts import ArtefactStore
@@ -59,10 +60,18 @@ def append_epoch(artefacts: ArtefactStore, run: str, epoch: Mapping[str, Any]) -
 
 
 def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
-    """Return the finished epochs of a training that is not published; a line that is being written does not count."""
+    """Return the finished epochs of a training that is not published, each once.
+
+    A line that is not whole does not count. Two trainings at once write the same epochs, each a line of its own.
+    """
     path = artefacts.path(f"{run}/{FOLDER}/{HISTORY}")
-    data = path.read_bytes() if path.is_file() else b""
-    return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    epochs = {}
+    for line in lines:
+        with suppress(ValueError):  # half a line, of a write that was cut off
+            epoch = json.loads(line)
+            epochs[epoch["epoch"]] = epoch
+    return [epochs[number] for number in sorted(epochs)]
 
 
 def epochs_are_published(artefacts: ArtefactStore, run: str) -> bool:

@@ -141,11 +141,10 @@ def dev(port: int, host: str, rebuild: bool) -> None:
         os.environ["MIMIC_REBUILD"] = "1"
     _share_cores()
     _require_free(host, port)
-    from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs
+    from mimic_assets.cli.ended import end_dead_runs
 
     with open_instance() as instance:  # they would hold their places in the queue of runs
-        fail_dead_runs(instance)
-        fail_orphaned_runs(instance)
+        end_dead_runs(instance, local_resources(), orphaned=True)
     click.echo(f"Dagster UI: http://{host}:{port} (ready in some seconds; Ctrl-C stops it)", err=True)
     sys.stderr.flush()
     for number in (signal.SIGINT, signal.SIGTERM):  # a script that starts this in the background had them ignored

@@ -29,8 +29,8 @@ def report(experiment: str, output: Path | None, force: bool, opens: bool, as_js
       mimic report mimic-log-odds/test-experiment --output report.html --open
     """
     from mimic_assets.cli.building import build
+    from mimic_assets.cli.ended import end_dead_runs
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.dead_runs import fail_dead_runs
     from mimic_assets.experiments import find_experiment, require_trained
     from mimic_assets.registration import add_partitions
     from mimic_assets.reports import NUMBERS, PAGE, read_report
@@ -45,7 +45,7 @@ def report(experiment: str, output: Path | None, force: bool, opens: bool, as_js
         if not force:
             require_new(output)
     with open_instance() as instance, redirect_stdout(sys.stderr):
-        fail_dead_runs(instance)
+        end_dead_runs(instance, resources)
         add_partitions(instance, spec.asset, [spec.key])
         (outcome,) = build(instance, [spec], artefacts)
     if outcome.status == "failed":

@@ -16,6 +16,7 @@ def epoch_of(partition: "Partition", world: "World", artefacts: "ArtefactStore")
 
     None for any other partition, and before the first epoch; a conditional logit has no number of epochs.
     """
+    from mimic_core.model_specs import ModelSpec
     from mimic_core.world import RUN, State
     from resources.trainings import epochs_so_far
 
@@ -25,8 +26,8 @@ def epoch_of(partition: "Partition", world: "World", artefacts: "ArtefactStore")
     history = epochs_so_far(artefacts, wants.folder)
     if not history:
         return None
-    model = json.loads(wants.document)["model"]
-    return history[-1] | {"epochs": model.get("epochs", 10) if model["layers"] else None}
+    model = ModelSpec.model_validate(json.loads(wants.document)["model"])
+    return history[-1] | {"epochs": None if model.linear else model.epochs}
 
 
 def words_of(epoch: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 import pytest
 
 from mimic_assets.epochs import publish_unfinished
@@ -10,9 +11,11 @@ from mimic_assets.jobs import BUILDS
 from mimic_assets.planning import make_plan
 from mimic_assets.registration import register
 from mimic_core.configs import parse_spec
+from mimic_core.errors import StorageError
 from mimic_core.layers_files import default_layers
 from mimic_core.specs import DatasetSpec, RunSpec
 from mimic_core.world import Node
+from resources.artefacts import ArtefactStore
 from resources.trainings import append_epoch, begin_training, epochs_so_far, write_checkpoint
 
 RESULTS = "haven.results"
@@ -34,7 +37,8 @@ def run(model: dict[str, Any] = SOUND) -> RunSpec:
 @pytest.fixture
 def ready(platform, decision_table):
     """A platform with a dataset, and a registered run that is not trained."""
-    platform.imported(decision_table())
+    platform.table = decision_table()
+    platform.imported(platform.table)
     platform.built(dataset())
     register(platform.instance, platform.specs, [(run(), default_layers(["D4"]))])
     return platform
@@ -114,3 +118,22 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_training_starts_over(re
     (warning,) = [message for message in logged if "checkpoint" in message]
     assert f"training/checkpoint-{version[:16]}: damaged: the checkpoint is not what was written" in warning
     assert ready.rows(RESULTS)["epoch"].to_pylist() == [1, 2, 3]
+
+
+def test_rows_that_a_failed_publication_had_replaced_are_those_of_the_published_version_again(ready, monkeypatch):
+    ready.built(run())
+    before, manifest = ready.rows(RESULTS), ready.manifest(run())
+
+    def fails(*_: object) -> None:
+        raise StorageError("no room for the manifest")
+
+    age = ready.table.column_names.index("age")
+    ready.imported(ready.table.set_column(age, "age", pc.multiply(ready.table["age"], 2.0)))
+    ready.built(dataset())
+    with monkeypatch.context() as patch:
+        patch.setattr(ArtefactStore, "_publish", fails)
+        assert ready.refused(run()) == "no room for the manifest"
+    assert ready.rows(RESULTS) == before
+    assert ready.manifest(run()) == manifest
+    ready.built(run())
+    assert ready.rows(RESULTS) != before

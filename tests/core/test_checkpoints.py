@@ -20,6 +20,7 @@ LAYERS = {
     "norm": lambda: BatchNormalization(momentum=0.9),
     "drop": lambda: Dropout(0.3),
     "noise": lambda: GaussianNoise(0.1, seed=4),
+    "half": lambda: Dense(4, dtype="bfloat16"),
 }
 """
 
@@ -42,7 +43,7 @@ def decisions(n=40, seed=0):
     )
 
 
-def run_spec(layers=("D8", "norm", "drop", "noise"), epochs=6, **model):
+def run_spec(layers=("D8", "norm", "drop", "noise", "half"), epochs=6, **model):
     document = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices": 4, "database": "haven", "table": "r"}
     model = {"layers": list(layers), "batch_size": 7, "epochs": epochs, "seed": 5, **model}
     return parse_spec(RunSpec, {**document, "features": ["size", "age"], "model": model})

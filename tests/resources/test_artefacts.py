@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -151,3 +153,23 @@ def test_a_folder_is_discarded_with_all_below_it(store):
     store.discard("space/dataset/v1")
     store.discard("space/dataset/v1")
     assert store.names("space/dataset") == []
+
+
+def test_bytes_that_cannot_be_appended_leave_the_file_as_it_was(tmp_path):
+    code = """
+import resource, signal, sys
+from mimic_core.errors import StorageError
+from resources.artefacts import ArtefactStore
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = ArtefactStore(root=sys.argv[1])
+store.append("a", b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (6, 6))
+try:
+    store.append("a", b"longer")
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "a: could not be written: " in done.stdout
+    assert (tmp_path / "a").read_bytes() == b"old"

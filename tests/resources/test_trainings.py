@@ -29,6 +29,9 @@ def test_the_history_grows_and_a_line_that_was_cut_off_does_not_count(artefacts)
         append_epoch(artefacts, RUN, {"epoch": epoch})
     artefacts.append(f"{RUN}/training/history.jsonl", b'{"epo')
     assert epochs_so_far(artefacts, RUN) == [{"epoch": 1}, {"epoch": 2}]
+    for epoch in (3, 4, 4):  # the first of them on the line that was cut off, the last by a second training
+        append_epoch(artefacts, RUN, {"epoch": epoch})
+    assert [epoch["epoch"] for epoch in epochs_so_far(artefacts, RUN)] == [1, 2, 4]
 
 
 def test_a_training_that_goes_on_keeps_its_checkpoint_and_writes_its_history_again(artefacts):
