@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MEMORY_NEEDED = 2 * 2**30  # bytes; without the folders of tests that passed, the suite needs a fraction
+MEMORY_NEEDED = 2**30  # bytes; the folders of tests that are running or failed: the suite had up to 50 MB there
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
 # observable source asset and a nested resource), Keras converts variables in NumPy 1's way.
 # The last two are the features that mimic_assets.partitions uses knowingly; pytest undoes its filters after each test.
