@@ -98,7 +98,8 @@ def _train(
     artefacts: ArtefactStore,
 ) -> runs.TrainedRun:
     spec, folder = stored.spec, artefacts.path(f"{stored.spec.dataset_folder}/{dataset['version']}")
-    train, test = (splits.read_stream(folder, split, list(spec.columns.inputs)) for split in SPLITS)
+    most = splits.MOST_IN_MEMORY
+    train, test = (splits.read_stream(folder, split, list(spec.columns.inputs), most) for split in SPLITS)
     context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
     return runs.train(
         spec,

@@ -11,16 +11,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from playwright.sync_api import Page, expect, sync_playwright
-from playwright.sync_api import TimeoutError as PageTimeout
 
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ExperimentSpec
@@ -38,7 +37,6 @@ EXPERIMENT = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices
 EXPERIMENT |= {"database": "haven", "table": "results", "models": [{"layers": ["D4"], "epochs": 3, "batch_size": 4}]}
 INFERENCE = {"database": "haven", "table": "features", "train_partitions": 2, "features": ["size", "age"], "space": "s"}
 INFERENCE |= {"experiment_name": "e", "upload_table": "scored"}
-LAYERS = 'LAYERS = {"D4": lambda: Dense(4)}'
 RUN = parse_spec(ExperimentSpec, EXPERIMENT).runs[0]
 
 
@@ -68,19 +66,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, decision_table: Any) -> Path:
 
 def environment(home: Path) -> dict[str, str]:
     return os.environ | {"MIMIC_HOME": str(home / "mimic"), "DAGSTER_HOME": str(home / "dagster")}
-
-
-def build(home: Path, command: str, config: dict[str, Any], layers: str | None = None) -> list[dict[str, Any]]:
-    """Build by the command line; returns what it says of each partition."""
-    (home / "config.json").write_text(json.dumps(config))
-    arguments = ["config.json"]
-    if layers:
-        (home / "layers.py").write_text(layers)
-        arguments.append("layers.py")
-    done = subprocess.run(
-        [MIMIC, "log-odds", command, *arguments, "--json"], cwd=home, env=environment(home), check=True, capture_output=True
-    )
-    return json.loads(done.stdout)["partitions"]
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +106,8 @@ def wait_for_location(address: str, log: Path) -> None:
 class Clicks:
     """What a person does in the pages."""
 
-    def __init__(self, page: Page, address: str) -> None:
-        self.page, self.address = page, address
+    def __init__(self, page: Page, address: str, home: Path) -> None:
+        self.page, self.address, self.home = page, address, home
         page.set_default_timeout(MINUTE)
         expect.set_options(timeout=2 * MINUTE)
 
@@ -154,14 +139,20 @@ class Clicks:
         self.wait_for_partition(asset, key, becomes)
 
     def wait_for_partition(self, asset: str, key: str, becomes: str = "^Materialized$") -> None:
-        """Look at a partition again and again until it is what it should become."""
-        page = f"/assets/{asset}?{urlencode({'view': 'partitions', 'partition': key})}"
-        for _ in range(30):
-            self.open(page)
-            with suppress(PageTimeout):
-                self.page.get_by_text(re.compile(becomes)).first.wait_for(timeout=4_000)
-                return
-        pytest.fail(f"{asset} {key} is not {becomes}: {self.page.locator('body').inner_text()}")
+        """Look at a partition when its runs have ended: it is what it should become."""
+        self.wait_for_runs(key)
+        self.open(f"/assets/{asset}?{urlencode({'view': 'partitions', 'partition': key})}")
+        self.page.get_by_text(re.compile(becomes)).first.wait_for()
+
+    def wait_for_runs(self, key: str) -> None:
+        """Wait until the runs of a partition have ended, without the pages: each look at one takes seconds of a core."""
+        with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
+            for _ in range(240):
+                runs = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}))
+                if runs and all(run.is_finished for run in runs):
+                    return
+                time.sleep(0.5)
+        pytest.fail(f"the runs of {key} do not end")
 
     def observe(self) -> None:
         self.asset("source_table")
@@ -208,23 +199,24 @@ class Clicks:
 
 
 @pytest.fixture(scope="module")
-def clicks(browser_path: str, address: str) -> Iterator[Clicks]:
+def clicks(browser_path: str, address: str, home: Path) -> Iterator[Clicks]:
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=browser_path, args=options)
-        yield Clicks(browser.new_page(viewport={"width": 1500, "height": 1000}), address)
+        page = browser.new_page(viewport={"width": 1500, "height": 1000}, reduced_motion="reduce")
+        yield Clicks(page, address, home)
         browser.close()
 
 
-def test_the_first_run(clicks, home):
+def test_the_first_run_with_a_form_that_asks_the_daemon_to_build(clicks, fails_once):
+    clicks.register("register_dataset", specs=[DATASET], build=True)
     clicks.register("register_contrast_set", specs=[CONTRAST])
-    clicks.register("register_dataset", specs=[DATASET])
-    clicks.register("register_experiment", specs=[EXPERIMENT], layers_file=LAYERS)
+    clicks.register("register_experiment", specs=[EXPERIMENT], layers_file=fails_once)
     clicks.register("register_inference", specs=[INFERENCE | {"run_id": RUN.run_id}])
+    clicks.wait_for_partition("tfrecord_dataset", "s/d")
+    clicks.shows(rows=42, train_decisions=15, test_decisions=3)
     clicks.materialize("contrast_set", "haven.contrasts")
     clicks.shows(rows=24, decisions=12, individuals=6)
-    clicks.materialize("tfrecord_dataset", "s/d")
-    clicks.shows(rows=42, train_decisions=15, test_decisions=3)
     clicks.materialize("model_run", RUN.key)
     clicks.shows(epochs=3, train_decisions=15)
     clicks.shows_learning_curve()
@@ -236,23 +228,15 @@ def test_the_first_run(clicks, home):
     clicks.shows_schema("_individual", "_selected", "size", "age")
 
 
-def test_a_form_that_asks_for_it_is_built_by_the_daemon(clicks):
-    clicks.register("register_dataset", specs=[DATASET | {"dataset": "built"}], build=True)
-    clicks.wait_for_partition("tfrecord_dataset", "s/built")
-    clicks.shows(rows=42)
-
-
 def test_a_wrong_form_says_what_is_wrong(clicks):
     clicks.register("register_dataset", ends="Failure", specs=[DATASET | {"max_choices": 1}])
     expect(clicks.page.get_by_text("max_choices: expected a number of at least 2, found 1").first).to_be_visible()
 
 
-def test_only_the_failed_shard_and_the_commit_run_again(clicks, home, fails_once):
-    build(home, "build-dataset", DATASET | {"space": "t"})
-    (run,) = build(home, "run-experiment", EXPERIMENT | {"space": "t"}, fails_once)
-    clicks.register("register_inference", specs=[INFERENCE | {"space": "t", "upload_table": "t", "run_id": run["run_id"]}])
+def test_only_the_failed_shard_and_the_commit_run_again(clicks, home):
+    clicks.register("register_inference", specs=[INFERENCE | {"upload_table": "t", "run_id": RUN.run_id}])
     (home / "fail").touch()
-    key = f"haven.t/e/{run['run_id']}"
+    key = f"haven.t/e/{RUN.run_id}"
     clicks.materialize("inference_table", key, becomes="did not materialize this asset")
     clicks.page.locator("a[href*='/runs/']").first.click()
     clicks.wait_for_end("Failure")

@@ -6,10 +6,12 @@ The tests share one daemon, and the last ones end it.
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -43,6 +45,7 @@ def daemon(shared_home):
         )
     yield process
     if process.poll() is None:
+        os.killpg(process.pid, signal.SIGCONT)
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
 
@@ -162,8 +165,28 @@ def ended(process: subprocess.Popen[str]) -> str:
     return errors
 
 
+def pause(daemon: subprocess.Popen[bytes], home: Path) -> None:
+    """Stop a daemon when it holds no lock of a database: nobody else could use that any more."""
+    for _ in range(100):
+        os.killpg(daemon.pid, signal.SIGSTOP)
+        if all(map(can_be_written, home.rglob("*.db"))):
+            return
+        os.killpg(daemon.pid, signal.SIGCONT)
+        time.sleep(0.1)
+    raise AssertionError("the daemon always holds a lock")
+
+
+def can_be_written(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=0.5)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
 def test_a_command_whose_daemon_is_killed_builds_by_itself(mimic, daemon):
-    os.killpg(daemon.pid, signal.SIGSTOP)
+    pause(daemon, mimic.home)
     process = mimic.start("log-odds", "build-dataset", mimic.dataset(train_partitions=3))
     said(process, "submitted to the running daemon")
     os.killpg(daemon.pid, signal.SIGKILL)
