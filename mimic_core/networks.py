@@ -27,7 +27,6 @@ CHUNK = 65_536  # rows whose utilities are computed at once
 # and a multiple of these, by repeating the last row: what is left over is computed by other kernels, so the last bits of its
 # rows would change with the number of shards (measured: in a quarter of 200 cuts of the rows of a linear run)
 ALIKE = 64
-TAKEN = frozenset({"features", "interactions", "columns", "utility"})  # names of layers that every network may have
 
 Utilities = Callable[[Float32], Float64]  # (rows, features) -> (rows,)
 
@@ -93,7 +92,8 @@ def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str 
     inputs = keras.Input((len(columns.inputs),), name="features")
     hidden = _with_interactions(inputs, columns)  # (rows, columns)
     made: list[Any] = []
-    taken = set(TAKEN)  # Keras wants every name of a network once
+    # Keras wants every name of a network once
+    taken = {"utility", *(operation.name for operation in keras.Model(inputs, hidden).operations)}
     for index, name in enumerate(model.layers):
         where = f"{path}.layers[{index}]: layer {name!r}"
         try:
@@ -171,8 +171,8 @@ def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "
         try:
             network.save(path)
             loaded = load_network(path, layers_source)
-            x, utilities = on_accepted(utility_function(network), 64, network.input_shape[-1])
-            same = np.allclose(utilities, utility_function(loaded)(x), equal_nan=True)
+            x, _ = on_accepted(network, 64, network.input_shape[-1])
+            same = np.allclose(utility_function(network)(x), utility_function(loaded)(x), equal_nan=True)
         except Exception as error:
             raise TrainingError(
                 f"the trained network cannot be stored and loaded again: {reason_of(error)}; "

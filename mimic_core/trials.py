@@ -5,6 +5,7 @@ Each row must have a utility of its own, and the layers must tell all of their a
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +44,11 @@ def try_network(network: "keras.Model", own: Mapping[str, Any], path: str) -> No
         raise SpecError(f"{path}: the layers cannot be applied to {shape}: {reason_of(error)}") from error
     if len(whole) != ROWS:
         raise SpecError(f"{path}: the layers make {len(whole)} rows of {ROWS}; every row must keep its place")
+    if whole.shape != (ROWS, 1):  # Keras believes a layer that says another shape than it gives
+        raise SpecError(
+            f"{path}: the network gives {whole.shape} for {ROWS} rows, expected {(ROWS, 1)}; "
+            "each layer must map (rows, n) to (rows, m), and say so"
+        )
     if not _same(whole, np.concatenate(parts)):
         raise SpecError(
             f"{path}: the utility of a row changes with the other rows that are given with it, or from time to time; "
@@ -99,7 +105,9 @@ def _made_again(network: "keras.Model", own: Mapping[str, Any]) -> "keras.Model"
     """Make a network from its config, as it is when its file is loaded, with the same weights."""
     saving = import_keras().saving
     config = json.loads(json.dumps(saving.serialize_keras_object(network)))
-    # safe_mode forbids lambdas in Lambda layers; a layers file is code, and was executed
-    copy = saving.deserialize_keras_object(config, custom_objects=dict(own), safe_mode=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what may go wrong in layers without build(), and is tried here
+        # safe_mode forbids lambdas in Lambda layers; a layers file is code, and was executed
+        copy = saving.deserialize_keras_object(config, custom_objects=dict(own), safe_mode=False)
     copy.set_weights(network.get_weights())
     return copy

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from mimic_core import layers_files, networks, optimizers, runs
+from mimic_core import interactions, layers_files, networks, optimizers, runs
 from mimic_core.backend import import_keras
 from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.errors import SpecError
 from mimic_core.evaluation import evaluate
+from mimic_core.model_specs import ModelSpec
 from mimic_core.rows import Rows
 from mimic_core.specs import RunSpec
 from mimic_core.streams import in_memory
@@ -254,6 +255,11 @@ def test_layers_of_all_kinds_can_be_stored_and_give_the_same_utilities_again(val
         ),
         ("Shorter", SHORTER, ": the layers make 4 rows of 5; every row must keep its place"),
         (
+            "lambda: Hashing(7, output_mode='one_hot')",
+            "",
+            ": the network gives (5, 2, 1) for 5 rows, expected (5, 1); each layer must map (rows, n) to (rows, m), and",
+        ),
+        (
             "Mixing",
             MIXING,
             ": the utility of a row changes with the other rows that are given with it, or from time to time;",
@@ -306,6 +312,12 @@ def test_two_uses_of_a_layer_that_has_a_name_are_two_layers_that_are_stored(valu
     first, second = network.get_weights()[0], network.get_weights()[2]
     assert first.shape == second.shape
     assert not np.array_equal(first, second)
+
+
+def test_a_layer_may_have_the_name_of_an_operation_of_the_interactions():
+    file = layers_files.load_layers("LAYERS = {name: lambda: Dense(2, name='columns') for name in 'LM'}")
+    columns = interactions.columns([["a", "b"]], ["a", "b"])
+    networks.check_model(ModelSpec(layers=("L", "M")), file, columns)
 
 
 def test_lambdas_of_other_files_stay_forbidden_after_a_trial():

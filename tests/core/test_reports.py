@@ -147,7 +147,7 @@ def test_without_test_decisions_runs_are_ranked_on_others(splits, chosen):
     report = compose("s/e", [run], [], resamples=100)
     assert report.document["split"] == chosen
     page = render_page(report, draw_report(report), "v", "now")
-    assert f"No run has test decisions, so the runs are ranked on {chosen} decisions" in page
+    assert f"No run has test decisions of a weight above 0, so the runs are ranked on {chosen} decisions" in page
 
 
 def test_runs_without_anything_to_compare_are_refused():
