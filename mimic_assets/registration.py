@@ -68,6 +68,6 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
     from mimic_core.networks import check_models
 
     runs = pair_runs(spec, layers, where)
-    known = {source: load_layers(source, layers_name)[0] for source in dict.fromkeys(source for _, source in runs)}
+    known = {source: load_layers(source, layers_name) for source in dict.fromkeys(source for _, source in runs)}
     check_models(spec.numbered, [known[source] for _, source in runs], spec.columns, where)
     return runs

@@ -16,6 +16,7 @@ from mimic_assets.partitions import experiments, lineage
 from mimic_assets.pictures import markdown_table, picture
 from mimic_core import report_page, reports
 from mimic_core.errors import NotFoundError
+from mimic_core.manifests import build_version
 from mimic_core.report_plots import png
 from mimic_core.report_text import best_two, conclusion, extreme_rows, leaderboard_rows
 from mimic_core.specs import ReportSpec, spec_digest
@@ -48,10 +49,9 @@ def experiment_report(
     made_at = f"{datetime.fromtimestamp(build.began_at, UTC):%d %B %Y, %H:%M} UTC"
     page = report_page.render_page(report, figures, build.version, made_at)
     document = _publish(context, build, report, trained, page, artefacts)
-    shown = {"page": dg.MetadataValue.path(artefacts.path(f"{build.folder}/{PAGE}"))} | _shown(report, figures)
-    return dg.MaterializeResult(
-        metadata=shown | metadata(document, str(artefacts.path(build.folder)), {}), tags=data_version_tag(document)
-    )
+    folder = artefacts.path(f"{spec.folder}/{document['version']}")
+    shown = {"page": dg.MetadataValue.path(folder / PAGE)} | _shown(report, figures)
+    return dg.MaterializeResult(metadata=shown | metadata(document, str(folder), {}), tags=data_version_tag(document))
 
 
 def _shown(report: reports.Report, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
@@ -95,15 +95,17 @@ def _publish(
 ) -> dict[str, Any]:
     numbers = json.dumps(report.document, indent=1, ensure_ascii=False, allow_nan=False)
     contents = {PAGE: page.encode(), NUMBERS: f"{numbers}\n".encode()}
-    inputs = [{"key": run.spec.key, "fingerprint": run.manifest["fingerprint"]} for run in trained]
-    with artefacts.publishing(build.stored.spec.folder, build.version, build.replaces) as publication:
+    inputs = {"model_run": [{"key": run.spec.key, "fingerprint": run.manifest["fingerprint"]} for run in trained]}
+    # two people may ask at once, and get the same report
+    fingerprint = build_version(build.stored.digest, inputs, reports.CODE_VERSION)
+    with artefacts.publishing(build.stored.spec.folder, build.version, build.replaces, fingerprint) as publication:
         if publication.done:
             return publication.done
         document = manifest(
             build,
             context.run.run_id,
             reports.CODE_VERSION,
-            {"model_run": inputs},
+            inputs,
             counts={
                 "ranked_runs": len(report.runs),
                 "other_runs": len(report.document["apart"]),

@@ -5,7 +5,7 @@ Such a file is code: it is executed with the rights of whoever registers or trai
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError
@@ -14,6 +14,18 @@ DENSE = re.compile(r"D([1-9][0-9]*)")
 MODULE = "mimic_layers"  # the name under which a layers file is executed
 
 Layers = Mapping[str, Callable[[], Any]]
+
+
+class LayersFile(NamedTuple):
+    """What a layers file defines.
+
+    Attributes:
+        layers: its LAYERS.
+        own: its functions and classes by name, which Keras must know to make a network again from its file.
+    """
+
+    layers: Layers
+    own: dict[str, Any]
 
 
 def default_layers(names: Sequence[str], where: str = "layers") -> str:
@@ -42,15 +54,12 @@ def default_layers(names: Sequence[str], where: str = "layers") -> str:
     return "from keras.layers import Dense\n\nLAYERS = {\n" + "".join(lines) + "}\n"
 
 
-def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str, Any]]:
+def load_layers(source: str, where: str = "layers.py") -> LayersFile:
     """Execute a layers file; the names of keras.layers are there without an import.
 
     Args:
         source: Python text that defines LAYERS.
         where: its name, for messages.
-
-    Returns:
-        LAYERS, and the functions and classes that the file defines, by name.
 
     Raises:
         SpecError: the text cannot be executed or defines no LAYERS.
@@ -78,4 +87,4 @@ def load_layers(source: str, where: str = "layers.py") -> tuple[Layers, dict[str
                 f"write {name!r}: lambda: ..."
             )
     own = {name: value for name, value in namespace.items() if getattr(value, "__module__", None) == MODULE}
-    return layers, own
+    return LayersFile(layers, own)

@@ -4,9 +4,8 @@ TensorFlow is imported inside the functions that need it.
 """
 
 import json
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,11 @@ import numpy as np
 from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError, TrainingError, did_you_mean
 from mimic_core.interactions import Columns
-from mimic_core.layers_files import Layers, load_layers
+from mimic_core.layers_files import Layers, LayersFile, load_layers
 from mimic_core.model_specs import ModelSpec
 from mimic_core.optimizers import make_optimizer
 from mimic_core.rows import Float32, Float64
+from mimic_core.trials import STORABLE, on_accepted, reason_of, try_network
 
 if TYPE_CHECKING:
     import keras
@@ -27,30 +27,29 @@ CHUNK = 65_536  # rows whose utilities are computed at once
 # and a multiple of these, by repeating the last row: what is left over is computed by other kernels, so the last bits of its
 # rows would change with the number of shards (measured: in a quarter of 200 cuts of the rows of a linear run)
 ALIKE = 64
-STORABLE = "give every layer of the layers file a get_config() with all of its arguments"
 
 Utilities = Callable[[Float32], Float64]  # (rows, features) -> (rows,)
 
 
-def check_models(models: Sequence[tuple[int, ModelSpec]], layers: Sequence[Layers], columns: Columns, where: str) -> None:
-    """Check all models of an experiment, each with its layers; see `check_model`.
+def check_models(models: Sequence[tuple[int, ModelSpec]], files: Sequence[LayersFile], columns: Columns, where: str) -> None:
+    """Check all models of an experiment, each with its layers file; see `check_model`.
 
     Args:
         models: each with its place in the config, which those that differ in their seed only share.
-        layers: of each model.
+        files: of each model.
 
     Raises:
         SpecError: one line per model that cannot be made.
     """
     made: set[str] = set()
     problems: dict[int, str] = {}
-    for (index, model), known in zip(models, layers, strict=True):
+    for (index, model), file in zip(models, files, strict=True):
         # to make a network takes 50 ms, and models of one experiment often differ in nothing that matters here
-        needs = json.dumps([id(known), model.layers, model.optimizer, model.optimizer_kwargs])
+        needs = json.dumps([id(file), model.layers, model.optimizer, model.optimizer_kwargs])
         if needs in made or index in problems:
             continue
         try:
-            check_model(model, known, columns, f"models[{index}]")
+            check_model(model, file, columns, f"models[{index}]")
             made.add(needs)
         except SpecError as error:
             problems[index] = str(error)
@@ -58,11 +57,10 @@ def check_models(models: Sequence[tuple[int, ModelSpec]], layers: Sequence[Layer
         raise SpecError(f"{where}: " + "\n  ".join(problems.values()))
 
 
-def check_model(model: ModelSpec, layers: Layers, columns: Columns, path: str = "model") -> None:
+def check_model(model: ModelSpec, file: LayersFile, columns: Columns, path: str = "model") -> None:
     """Check that a model can be made: its layers exist and make layers, its optimizer exists and takes its arguments.
 
-    What would show only after hours of training is tried on five rows: that each row has a utility of its own, and that the
-    layers tell all of their arguments to the file of the model.
+    The network is tried on a few rows; see `mimic_core.trials`.
 
     Args:
         columns: what the first layer gets.
@@ -72,20 +70,20 @@ def check_model(model: ModelSpec, layers: Layers, columns: Columns, path: str = 
         SpecError: it cannot.
     """
     for index, name in enumerate(model.layers):
-        if name not in layers:
+        if name not in file.layers:
             raise SpecError(
-                f"{path}.layers[{index}]: unknown layer {name!r}{did_you_mean(name, layers)}; "
-                f"the layers file defines {', '.join(layers)}"
+                f"{path}.layers[{index}]: unknown layer {name!r}{did_you_mean(name, file.layers)}; "
+                f"the layers file defines {', '.join(file.layers)}"
             )
     make_optimizer(model, path)
     if not model.linear:
-        _try_network(build_network(model, columns, layers, path), f"{path}.layers")
+        try_network(build_network(model, columns, file.layers, path), file.own, f"{path}.layers")
 
 
 def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str = "model") -> "keras.Model":
     """Build the utility network: the interactions, the named layers, then a dense layer to one utility without bias.
 
-    Every use of a name makes a layer of its own.
+    Every use of a name makes a layer of its own, also where its function gives the layer a name.
 
     Raises:
         SpecError: a function of the layers file fails or makes no layer.
@@ -94,17 +92,22 @@ def build_network(model: ModelSpec, columns: Columns, layers: Layers, path: str 
     inputs = keras.Input((len(columns.inputs),), name="features")
     hidden = _with_interactions(inputs, columns)  # (rows, columns)
     made: list[Any] = []
+    # Keras wants every name of a network once
+    taken = {"utility", *(operation.name for operation in keras.Model(inputs, hidden).operations)}
     for index, name in enumerate(model.layers):
         where = f"{path}.layers[{index}]: layer {name!r}"
         try:
             layer = layers[name]()
             _require_new(layer, made, where)
+            if getattr(layer, "name", None) in taken:
+                layer.name = _free_name(layer.name, taken)
             hidden = layer(hidden)  # (rows, units)
         except SpecError:
             raise
         except Exception as error:
-            raise SpecError(f"{where} cannot be made or applied to {tuple(hidden.shape)}: {_reason(error)}") from error
+            raise SpecError(f"{where} cannot be made or applied to {tuple(hidden.shape)}: {reason_of(error)}") from error
         made.append(layer)
+        taken.add(getattr(layer, "name", name))
         if not keras.utils.is_keras_tensor(hidden) or len(hidden.shape) != 2:
             raise SpecError(f"{where} must map (rows, n) to (rows, m)")
     utility = keras.layers.Dense(1, use_bias=False, name="utility")(hidden)  # (rows, 1)
@@ -121,38 +124,9 @@ def _require_new(layer: Any, made: Sequence[Any], where: str) -> None:
         raise SpecError(f"{where} is adapted to no data; give it mean=... and variance=..., or use BatchNormalization")
 
 
-def _try_network(network: "keras.Model", path: str) -> None:
-    keras = import_keras()
-    x = np.random.default_rng(0).normal(size=(5, network.input_shape[-1])).astype(np.float32)
-    try:
-        whole = np.asarray(network(x, training=False))
-        parts = [np.asarray(network(rows, training=False)) for rows in (x[:2], x[2:])]
-    except Exception as error:
-        raise SpecError(f"{path}: the layers cannot be applied to {x.shape}: {_reason(error)}") from error
-    if [len(part) for part in (whole, *parts)] != [5, 2, 3]:
-        raise SpecError(f"{path}: the layers make {len(whole)} rows of 5; every row must keep its place")
-    if not np.allclose(whole, np.concatenate(parts), rtol=1e-3, atol=1e-5, equal_nan=True):
-        raise SpecError(
-            f"{path}: the utility of a row changes with the other rows that are given with it, or from time to time; "
-            "a layer may look at other rows, and draw numbers, only where its call has training=True"
-        )
-    keras.config.enable_unsafe_deserialization()  # a lambda in a Lambda layer: a layers file is code, and was executed
-    try:
-        copy = keras.models.clone_model(network)
-        copy.set_weights(network.get_weights())
-        same = np.allclose(whole, np.asarray(copy(x, training=False)), rtol=1e-3, atol=1e-5, equal_nan=True)
-    except Exception as error:
-        raise SpecError(
-            f"{path}: the layers cannot be made again from their get_config(): {_reason(error)}; {STORABLE}"
-        ) from error
-    if not same:
-        raise SpecError(f"{path}: the layers give other utilities after they are made again; {STORABLE}")
-
-
-def _reason(error: Exception) -> str:
-    """Return what an error says, without where Keras was when it came, between which it sets it in bold type."""
-    bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
-    return f"{type(error).__name__}: {bold[1] if bold else error}"
+def _free_name(name: str, taken: Collection[str]) -> str:
+    number = next(number for number in range(1, len(taken) + 2) if f"{name}_{number}" not in taken)
+    return f"{name}_{number}"
 
 
 def linear_network(coefficients: Float64, columns: Columns) -> "keras.Model":
@@ -183,8 +157,7 @@ def _with_interactions(inputs: Any, columns: Columns) -> Any:
 def load_network(path: Path, layers_source: str) -> "keras.Model":
     """Load an exported model; the functions and classes that its layers file defines are known to it."""
     keras = import_keras()
-    _, own = load_layers(layers_source)
-    return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=False)
+    return keras.models.load_model(path, custom_objects=load_layers(layers_source).own, compile=False, safe_mode=False)
 
 
 def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "keras.Model"]:
@@ -193,17 +166,16 @@ def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "
     Raises:
         TrainingError: the file cannot be written, loaded, or computes something else.
     """
-    probe = np.random.default_rng(0).normal(size=(64, network.input_shape[-1])).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         try:
             network.save(path)
             loaded = load_network(path, layers_source)
-            same = np.allclose(utility_function(network)(probe), utility_function(loaded)(probe), equal_nan=True)
+            x, _ = on_accepted(network, 64, network.input_shape[-1])
+            same = np.allclose(utility_function(network)(x), utility_function(loaded)(x), equal_nan=True)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
             raise TrainingError(
-                f"the trained network cannot be stored and loaded again: {reason}; "
+                f"the trained network cannot be stored and loaded again: {reason_of(error)}; "
                 "define its layers, activations and initializers by name in the layers file"
             ) from error
         if not same:

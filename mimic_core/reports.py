@@ -19,7 +19,7 @@ from mimic_core.run_names import SEED, differences_of, label_runs, name_run, sam
 from mimic_core.specs import RunSpec
 
 CODE_VERSION = "1"  # bump by hand when the same runs give another report
-SPLITS = ("test", "validation", "train")  # runs are ranked on the first of them that some run has
+SPLITS = ("test", "validation", "train")  # runs are ranked on the first in which decisions of some run have a weight above 0
 OVER_SEEDS = ("nll", "d_nlp", "accuracy")
 
 Texts = Callable[[RunSpec, Sequence[int]], Mapping[int, str]]
@@ -158,19 +158,25 @@ def _same_decisions(experiment: str, runs: Sequence[ReportedRun]) -> tuple[str, 
 
     Of several versions of a dataset, and of several sets of decisions, those of most runs count, then the newest.
     """
-    stored = [split for split in SPLITS if any(len(_of_split(run, split)) for run in runs)]
+    of_splits = {split: [comparable(_of_split(run, split)) for run in runs] for split in SPLITS}
+    stored = [split for split, found in of_splits.items() if any(map(len, found))]
+    if not stored and any(run.individuals is not None and len(run.individuals) for run in runs):
+        raise NotFoundError(
+            f"no trained run of experiment {experiment} was judged on a decision of a weight above 0; give the decisions "
+            "that are to count one in the column _weight, build the dataset and train again"
+        )
     if not stored:
         raise NotFoundError(
             f"no trained run of experiment {experiment} stored what a comparison needs; train them again by "
             "`mimic log-odds run-experiment CONFIG`"
         )
     split, groups, reasons = stored[0], list[list[int]](), dict[int, str]()
-    tables = {at: comparable(_of_split(run, split)) for at, run in enumerate(runs)}
+    tables = of_splits[split]
     for at, run in enumerate(runs):
         if run.individuals is None:
             reasons[at] = "it was trained before runs stored what a comparison needs; train it again"
         elif not len(tables[at]):
-            reasons[at] = f"it has no {split} decisions"
+            reasons[at] = f"it has no {split} decisions of a weight above 0"
         else:
             for group in groups:
                 if _dataset(runs[group[0]]) == _dataset(run) and same_decisions(tables[group[0]], tables[at]):
@@ -178,8 +184,6 @@ def _same_decisions(experiment: str, runs: Sequence[ReportedRun]) -> tuple[str, 
                     break
             else:
                 groups.append([at])
-    if not groups:
-        raise NotFoundError(f"no run of experiment {experiment} has {split} decisions of a weight above 0")
     chosen = max(groups, key=lambda group: (len(group), max(runs[at].manifest["built_at"] for at in group)))
     for group in groups:
         if group is not chosen:

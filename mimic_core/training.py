@@ -114,10 +114,10 @@ def with_offset(utility: Float64, rows: Rows) -> Float64:
 
 
 def _build(spec: RunSpec, layers_source: str) -> tuple["keras.Model", "keras.optimizers.Optimizer"]:
-    layers, _ = layers_files.load_layers(layers_source)
-    networks.check_model(spec.model, layers, spec.columns)
+    file = layers_files.load_layers(layers_source)
+    networks.check_model(spec.model, file, spec.columns)
     backend.seed(spec.model.seed)
-    network = networks.build_network(spec.model, spec.columns, layers)
+    network = networks.build_network(spec.model, spec.columns, file.layers)
     optimizer = optimizers.make_optimizer(spec.model)
     optimizer.build(network.trainable_variables)
     return network, optimizer

@@ -1,12 +1,14 @@
 """`mimic report`: the page and the table that it makes, what it refuses, and when a report goes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 
+from mimic_assets.builds import begin
 from mimic_assets.cli.environment import local_resources, open_instance
 from mimic_assets.experiments import individual_texts
 from mimic_core.identifiers import id_table, parquet_bytes, surrogates
@@ -72,6 +74,13 @@ def test_dagster_shows_the_leaderboard_and_the_pictures(with_run):
     for name in ("forest", "learning_curves", "reliability"):
         assert shown[name].startswith(f"![{name.replace('_', ' ')}](data:image/png;base64,")
         assert len(shown[name]) < 80_000
+
+
+def test_a_report_that_another_build_published_meanwhile_is_shown(with_run, monkeypatch):
+    mimic, _ = with_run
+    first = json.loads(mimic.done("report", "e", "--json").stdout)
+    monkeypatch.setattr("mimic_assets.reports.begin", lambda *given: replace(begin(*given), replaces=None))
+    assert json.loads(mimic.done("report", "e", "--json").stdout) == first
 
 
 def test_what_cannot_be_reported_on_is_refused(registered):

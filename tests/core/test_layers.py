@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from mimic_core import layers_files, networks, optimizers, runs
+from mimic_core import interactions, layers_files, networks, optimizers, runs
+from mimic_core.backend import import_keras
 from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.errors import SpecError
 from mimic_core.evaluation import evaluate
+from mimic_core.model_specs import ModelSpec
 from mimic_core.rows import Rows
 from mimic_core.specs import RunSpec
 from mimic_core.streams import in_memory
@@ -54,6 +56,31 @@ class Shorter(keras.layers.Layer):
     def call(self, x):
         return x[1:]
 """
+OWN = """
+def bump(x):
+    return x * keras.ops.tanh(x)
+
+
+class Halves(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return keras.ops.full(shape, 0.5, dtype)
+
+    def get_config(self):
+        return {}
+
+
+class Small(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return 0.01 * keras.ops.sum(x * x)
+
+    def get_config(self):
+        return {}
+
+
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+"""
 FORGETFUL = """
 class Forgetful(keras.layers.Layer):
     def __init__(self, factor=1.0, **others):
@@ -97,9 +124,9 @@ def train(value, classes="", layers=("L",), **model):
 
 def built(value, classes="", layers=("L",)):
     spec = run_spec(*layers)
-    known, _ = layers_files.load_layers(source_of(value, classes))
-    networks.check_model(spec.model, known, spec.columns, "models[1]")
-    return networks.build_network(spec.model, spec.columns, known)
+    file = layers_files.load_layers(source_of(value, classes))
+    networks.check_model(spec.model, file, spec.columns, "models[1]")
+    return networks.build_network(spec.model, spec.columns, file.layers)
 
 
 def refused(value, classes="", layers=("L",)):
@@ -195,6 +222,11 @@ def test_the_state_that_a_layer_of_the_layers_file_keeps_is_exported():
         ("lambda: keras.Sequential([Dense(3), BatchNormalization(), Activation('relu')])", ""),
         ("lambda: SpectralNormalization(Dense(2))", ""),
         ("lambda: Residual(2)", RESIDUAL),
+        ("lambda: Dense(2, activation=bump, kernel_initializer=Halves(), kernel_regularizer=Small())", OWN),
+        ("lambda: Activation(bump)", OWN),
+        ("lambda: Lambda(bump)", OWN),
+        ("lambda: keras.Sequential([Twice(), Dense(2)])", OWN),
+        ("lambda: SpectralNormalization(Dense(2, activation=bump))", OWN),
     ],
 )
 def test_layers_of_all_kinds_can_be_stored_and_give_the_same_utilities_again(value, classes):
@@ -223,6 +255,11 @@ def test_layers_of_all_kinds_can_be_stored_and_give_the_same_utilities_again(val
         ),
         ("Shorter", SHORTER, ": the layers make 4 rows of 5; every row must keep its place"),
         (
+            "lambda: Hashing(7, output_mode='one_hot')",
+            "",
+            ": the network gives (5, 2, 1) for 5 rows, expected (5, 1); each layer must map (rows, n) to (rows, m), and",
+        ),
+        (
             "Mixing",
             MIXING,
             ": the utility of a row changes with the other rows that are given with it, or from time to time;",
@@ -243,6 +280,56 @@ def test_a_layer_that_cannot_be_used_is_refused_before_training(value, classes, 
     assert refused(value, classes).startswith(f"models[1].layers{expected}")
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "CategoryEncoding(2, output_mode='multi_hot')",
+        "keras.Sequential([Embedding(2, 3), Flatten()])",
+        "IntegerLookup(vocabulary=[1, 2], output_mode='multi_hot', num_oov_indices=0)",
+    ],
+)
+def test_a_layer_that_takes_only_counts_or_codes_is_tried_and_stored_with_such(layer):
+    network = built(f"lambda: {layer}")
+    _, loaded = networks.export_network(network, source_of(f"lambda: {layer}"))
+    x = np.ones((3, 2), np.float32)
+    assert np.array_equal(networks.utility_function(loaded)(x), networks.utility_function(network)(x))
+
+
 def test_a_function_that_gives_one_layer_twice_is_refused():
     said = refused("lambda: shared", "shared = Dense(2)", ("L", "L"))
     assert said.startswith("models[1].layers[1]: layer 'L' is the same one twice, with one set of weights; let its function")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Dense(2, name='h')", "keras.Sequential([Dense(2)], name='utility')", "Residual(2, name='features')"],
+)
+def test_two_uses_of_a_layer_that_has_a_name_are_two_layers_that_are_stored(value):
+    network = built(f"lambda: {value}", RESIDUAL, ("L", "L", "D"))
+    _, loaded = networks.export_network(network, source_of(f"lambda: {value}", RESIDUAL))
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in network.layers]
+    assert len({layer.name for layer in network.layers}) == 5
+    first, second = network.get_weights()[0], network.get_weights()[2]
+    assert first.shape == second.shape
+    assert not np.array_equal(first, second)
+
+
+def test_a_layer_may_have_the_name_of_an_operation_of_the_interactions():
+    file = layers_files.load_layers("LAYERS = {name: lambda: Dense(2, name='columns') for name in 'LM'}")
+    columns = interactions.columns([["a", "b"]], ["a", "b"])
+    networks.check_model(ModelSpec(layers=("L", "M")), file, columns)
+
+
+def test_lambdas_of_other_files_stay_forbidden_after_a_trial():
+    built("lambda: Lambda(lambda x: 2 * x)")
+    keras = import_keras()
+    stored = keras.saving.serialize_keras_object(keras.layers.Lambda(lambda x: x))
+    with pytest.raises(ValueError, match="lambda"):
+        keras.saving.deserialize_keras_object(stored)
+
+
+def test_what_keras_says_of_a_layer_is_cut_to_the_beginning_of_its_first_line():
+    said = refused("lambda: Dense(2, activation='x' * 1000 + chr(10) + 'more')")
+    assert "ValueError: " in said
+    assert said.endswith("xxx...")
+    assert len(said) < 400

@@ -6,7 +6,7 @@ import pytest
 from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.interactions import columns
-from mimic_core.layers_files import default_layers, load_layers
+from mimic_core.layers_files import LayersFile, default_layers, load_layers
 from mimic_core.model_specs import ModelSpec
 from mimic_core.networks import (
     build_network,
@@ -40,7 +40,7 @@ def model(*layers, **changes):
 
 
 def layers_of(*names):
-    return load_layers(default_layers(names))[0]
+    return load_layers(default_layers(names))
 
 
 def test_a_default_layers_file_defines_each_dense_layer_once():
@@ -116,8 +116,8 @@ def test_every_model_that_cannot_be_made_is_named_at_once():
 
 
 def test_models_that_differ_in_their_seed_only_are_made_once_and_named_once():
-    layers, made = layers_of("D8"), []
-    counted = {"D8": lambda: made.append(1) or layers["D8"]()}
+    layers, made = layers_of("D8").layers, []
+    counted = LayersFile({"D8": lambda: made.append(1) or layers["D8"]()}, {})
     seeds = [(1, model("D8", seed=seed)) for seed in range(9)]
     check_models(seeds, [counted] * 9, plain(2), "my.json")
     assert len(made) == 1
@@ -150,8 +150,8 @@ def test_an_argument_that_an_optimizer_does_not_take_is_refused(kwargs):
 
 def test_the_optimizer_of_a_linear_model_is_checked_too():
     with pytest.raises(SpecError, match=r"models\[0\]\.optimizer: unknown optimizer 'None'"):
-        check_model(model(optimizer="None"), {}, plain(2), "models[0]")
-    check_model(model(), {}, plain(2))
+        check_model(model(optimizer="None"), LayersFile({}, {}), plain(2), "models[0]")
+    check_model(model(), LayersFile({}, {}), plain(2))
 
 
 def test_an_optimizer_gets_its_arguments():
@@ -170,34 +170,34 @@ def test_an_optimizer_gets_its_arguments():
     ],
 )
 def test_a_layer_that_cannot_be_used_is_named_with_its_place(value, expected):
-    layers, _ = load_layers(f"LAYERS = {{'D2': lambda: Dense(2), 'x': {value}}}")
+    file = load_layers(f"LAYERS = {{'D2': lambda: Dense(2), 'x': {value}}}")
     with pytest.raises(SpecError, match=rf"models\[3\]\.layers\[1\]: {expected}"):
-        check_model(model("D2", "x"), layers, plain(2), "models[3]")
+        check_model(model("D2", "x"), file, plain(2), "models[3]")
 
 
 def test_a_network_ends_in_one_utility_without_bias():
-    network = build_network(model("D4", "D3"), plain(2), layers_of("D3", "D4"))
+    network = build_network(model("D4", "D3"), plain(2), layers_of("D3", "D4").layers)
     assert (network.input_shape, network.output_shape) == ((None, 2), (None, 1))
     assert [weights.shape for weights in network.get_weights()] == [(2, 4), (4,), (4, 3), (3,), (3, 1)]
 
 
 def test_two_uses_of_one_name_are_two_layers():
     import_keras().utils.set_random_seed(0)
-    network = build_network(model("D2", "D2"), plain(2), layers_of("D2"))
+    network = build_network(model("D2", "D2"), plain(2), layers_of("D2").layers)
     first, _, second, _, _ = network.get_weights()
     assert len(network.get_weights()) == 5
     assert not np.array_equal(first, second)
 
 
 def test_two_networks_of_one_layers_file_share_no_weights():
-    layers = layers_of("D2")
+    layers = layers_of("D2").layers
     first, second = (build_network(model("D2"), plain(2), layers) for _ in range(2))
     first.set_weights([np.zeros_like(weights) for weights in first.get_weights()])
     assert any(weights.any() for weights in second.get_weights())
 
 
 def test_a_network_computes_what_its_weights_say():
-    network = build_network(model("D2"), plain(2), layers_of("D2"))
+    network = build_network(model("D2"), plain(2), layers_of("D2").layers)
     network.set_weights([np.array([[1.0, -1.0], [0.0, 2.0]]), np.array([0.5, 0.0]), np.array([[10.0], [1.0]])])
     # relu([1 + .5, -1 + 2 * 3]) = [1.5, 5]; relu([-2 + .5, 2]) = [0, 2]
     found = utility_function(network)(np.array([[1.0, 3.0], [-2.0, 0.0]], np.float32))
@@ -212,7 +212,9 @@ SMALL = {"network": ["D4"], "linear model": []}
 @pytest.mark.parametrize("layers", SMALL.values(), ids=SMALL)
 def test_utilities_do_not_depend_on_how_many_rows_come_at_once_to_the_last_bit(layers, monkeypatch):
     """The number of shards would change the last digits of an inference, and predictions would have others."""
-    network = build_network(model(*layers), plain(8), layers_of(*layers)) if layers else linear_network(WEIGHTS, plain(8))
+    network = (
+        build_network(model(*layers), plain(8), layers_of(*layers).layers) if layers else linear_network(WEIGHTS, plain(8))
+    )
     x = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     whole = utility_function(network)(x)
     for chunk in (1, 3, 17, 100):
@@ -248,7 +250,7 @@ def test_the_gradient_by_a_feature_counts_the_interactions_that_it_is_in():
 
 
 def test_gradients_do_not_depend_on_how_many_rows_come_at_once_to_the_last_bit(monkeypatch):
-    network = build_network(model("D4"), plain(8), layers_of("D4"))
+    network = build_network(model("D4"), plain(8), layers_of("D4").layers)
     x = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     whole = gradient_function(network, [0, 1])(x)
     for chunk in (1, 3, 17, 100):
@@ -316,8 +318,8 @@ def test_a_layers_file_that_exits_is_an_error_and_not_an_exit():
 
 
 def test_a_layer_is_tried_on_the_real_number_of_features():
-    layers, _ = load_layers('LAYERS = {"same": lambda: Reshape((2,))}')
-    check_model(model("same"), layers, plain(2))
+    file = load_layers('LAYERS = {"same": lambda: Reshape((2,))}')
+    check_model(model("same"), file, plain(2))
 
 
 def test_an_activation_of_the_layers_file_is_stored_and_loaded_with_the_network():

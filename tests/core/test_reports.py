@@ -130,7 +130,7 @@ def test_runs_on_other_decisions_are_listed_apart_with_why():
         "D4, seed 3": "it was trained on another version of the dataset, aaaaaaaaaaaa",
         "D4, seed 4": "it was trained on another dataset, s/other",
         "D4, seed 5": "its test decisions are others: it has another validation share or seed",
-        "D4, seed 6": "it has no test decisions",
+        "D4, seed 6": "it has no test decisions of a weight above 0",
         "D4, seed 7": "it was trained before runs stored what a comparison needs; train it again",
     }
     assert found_runs(report, "not_trained") == [("linear", None)]
@@ -147,12 +147,22 @@ def test_without_test_decisions_runs_are_ranked_on_others(splits, chosen):
     report = compose("s/e", [run], [], resamples=100)
     assert report.document["split"] == chosen
     page = render_page(report, draw_report(report), "v", "now")
-    assert f"No run has test decisions, so the runs are ranked on {chosen} decisions" in page
+    assert f"No run has test decisions of a weight above 0, so the runs are ranked on {chosen} decisions" in page
 
 
 def test_runs_without_anything_to_compare_are_refused():
     with pytest.raises(NotFoundError, match="no trained run of experiment s/e stored what a comparison needs; train them"):
         compose("s/e", [reported([], splits={})], [])
+
+
+def test_where_no_test_decision_has_a_weight_runs_are_ranked_on_others():
+    nothing = pa.table([[0, 1], [0, 0], [0.0, 0.0], [0.0, 0.0]], schema=SCHEMA)
+    run = reported([], splits={"test": nothing, "validation": sums([-1, -2])})
+    report = compose("s/e", [run], [], resamples=100)
+    assert (report.document["split"], report.document["individuals"]) == ("validation", 2)
+    assert "ranked on validation decisions" in render_page(report, draw_report(report), "v", "now")
+    with pytest.raises(NotFoundError, match="no trained run of experiment s/e was judged on a decision of a weight above 0"):
+        compose("s/e", [reported([], splits={"test": nothing, "train": nothing})], [])
 
 
 def test_a_run_whose_spec_changed_since_says_so():

@@ -112,6 +112,16 @@ def test_a_build_that_was_overtaken_is_discarded(store, began_with):
     assert not store.path("space/dataset/v2").exists()
 
 
+def test_a_build_that_gives_way_to_its_equal_finds_what_the_other_published(store):
+    publish(store, version="v1", fingerprint="f")
+    store.write("space/dataset/v2/data", [b"1"])
+    with store.publishing("space/dataset", "v2", None, "f") as publication:
+        assert publication.done["version"] == "v1"
+    assert not store.path("space/dataset/v2").exists()
+    with pytest.raises(ConflictError), store.publishing("space/dataset", "v3", None, "g"):
+        pass
+
+
 def test_a_step_that_runs_again_after_it_published_keeps_what_it_published(store):
     """A worker can die between the manifest and Dagster's record of the step; the step is then executed again."""
     store.write("space/dataset/v1/data", [b"1"])
