@@ -63,6 +63,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("epoch", ["epochs", "layers"])
     " (did you mean 'epochs'?)"
+    >>> did_you_mean("adam", ["Nadam", "Adam"])
+    " (did you mean 'Adam'?)"
     """
-    near = difflib.get_close_matches(str(name), list(known), 1)
+    names = list(known)
+    same = [each for each in names if each.casefold() == str(name).casefold()]
+    near = same or difflib.get_close_matches(str(name), names, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""

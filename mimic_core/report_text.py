@@ -6,7 +6,8 @@ from typing import Any
 Document = Mapping[str, Any]
 
 INTERVAL = "95% interval"
-HEADINGS = ("model", "NLL", INTERVAL, "to the best", INTERVAL, "D-NLP", "accuracy")
+HEADINGS = ("model", "run", "NLL", INTERVAL, "to the best", INTERVAL, "D-NLP", "accuracy")
+FEW = 30  # individuals, of whom resamples are too much alike
 MORE_HEADINGS = ("rho-squared", "calibration error")
 
 
@@ -17,15 +18,15 @@ def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[s
         document: of a `mimic_core.reports.Report`.
         short: only what fits a terminal.
     """
-    found = [(*HEADINGS, *(() if short else MORE_HEADINGS), "run")]
+    found = [(*HEADINGS, *(() if short else MORE_HEADINGS))]
     for row in document["leaderboard"]:
         difference = row["difference"]
-        cells = [row["label"], number(row["nll"]["value"]), interval(row["nll"])]
+        cells = [row["label"], row["run_id"][:8], number(row["nll"]["value"]), interval(row["nll"])]
         cells += [number(difference["value"], sign=True), interval(difference, sign=True)] if difference else ["", ""]
         cells += [number(row["d_nlp"]["value"]), share(row["accuracy"])]
         if not short:
             cells += [number(row["rho_squared"]), number(row["calibration_error"])]
-        found.append((*cells, row["run_id"][:8]))
+        found.append(tuple(cells))
     return found
 
 
@@ -56,7 +57,12 @@ def extreme_rows(extremes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]
 
 
 def conclusion(document: Document) -> str:
-    """Say in two sentences which run is best, and how clearly."""
+    """Say which run is best and how clearly, and where there are too few individuals to say so."""
+    few = f" Intervals from {document['individuals']} individuals say little." if document["individuals"] < FEW else ""
+    return f"{_verdict(document)}{few}"
+
+
+def _verdict(document: Document) -> str:
     best, *others = document["leaderboard"]
     split, nll = document["split"], best["nll"]
     said = f"{best['label']} ({best['run_id'][:8]}) has the lowest {split} NLL, {number(nll['value'])} nats per decision"

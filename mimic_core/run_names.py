@@ -93,6 +93,8 @@ def _settings(spec: RunSpec, layers: str) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"class_name", "config"}:  # a schedule
+        return f"{value['class_name']}({', '.join(_text(item) for item in value['config'].values())})"
     if isinstance(value, dict):
         return ", ".join(f"{name}={_text(item)}" for name, item in value.items())
     if isinstance(value, list):

@@ -6,12 +6,13 @@ from typing import Any
 import click
 import dagster as dg
 
-from mimic_assets.cli.execution import Outcome, execute
+from mimic_assets.cli.execution import Outcome, execute, name_model
 from mimic_assets.cli.progress import progress
 from mimic_assets.cli.submission import Ended, daemon_lives, submit
 from mimic_assets.coefficients import read_table
 from mimic_core.specs import PartitionSpec, RunSpec
 from resources.artefacts import ArtefactStore
+from resources.trainings import epochs_so_far
 
 OF_TABLE = ("coefficients", "not_identified", "separated", "withheld")  # what is told of a table of coefficients
 
@@ -38,11 +39,24 @@ def build(
     if left:
         before()
     for spec in left:
+        _say_kept(spec, artefacts, "goes on after them, unless its spec, dataset or code changed")
         with progress([spec]) as shown:
-            run_id, error = execute(instance, spec, shown.reports[spec.key])
+            try:
+                run_id, error = execute(instance, spec, shown.reports[spec.key])
+            except KeyboardInterrupt:
+                _say_kept(spec, artefacts, "building it again goes on after them")
+                raise
         ended[spec.key] = Ended(run_id=run_id, error=error)
         _complain(spec, error)
     return [_outcome(spec, ended[spec.key], artefacts) for spec in specs]
+
+
+def _say_kept(spec: PartitionSpec, artefacts: ArtefactStore, what: str) -> None:
+    """Say how many epochs of a network an unfinished training has kept, and what that means."""
+    if isinstance(spec, RunSpec) and not spec.model.linear and (kept := epochs_so_far(artefacts, spec.folder)):
+        click.echo(
+            f"mimic: {spec.asset} {spec.key}: {len(kept)} epochs of an unfinished training are kept; {what}", err=True
+        )
 
 
 def _submit(instance: dg.DagsterInstance, specs: Sequence[PartitionSpec], artefacts: ArtefactStore) -> dict[str, Ended]:
@@ -60,7 +74,7 @@ def _complain(spec: PartitionSpec, error: str | None) -> None:
 
 def _outcome(spec: PartitionSpec, ended: Ended, artefacts: ArtefactStore) -> Outcome:
     facts: dict[str, Any] = {"asset": spec.asset, "key": spec.key, "dagster_run_id": ended.run_id}
-    facts |= {"run_id": getattr(spec, "run_id", None)}
+    facts |= {"run_id": getattr(spec, "run_id", None), "model": name_model(spec)}
     if ended.error is not None:
         return Outcome(**facts, status="failed", error=ended.error)
     document = artefacts.manifest(spec.folder)

@@ -14,7 +14,8 @@ from mimic_assets.dead_runs import process_tags
 from mimic_assets.jobs import BUILDS
 from mimic_assets.live import LAUNCH, build_tags
 from mimic_assets.reasons import failure, interrupted
-from mimic_core.specs import PartitionSpec
+from mimic_core.run_names import name_run
+from mimic_core.specs import PartitionSpec, RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Outcome:
     status: str
     dagster_run_id: str | None = None
     run_id: str | None = None
+    model: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     location: str | None = None
     metrics: dict[str, float | int | None] = field(default_factory=dict)
@@ -40,6 +42,13 @@ class Outcome:
     def document(self) -> dict[str, Any]:
         """Return it as plain values."""
         return asdict(self)
+
+
+def name_model(spec: PartitionSpec) -> str | None:
+    """Name the model of a run with its seed, which tells it from others better than its id; None for other partitions."""
+    if not isinstance(spec, RunSpec):
+        return None
+    return name_run(spec) + (f", seed {spec.model.seed}" if not spec.model.linear else "")
 
 
 def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -> tuple[str, str | None]:

@@ -144,7 +144,7 @@ def _build(
     from mimic_assets.cli.building import build
     from mimic_assets.cli.ended import end_dead_runs
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import Outcome
+    from mimic_assets.cli.execution import Outcome, name_model
     from mimic_assets.registration import register
 
     resources = local_resources()
@@ -153,7 +153,10 @@ def _build(
         register(instance, resources["specs"], new)
         if register_only:
             return [
-                Outcome(asset=s.asset, key=s.key, status="registered", run_id=getattr(s, "run_id", None)) for s, _ in new
+                Outcome(
+                    asset=s.asset, key=s.key, status="registered", run_id=getattr(s, "run_id", None), model=name_model(s)
+                )
+                for s, _ in new
             ]
         return build(instance, [spec for spec, _ in new], resources["artefacts"], before)
 

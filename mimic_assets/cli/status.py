@@ -74,7 +74,8 @@ def status(keys: tuple[str, ...], follow: bool, as_json: bool) -> None:
         _print_reasons(partitions)
         for each in rows:
             if each["epoch"]:
-                print_line(f"{each['asset']} {each['key']}: {words_of(each['epoch'])}")
+                kept = "" if each["state"] == "running" else "an unfinished training is kept, "
+                print_line(f"{each['asset']} {each['key']}: {kept}{words_of(each['epoch'])}")
     else:
         click.echo(EMPTY)
     if not as_json:

@@ -18,6 +18,8 @@ def sum_up(outcomes: "Sequence[Outcome]") -> None:
     """Print what came of each partition."""
     for outcome in outcomes:
         click.echo(f"{outcome.status}: {outcome.asset} {outcome.key}")
+        if outcome.model:
+            click.echo(f"  model      {outcome.model}")
         print_numbers(outcome.counts, outcome.metrics)
         if (epoch := outcome.metrics.get("exported_epoch")) is not None:
             click.echo(f"  exported   epoch {epoch} of {outcome.metrics['epochs']}")

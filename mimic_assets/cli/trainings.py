@@ -12,15 +12,16 @@ SHOWN = {"loss": "loss {:.4f}", "val_loss": "val_loss {:.4f}", "val_accuracy": "
 
 
 def epoch_of(partition: "Partition", world: "World", artefacts: "ArtefactStore") -> dict[str, Any] | None:
-    """Return the last finished epoch of a run that is being trained, with the number of `epochs` that it will have at most.
+    """Return the last finished epoch of a training in progress, or of one that ended unfinished, of a run.
 
-    None for any other partition, and before the first epoch; a conditional logit has no number of epochs.
+    With the number of `epochs` that it will have at most; a conditional logit has none. None for any other partition, and
+    before the first epoch.
     """
     from mimic_core.model_specs import ModelSpec
     from mimic_core.world import RUN, State
     from resources.trainings import epochs_so_far
 
-    if partition.node.asset != RUN or partition.state != State.RUNNING:
+    if partition.node.asset != RUN or partition.state == State.CURRENT:
         return None
     wants = world.registered[partition.node]
     history = epochs_so_far(artefacts, wants.folder)

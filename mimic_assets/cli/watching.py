@@ -56,7 +56,8 @@ def _lines(plan: Plan, world: World, asked: set[Node] | None, resources: dict[st
     lines = {}
     for partition in found:
         if asked is None or partition.node in asked:
-            epoch = epoch_of(partition, world, resources["artefacts"])
+            running = partition.state == State.RUNNING
+            epoch = epoch_of(partition, world, resources["artefacts"]) if running else None
             lines[partition.node] = (str(partition.state), words_of(epoch) if epoch else "")
     return lines
 

@@ -18,7 +18,7 @@ from mimic_assets.cli.main import main
 from mimic_assets.cli.summary import sum_up
 
 MIMIC_KEYS = {"asset", "key", "status", "dagster_run_id", "run_id", "counts", "location", "metrics", "notes", "error"}
-MIMIC_KEYS |= {"coefficients", "not_identified", "separated", "withheld", "effects"}
+MIMIC_KEYS |= {"model", "coefficients", "not_identified", "separated", "withheld", "effects"}
 EFFECT_KEYS = {"feature", "alternative", "rows", "marginal_effect_mean", "marginal_effect_quantiles"}
 EFFECT_KEYS |= {"elasticity_mean", "elasticity_aggregate", "elasticity_quantiles"}
 
