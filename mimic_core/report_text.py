@@ -58,7 +58,7 @@ def extreme_rows(extremes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]
 
 def conclusion(document: Document) -> str:
     """Say which run is best and how clearly, and where there are too few individuals to say so."""
-    few = f" Intervals from {document['individuals']} individuals say little." if document["individuals"] < FEW else ""
+    few = f" Intervals from {document['individuals']} individuals say little." if 1 < document["individuals"] < FEW else ""
     return f"{_verdict(document)}{few}"
 
 

@@ -41,8 +41,7 @@ def test_a_report_is_one_file_and_a_table(with_run, monkeypatch):
     nll = json.loads(next(mimic.home.glob(f"mimic/objects/s-models/e/{run_id}/manifest.json")).read_text())["metrics"][
         "test_nll"
     ]
-    assert lines[1].split()[:2] == ["linear", f"{nll:.4f}"]
-    assert lines[1].endswith(run_id[:8])
+    assert lines[1].split()[:3] == ["linear", run_id[:8], f"{nll:.4f}"]
     assert (
         f"linear ({run_id[:8]}) has the lowest test NLL, {nll:.4f} nats per decision; there is no other run" in said.stdout
     )
@@ -67,7 +66,7 @@ def test_dagster_shows_the_leaderboard_and_the_pictures(with_run):
     with open_instance() as instance:
         (record,) = instance.fetch_materializations(wanted, limit=5).records
     shown = {name: value.value for name, value in record.asset_materialization.metadata.items()}
-    assert shown["leaderboard"].startswith("| model | NLL |")
+    assert shown["leaderboard"].startswith("| model | run | NLL |")
     assert Path(shown["page"]).is_file()
     assert (shown["ranked_runs"], shown["not_trained_runs"]) == (1, 0)
     assert "[s/e/" in shown["upstream"]

@@ -176,11 +176,13 @@ def test_a_run_whose_spec_changed_since_says_so():
 
 
 def test_the_conclusion_says_how_clear_it_is():
-    runs = [reported([-1] * 20), reported([-2] * 20, {"seed": 1}), reported([-1, -1.01] * 10, {"seed": 2})]
+    runs = [reported([-1] * 30), reported([-2] * 30, {"seed": 1}), reported([-1, -1.01] * 15, {"seed": 2})]
     three = compose("s/e", runs, [], resamples=100).document
     assert conclusion(three).endswith("The interval of the difference to it excludes 0 for 2 of the 2 other runs.")
     two = compose("s/e", [reported([-1, -2]), reported([-2, -1.5], {"seed": 1})], [], resamples=100).document
-    assert conclusion(two).endswith("includes 0, so these decisions do not tell which is better.")
+    assert conclusion(two).endswith(
+        "includes 0, so these decisions do not tell which is better. Intervals from 2 individuals say little."
+    )
     assert best_two(two).startswith(
         "D4 explains 1 of 2 individuals better, D4, seed 1 1: a share of 50.0%, 95% interval 0.0% "
     )
@@ -195,7 +197,8 @@ def test_the_tables_have_a_row_for_each_run():
     report = compose("s/e", [reported([-1, -2], {"seed": 1}), reported([-2, -1.5], {"seed": 2})], [], resamples=100)
     rows = leaderboard_rows(report.document)
     assert len({len(row) for row in rows}) == 1
-    assert [row[:2] for row in rows[1:]] == [("D4, seed 1", "1.5000"), ("D4, seed 2", "1.7500")]
+    ids = [row["run_id"][:8] for row in report.document["leaderboard"]]
+    assert [row[:3] for row in rows[1:]] == [("D4, seed 1", ids[0], "1.5000"), ("D4, seed 2", ids[1], "1.7500")]
     assert training_rows(report.document)[0] == ("model", "run", "exported epoch", "seconds", "seed")
     assert [row[2:] for row in training_rows(report.document)[1:]] == [("1 of 2", "3.2", "1"), ("1 of 2", "3.2", "2")]
 
