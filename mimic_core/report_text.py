@@ -83,7 +83,8 @@ def best_two(document: Document) -> str:
         return ""
     first, second = (row["label"] for row in document["leaderboard"][:2])
     of = found["first_better"] + found["second_better"] + found["equal"]
-    said = f"{first} explains {found['first_better']:,} of {of:,} individuals better, {second} {found['second_better']:,}"
+    said = f"{first} explains {found['first_better']:,} of {of:,} individuals better, and {second} "
+    said += f"{found['second_better']:,} of them"
     said += f", both explain {found['equal']:,} equally" if found["equal"] else ""
     whole = found["share"]
     if whole["low"] is None:

@@ -184,7 +184,7 @@ def test_the_conclusion_says_how_clear_it_is():
         "includes 0, so these decisions do not tell which is better. Intervals from 2 individuals say little."
     )
     assert best_two(two).startswith(
-        "D4 explains 1 of 2 individuals better, D4, seed 1 1: a share of 50.0%, 95% interval 0.0% "
+        "D4 explains 1 of 2 individuals better, and D4, seed 1 1 of them: a share of 50.0%, 95% interval 0.0% "
     )
     one = compose("s/e", [reported([-1])], [], resamples=100).document
     assert conclusion(one).endswith(
