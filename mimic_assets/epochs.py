@@ -1,6 +1,5 @@
 """Epochs of a run: observed and kept while it trains, and in the results table at its end, whatever that is."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from mimic_assets.builds import RUN_COLUMNS, rows_of_run
 from mimic_assets.failures import attempt
-from mimic_assets.run_files import HISTORY, read_run_file
+from mimic_assets.run_files import read_history
 from mimic_core import checkpoints
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
@@ -123,8 +122,7 @@ def publish_unfinished(spec: RunSpec, tables: TableStore, artefacts: ArtefactSto
             replace_epochs(tables, spec, history, finished=False)
             note_published(artefacts, spec.folder)
             return len(history)
-        published = read_run_file(spec, manifest, HISTORY, artefacts) or b""
-        replace_epochs(tables, spec, [json.loads(line) for line in published.splitlines()], finished=True)
+        replace_epochs(tables, spec, read_history(spec, manifest, artefacts), finished=True)
         if read_checkpoint(artefacts, spec.folder, manifest["fingerprint"])[0] is not None:
             end_training(artefacts, spec.folder)  # another build of the same version was faster
         else:

@@ -1,6 +1,5 @@
 """Experiments: finds one that a person names, and reads what its trained runs stored, for a report on it."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic_assets.coefficients import read_table
-from mimic_assets.run_files import HISTORY, INDIVIDUALS, read_run_file
+from mimic_assets.run_files import INDIVIDUALS, read_history, read_run_file
 from mimic_core.errors import NotFoundError, SpecError, did_you_mean
 from mimic_core.reports import ReportedRun
 from mimic_core.sources import INDIVIDUAL
@@ -93,13 +92,12 @@ def _published(
 
 def _read(stored: StoredSpec[RunSpec], manifest: dict[str, Any], artefacts: ArtefactStore) -> ReportedRun:
     run = stored.spec
-    history = read_run_file(run, manifest, HISTORY, artefacts) or b""
     individuals = read_run_file(run, manifest, INDIVIDUALS, artefacts)
     return ReportedRun(
         spec=run,
         layers=stored.layers,
         manifest=manifest,
-        history=[json.loads(line) for line in history.splitlines()],
+        history=read_history(run, manifest, artefacts),
         individuals=None if individuals is None else pq.read_table(pa.BufferReader(individuals)),
         coefficients=read_table(run, manifest, artefacts),
         changed=manifest["spec_digest"] != stored.digest,

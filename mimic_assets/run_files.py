@@ -1,5 +1,6 @@
 """Files of trained runs: finds a run that a person names, and reads what it stored beside its model."""
 
+import json
 from typing import Any
 
 from mimic_assets.retirement import run_key
@@ -7,7 +8,7 @@ from mimic_core.errors import NotFoundError
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore
-from resources.trainings import HISTORY as HISTORY
+from resources.trainings import HISTORY
 
 COEFFICIENTS, INDIVIDUALS = "coefficients.json", "individuals.parquet"
 
@@ -44,3 +45,13 @@ def read_run_file(run: RunSpec, manifest: dict[str, Any], name: str, artefacts: 
     """
     entry = next((file for file in manifest["files"] if file["path"] == name), None)
     return None if entry is None else artefacts.read(f"{run.folder}/{manifest['version']}/{name}", entry)
+
+
+def read_history(run: RunSpec, manifest: dict[str, Any], artefacts: ArtefactStore) -> list[dict[str, Any]]:
+    """Read the epochs of a published run, a dict of `mimic_core.history.Epoch` each.
+
+    Raises:
+        CorruptFileError: they are damaged.
+    """
+    data = read_run_file(run, manifest, HISTORY, artefacts) or b""
+    return [json.loads(line) for line in data.splitlines()]

@@ -1,6 +1,5 @@
 """Model runs: one step trains one model of an experiment, with its epochs observable while it trains."""
 
-import json
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
 from mimic_assets.pictures import picture
-from mimic_assets.run_files import COEFFICIENTS, HISTORY, INDIVIDUALS
+from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
 from mimic_core import datasets, plots, runs, splits
 from mimic_core.errors import NotFoundError
 from mimic_core.identifiers import parquet_bytes
@@ -35,7 +34,7 @@ from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.specs import SpecStore, StoredSpec
 from resources.tables import RESULTS, TableStore
-from resources.trainings import end_training
+from resources.trainings import HISTORY, end_training, epoch_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,7 +126,7 @@ def _publish(
         "config.json": [seal(config)],
         "layers.py": [build.stored.layers.encode()],
         "model.keras": [trained.model],
-        HISTORY: [f"{json.dumps(epoch)}\n".encode() for epoch in history],
+        HISTORY: map(epoch_line, history),
         INDIVIDUALS: [parquet_bytes(trained.individuals)],
     }
     if trained.coefficients is not None:

@@ -24,7 +24,7 @@ from mimic_core.rows import Bool, Float32, Float64, Rows, hash64
 from mimic_core.sources import OFFSET, WEIGHT
 from mimic_core.specs import RunSpec
 from mimic_core.streams import Stream, where
-from mimic_core.training import Progress, Stopwatch, with_offset
+from mimic_core.training import Progress, Stopwatch, finished_epoch, judge_epoch, with_offset
 
 if TYPE_CHECKING:
     import keras
@@ -190,19 +190,9 @@ def _estimate(
     progress.on_begin(list(history))
 
     def record(iteration: int, nll: float, coefficients: Float64) -> None:
-        def utilities(rows: Rows) -> Float64:
-            return with_offset(columns.values(rows.x) @ coefficients, rows)
-
-        judged = combine(measure(rows, utilities(rows)) for rows in chooser)
-        epoch = Epoch(
-            epoch=iteration,
-            loss=nll,
-            val_loss=judged.nll if judged else None,
-            val_accuracy=judged.accuracy if judged else None,
-            seconds=measured.lap(),
-        )
-        history.append(epoch)
-        progress.on_epoch(epoch)
+        judged = judge_epoch(chooser, lambda x: columns.values(x) @ coefficients)
+        history.append(finished_epoch(iteration, nll, judged, seconds=measured.lap()))
+        progress.on_epoch(history[-1])
 
     found = logit.estimate(stream, columns, l2=spec.model.l2, on_iteration=record)
     return networks.linear_network(found.coefficients, columns), mark_exported(history, len(history)), found

@@ -4,7 +4,7 @@ A training that was cut off goes on from its last checkpoint, with the results o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,15 +76,9 @@ def fit(
                 f"The features reach {_ranges(spec, stream).widest}; scale them, or give a lower learning_rate"
             )
         _require_finite_weights(network, number)
-        judged = _judge(spec, chooser, utilities, number)
-        epoch = Epoch(
-            epoch=number,
-            loss=loss,
-            val_loss=judged.nll if judged else None,
-            val_accuracy=judged.accuracy if judged else None,
-            learning_rate=optimizers.learning_rate(optimizer),
-        )
-        history.append(replace(epoch, seconds=stopwatch.lap()))
+        judged = _judge_finite(spec, chooser, utilities, number)
+        rate = optimizers.learning_rate(optimizer)
+        history.append(finished_epoch(number, loss, judged, seconds=stopwatch.lap(), learning_rate=rate))
         if best_of(history) == number:
             best_weights = network.get_weights()
         if progress.on_checkpoint is not None:
@@ -113,6 +107,25 @@ def with_offset(utility: Float64, rows: Rows) -> Float64:
     return utility if rows.offset is None else utility + rows.offset
 
 
+def judge_epoch(chooser: Stream, utilities: networks.Utilities) -> Evaluation | None:
+    """Evaluate utilities on the decisions that choose the epoch; None without any of a weight above 0."""
+    return combine(measure(rows, with_offset(utilities(rows.x), rows)) for rows in chooser)
+
+
+def finished_epoch(
+    number: int, loss: float, judged: Evaluation | None, *, seconds: float | None, learning_rate: float | None = None
+) -> Epoch:
+    """Say what there is to say of an epoch, or an iteration, that was judged."""
+    return Epoch(
+        epoch=number,
+        loss=loss,
+        val_loss=judged.nll if judged else None,
+        val_accuracy=judged.accuracy if judged else None,
+        seconds=seconds,
+        learning_rate=learning_rate,
+    )
+
+
 def _build(spec: RunSpec, layers_source: str) -> tuple["keras.Model", "keras.optimizers.Optimizer"]:
     file = layers_files.load_layers(layers_source)
     networks.check_model(spec.model, file, spec.columns)
@@ -137,9 +150,9 @@ def _resume(
     return [], network.get_weights()
 
 
-def _judge(spec: RunSpec, chooser: Stream, utilities: networks.Utilities, epoch: int) -> Evaluation | None:
+def _judge_finite(spec: RunSpec, chooser: Stream, utilities: networks.Utilities, epoch: int) -> Evaluation | None:
     with np.errstate(over="ignore", invalid="ignore"):  # said below in words
-        judged = combine(measure(rows, with_offset(utilities(rows.x), rows)) for rows in chooser)
+        judged = judge_epoch(chooser, utilities)
     if judged and not np.isfinite(judged.nll):
         raise TrainingError(
             f"the val_loss of epoch {epoch} is {judged.nll}; expected a finite number. The features reach "

@@ -38,7 +38,7 @@ def begin_training(artefacts: ArtefactStore, run: str, version: str, epochs: Seq
     for name in artefacts.names(f"{run}/{FOLDER}"):
         if f"{run}/{FOLDER}/{name}" != kept:
             artefacts.remove(f"{run}/{FOLDER}/{name}")
-    artefacts.write(f"{run}/{FOLDER}/{HISTORY}", map(_line, epochs))
+    artefacts.write(f"{run}/{FOLDER}/{HISTORY}", map(epoch_line, epochs))
 
 
 def write_checkpoint(artefacts: ArtefactStore, run: str, version: str, data: bytes) -> None:
@@ -56,7 +56,7 @@ def append_epoch(artefacts: ArtefactStore, run: str, epoch: Mapping[str, Any]) -
     Raises:
         StorageError: it cannot be written.
     """
-    artefacts.append(f"{run}/{FOLDER}/{HISTORY}", _line(epoch))
+    artefacts.append(f"{run}/{FOLDER}/{HISTORY}", epoch_line(epoch))
 
 
 def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
@@ -102,5 +102,6 @@ def _digest(artefacts: ArtefactStore, run: str) -> str:
     return hashlib.sha256(artefacts.read(f"{run}/{FOLDER}/{HISTORY}")).hexdigest()
 
 
-def _line(epoch: Mapping[str, Any]) -> bytes:
+def epoch_line(epoch: Mapping[str, Any]) -> bytes:
+    """Return the line of an epoch in a history."""
     return f"{json.dumps(epoch)}\n".encode()
