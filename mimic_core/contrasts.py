@@ -54,6 +54,11 @@ def usable_individuals(rows: Rows) -> int:
     return len(np.unique(rows.individual[rows.starts[rows.counts > 1]]))
 
 
+def pairs_each(spec: ContrastSpec) -> int:
+    """Return how many pairs are sampled of each usable individual."""
+    return spec.decisions_per_individual * spec.alternatives_per_decision
+
+
 def sample(block: contract.Block, spec: ContrastSpec) -> Iterator[pa.Table]:
     """Pair sampled selections with sampled rejected choices of the same decision.
 
@@ -76,7 +81,7 @@ def sample(block: contract.Block, spec: ContrastSpec) -> Iterator[pa.Table]:
         the individual: unique in the whole table unless individual ids spread over more than 2^64 / draws, as the
         surrogates of text ids do; always unique within the individual.
     """
-    draws = spec.decisions_per_individual * spec.alternatives_per_decision
+    draws = pairs_each(spec)
     table = block.table.combine_chunks()  # rows are gathered from it many times over
     weighted = None
     if spec.sampling and block.rows.decisions:
@@ -104,7 +109,7 @@ def sampled_rows(
     hashes = hash_decisions(rows, spec.seed)  # every level of keys is hashed with the hash of the level above it
     frame = _frame(rows, hashes)
     in_turn = _in_turn(rows, hashes) if weighted is None else np.empty(0, np.int64)
-    draws = spec.decisions_per_individual * spec.alternatives_per_decision
+    draws = pairs_each(spec)
     pairs = len(frame.individual) * draws
     for start in range(0, pairs, PAIRS_PER_PART):
         i, rank = np.divmod(np.arange(start, min(start + PAIRS_PER_PART, pairs)), draws)  # (pairs,)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mimic_core.rows import Float32, Float64, Int64, Rows, hash64
+from mimic_core.row_samples import lowest, sample_rows
+from mimic_core.rows import Float32, Float64, Int64, Rows
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_SAMPLED = 50_000  # rows whose effects are kept for the quantiles: 2.4 MB of two features
-SPARE = 1.2  # times as many are kept by all steps together: of 60,000 expected ones 50,000 are there, 40 deviations away
 MOST_ALTERNATIVES = 100  # labels that are listed; every feature has an entry for each of them
 
 ADDED, SAMPLED = ("rows", "weight", "share", "totals", "negative", "varied"), ("hashes", "sampled_alternative", "sampled")
@@ -125,18 +125,14 @@ def sum_effects(
         probability: (rows,).
         x: (rows, features) as the model gets them.
         labels: what each surrogate in `rows.alternative` stands for.
-        table_rows: how many rows all parts have together, or more; with it their samples together are bounded, not only
-            each. Of fewer rows than that the sample is smaller in proportion.
+        table_rows: as in `mimic_core.row_samples.sample_rows`.
     """
     alternative = np.zeros(len(rows), np.int64) if rows.alternative is None else rows.alternative
     found, place = np.unique(alternative, return_inverse=True)
     weight = np.repeat(rows.weights, rows.counts)
     values = np.stack([effects.marginal, effects.elasticity], axis=1)  # (rows, 2, features)
     weighted = np.concatenate([values, probability[:, None, None] * values[:, 1:]], axis=1) * weight[:, None, None]
-    hashes = _hash_keys(rows)
-    share = SPARE * MOST_SAMPLED / max(table_rows or 0, 1)
-    low = np.flatnonzero(hashes <= np.uint64(share * 2**64)) if table_rows and share < 1 else np.arange(len(rows))
-    kept = low[_lowest(hashes[low])]
+    hashes, kept = sample_rows(rows, MOST_SAMPLED, table_rows)
     return EffectSums(
         labels={int(one): labels[int(one)] for one in found if rows.alternative is not None},
         alternative=found,
@@ -146,7 +142,7 @@ def sum_effects(
         totals=_grouped(weighted, place),
         negative=_grouped((np.sign(effects.marginal) * np.sign(effects.elasticity) < 0).astype(np.int64), place),
         varied=_grouped((x != np.repeat(x[rows.starts], rows.counts, axis=0)).astype(np.int64), place),
-        hashes=hashes[kept],
+        hashes=hashes,
         sampled_alternative=alternative[kept],
         sampled=values[kept],
     )
@@ -162,7 +158,7 @@ def add_effects(parts: Iterable[EffectSums | None]) -> EffectSums | None:
         return every[0] if every else None
     joined = {name: np.concatenate([getattr(part, name) for part in every]) for name in ("alternative", *ADDED, *SAMPLED)}
     found, place = np.unique(joined["alternative"], return_inverse=True)
-    kept = _lowest(joined["hashes"])
+    kept = lowest(joined["hashes"], MOST_SAMPLED)
     return EffectSums(
         labels={surrogate: label for part in every for surrogate, label in part.labels.items()},
         alternative=found,
@@ -237,22 +233,6 @@ def _effect(
 def _quantiles(whole: EffectSums, places: slice | list[int]) -> Float64 | None:
     mine = np.isin(whole.sampled_alternative, whole.alternative[places])
     return np.quantile(whole.sampled[mine], LEVELS, axis=0) if mine.any() else None
-
-
-def _hash_keys(rows: Rows) -> npt.NDArray[np.uint64]:
-    """Return (rows,) a hash of individual, decision and choice, which has nothing to do with that of the shards."""
-    hashes = hash64(rows.individual, seed=1)
-    for key in (rows.decision, rows.choice):
-        hashes = hash64(hashes.view(np.int64) ^ key, seed=1)
-    return hashes
-
-
-def _lowest(hashes: npt.NDArray[np.uint64]) -> Int64:
-    """Return (sampled,) where the lowest hashes are, ascending."""
-    if len(hashes) <= MOST_SAMPLED:
-        return np.argsort(hashes, kind="stable")
-    lowest = np.argpartition(hashes, MOST_SAMPLED)[:MOST_SAMPLED]
-    return lowest[np.argsort(hashes[lowest])]
 
 
 def _grouped(values: npt.NDArray[Any], place: Int64) -> npt.NDArray[Any]:

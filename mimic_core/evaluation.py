@@ -72,6 +72,7 @@ class Measured:
         contrast_weight, contrast_log_likelihood: the same over contrasts.
         bin_weight: (15,) of the rows of each bin of probability; a row has the weight of its decision.
         bin_probability, bin_selected: (15,) the same times their probability, and of those selected.
+        bin_variance: (15,) sum over rows of w^2 P (1 - P), the variance of the difference of these two if all P are true.
         shares_loss: weighted negative log-likelihood of given shares, infinite where they exclude a selected choice; None
             without shares or labels.
         alternatives: sums by alternative; None without labels.
@@ -93,6 +94,7 @@ class Measured:
     bin_weight: Float64 = field(default_factory=lambda: np.zeros(BINS))
     bin_probability: Float64 = field(default_factory=lambda: np.zeros(BINS))
     bin_selected: Float64 = field(default_factory=lambda: np.zeros(BINS))
+    bin_variance: Float64 = field(default_factory=lambda: np.zeros(BINS))
     shares_loss: float | None = None
     alternatives: AlternativeSums | None = None
 
@@ -137,6 +139,7 @@ def measure(rows: Rows, utility: Float64, shares: Mapping[int, float] | None = N
     individual_weight, individual_log_likelihood = _over_individuals(log_probability, weight, first)
     contrast_weight, contrast_log_likelihood = _over_individuals(_over_contrasts(gap, rows), weight * (counts > 1), first)
     bins = np.fmin(BINS * probability, BINS - 1).astype(np.int64)
+    weighted = row_weight * probability
     return Measured(
         decisions=rows.decisions,
         individuals=len(first),
@@ -152,8 +155,9 @@ def measure(rows: Rows, utility: Float64, shares: Mapping[int, float] | None = N
         contrast_weight=contrast_weight,
         contrast_log_likelihood=contrast_log_likelihood,
         bin_weight=_by_bin(bins, row_weight),
-        bin_probability=_by_bin(bins, row_weight * probability),
+        bin_probability=_by_bin(bins, weighted),
         bin_selected=_by_bin(bins[selected], weight),
+        bin_variance=_by_bin(bins, row_weight * (weighted - weighted * probability)),
         shares_loss=_shares_loss(rows, weight, shares),
         alternatives=sum_alternatives(rows, weight, probability),
     )

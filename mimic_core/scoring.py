@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from mimic_core import contract, inferences
 from mimic_core.alternatives import shares_by_code
+from mimic_core.distributions import FeatureSample, add_samples, sample_features
 from mimic_core.effects import EffectSums, add_effects
 from mimic_core.evaluation import Measured, add_measured, combine, named
 from mimic_core.rows import Float32, Float64
+from mimic_core.score_counts import ScoreCounts, add_counts, count_scores
 from mimic_core.shards import Part
 from mimic_core.sources import ALTERNATIVE, SPLITS
 from mimic_core.tallies import Tally, add_tallies, tally
@@ -46,13 +48,15 @@ class Scoring:
             rules: of the run's features, see `mimic_core.inferences.rules`.
             functions: gives the run's utility and its derivatives by `explain`; called when there is a row to score.
             shares: as in `mimic_core.inferences.measure_selected`.
-            table_rows: as in `mimic_core.inferences.explain_rows`.
+            table_rows: as in `mimic_core.row_samples.sample_rows`.
         """
         self._rules, self._part, self._functions = rules, part, functions
         self._names = {"experiment_name": experiment_name, "run_id": run_id}
         self._explain, self._shares, self._table_rows = tuple(explain), shares, table_rows
         self._tallies: list[Tally] = []
         self._measured: list[dict[str, Measured]] = []
+        self._samples: list[FeatureSample] = []
+        self._counts: list[ScoreCounts] = []
         self.effects: EffectSums | None = None
         self.labels: dict[int, Any] = {}
 
@@ -76,6 +80,8 @@ class Scoring:
         self.labels.update(inferences.alternative_labels(block))
         self._measured.append({split: inferences.measure_selected(block, utility, split, self._shares) for split in SPLITS})
         rows = inferences.inference_rows(block, utility, self._part, **self._names)
+        self._counts.append(count_scores(rows, block.rows.starts, block.rows.selected))
+        self._samples.append(sample_features(block, self._table_rows))
         if not self._explain:
             return rows
         rows, sums = inferences.explain_rows(
@@ -99,6 +105,16 @@ class Scoring:
     def measured(self) -> dict[str, Measured]:
         """Split -> how well the run explains its selected choices, in sums."""
         return add_splits(self._measured)
+
+    @property
+    def sample(self) -> FeatureSample | None:
+        """The features of a sample of the rows; None without rows."""
+        return add_samples(self._samples)
+
+    @property
+    def counts(self) -> ScoreCounts:
+        """How many rows have which probability and log-odds."""
+        return add_counts(self._counts)
 
 
 def add_splits(parts: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
