@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from mimic_core.sources import SPLITS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 40  # of one picture, 1,000 pixels high
 LONGEST_NAME = 40
+COLOURS = 48
+MOST_BARS = 40  # of shards
 
 
 def learning_curve(history: Sequence["Epoch"], unit: str = "epoch") -> bytes:
@@ -41,7 +45,7 @@ def learning_curve(history: Sequence["Epoch"], unit: str = "epoch") -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def elasticities(effects: Sequence["Effect"]) -> bytes:
@@ -64,12 +68,12 @@ def elasticities(effects: Sequence["Effect"]) -> bytes:
             axes.hlines(line, lower, upper, colour, linewidth=4, alpha=0.5)
         if one.elasticity_mean is not None:
             axes.plot(one.elasticity_mean, line, "o", color=colour, markersize=5)
-    return _png(figure)
+    return png(figure)
 
 
 def coefficients(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw estimates with their 95% intervals; returns the bytes of a PNG picture of `coefficient_figure`."""
-    return _png(coefficient_figure(rows))
+    return png(coefficient_figure(rows))
 
 
 def coefficient_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -90,6 +94,47 @@ def coefficient_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
+def shard_sizes(files: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw how many decisions each shard has, a colour for each split; of many shards, how many have how many.
+
+    Args:
+        files: manifest entries of the shards' files, those of a split next to each other.
+
+    Returns:
+        The bytes of a PNG picture.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6.4, 2.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    splits = {split: [file["decisions"] for file in files if file["split"] == split] for split in SPLITS}
+    if len(files) > MOST_BARS:
+        axes.hist(list(splits.values()), bins=30, label=list(splits))
+        axes.set(xlabel="decisions of a shard", ylabel="shards")
+    else:
+        first = 0
+        for split, sizes in splits.items():
+            axes.bar(range(first, first + len(sizes)), sizes, label=split)
+            first += len(sizes)
+        axes.set(xlabel="shard of its split", ylabel="decisions")
+        axes.set_xticks(range(first), [str(place) for sizes in splits.values() for place in range(len(sizes))], fontsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend()
+    return png(figure)
+
+
+def png(figure: "Figure") -> bytes:
+    """Save a figure as PNG of few colours, a third of the bytes; Dagster keeps the pictures of all builds."""
+    from PIL import Image
+
+    whole, small = BytesIO(), BytesIO()
+    figure.savefig(whole, format="png", dpi=100)
+    Image.open(whole).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
 def _named_lines(names: Sequence[str], label: str) -> tuple["Figure", "Axes"]:
     """Return a figure with a line for each name, the first on top, around 0."""
     from matplotlib.figure import Figure
@@ -103,9 +148,3 @@ def _named_lines(names: Sequence[str], label: str) -> tuple["Figure", "Axes"]:
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
     return figure, axes
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -30,6 +30,14 @@ def leaderboard_rows(document: Document, *, short: bool = False) -> list[tuple[s
     return found
 
 
+def leading_rows(document: Document) -> list[tuple[str, ...]]:
+    """Return of the leaderboard what fits a page of Dagster, each cell in one line; the intervals are of differences."""
+    shown = [HEADINGS.index(name) for name in ("model", "run", "NLL", "to the best")]
+    shown += [shown[-1] + 1, HEADINGS.index("accuracy")]
+    rows = [tuple(row[place] for place in shown) for row in leaderboard_rows(document, short=True)]
+    return [(row[0], *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in row[1:])) for row in rows]
+
+
 def training_rows(document: Document) -> list[tuple[str, ...]]:
     """Return how the runs were trained, and in what they differ, as texts, headings first."""
     rows = document["leaderboard"]

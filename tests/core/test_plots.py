@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mimic_core.effects import Effect
 from mimic_core.history import Epoch
-from mimic_core.plots import coefficients, elasticities, learning_curve
+from mimic_core.plots import coefficients, elasticities, learning_curve, shard_sizes
 
 
 def history(losses=(0.9, 0.6, 0.5, 0.4), val_losses=(0.95, 0.7, 0.65, 0.8), exported=3):
@@ -67,6 +67,14 @@ def test_both_losses_of_every_epoch_are_drawn_and_the_exported_one_is_marked(dra
     assert drawn["val_loss"] == ([1, 2, 3, 4], [0.95, 0.7, 0.65, 0.8])
     assert drawn["exported epoch: 3"][0] == [3, 3]
     assert len(drawn) == 3
+
+
+@pytest.mark.parametrize("shards", [3, 100])
+def test_shards_are_drawn_as_a_small_picture_however_many_there_are(shards):
+    files = [{"split": "train", "decisions": 40 + shard} for shard in range(shards)] + [{"split": "test", "decisions": 0}]
+    picture = shard_sizes(files)
+    assert pixels(picture).shape[:2] == (280, 640)
+    assert len(picture) < 10_000
 
 
 def test_axes_and_lines_say_what_they_show(draw):
