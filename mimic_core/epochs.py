@@ -4,7 +4,7 @@ Only rows really offered enter the network and the softmax, so nothing depends o
 taken in windows, permuted; a batch is a slice of its window. What is trained does not depend on the size of the windows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,12 @@ Batches = dict[str, Any]  # see `prepare_batches`
 
 
 def train_epochs(
-    network: "keras.Model", optimizer: "keras.optimizers.Optimizer", model: ModelSpec, stream: Stream, done: int = 0
+    network: "keras.Model",
+    optimizer: "keras.optimizers.Optimizer",
+    model: ModelSpec,
+    stream: Stream,
+    done: int = 0,
+    on_decisions: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[tuple[float, int | None]]:
     """Train epoch by epoch.
 
@@ -29,6 +34,7 @@ def train_epochs(
         optimizer: built for the trainable variables of the network.
         stream: decisions, some of a weight above 0.
         done: epochs that the network and the optimizer have behind them.
+        on_decisions: called after each window with the epoch, from 1, and the number of its decisions so far.
 
     Yields:
         The mean loss of the epoch, and None; or one that is not finite and the batch, from 0, whose loss is not.
@@ -40,12 +46,14 @@ def train_epochs(
     with open_access(stream) as access:
         mean_weight = _mean_weight(stream, access)
         for number in range(done, model.epochs):
-            total, broken, before = tf.constant(0.0, tf.float64), tf.constant(-1), 0
+            total, broken, before, trained = tf.constant(0.0, tf.float64), tf.constant(-1), 0, 0
             for window in access.windows(order_epoch(stream.decisions, model.seed, number), size):
                 total, broken = train(prepare_batches(window, size, mean_weight), total)
                 if broken >= 0:
                     break
                 before += len(window.counts) // size
+                trained += len(window.counts)
+                on_decisions(number + 1, trained)
             yield (float(total), before + int(broken)) if broken >= 0 else (float(total) / stream.decisions, None)
 
 

@@ -7,7 +7,7 @@ of decisions, so that never more than a block of a file's bytes is held beside t
 import gzip
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,16 +118,25 @@ def read_rows(folder: Path, split: str, features: list[str] | None = None) -> Ro
     return _rows(keys | held, starts)
 
 
-def read_stream(folder: Path, split: str, features: list[str] | None = None, most_bytes: float = MOST_IN_MEMORY) -> Stream:
+def read_stream(
+    folder: Path,
+    split: str,
+    features: list[str] | None = None,
+    most_bytes: float = MOST_IN_MEMORY,
+    on_bytes: Callable[[int, int], None] = lambda *_: None,
+) -> Stream:
     """Open a split of a dataset to go through its decisions any number of times; checksums are verified now.
 
     It is read into memory once if its arrays take at most `most_bytes`, in the order of `read_rows`; else every pass reads
     the files anew, a block at a time, in their order, and `access` copies decisions out of them.
 
+    Args:
+        on_bytes: as `open_split` takes it.
+
     Raises:
         NotFoundError, SpecError, CorruptFileError: as `read_rows`.
     """
-    source = open_split(folder, split, features)
+    source = open_split(folder, split, features, on_bytes)
     schema = read_schema(folder)
     decisions = sum(file["decisions"] for file in schema["files"] if file["split"] == split)
     if decisions * source.max_choices * (4 * len(source.columns) + 20) <= most_bytes:
@@ -187,8 +196,13 @@ def read_dataset(
     return blocks.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def open_split(folder: Path, split: str, features: list[str] | None = None) -> Split:
+def open_split(
+    folder: Path, split: str, features: list[str] | None = None, on_bytes: Callable[[int, int], None] = lambda *_: None
+) -> Split:
     """Verify the files of a split, each read once in pieces.
+
+    Args:
+        on_bytes: called after each file with the bytes that are verified, and those of all files.
 
     Raises:
         NotFoundError: there is no dataset in this folder.
@@ -200,10 +214,13 @@ def open_split(folder: Path, split: str, features: list[str] | None = None) -> S
     if split not in SPLITS:
         raise SpecError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     files = {folder / file["path"]: file for file in schema["files"] if file["split"] == split}
+    verified, total = 0, sum(file["bytes"] for file in files.values())
     for path, file in files.items():
         if not path.is_file():
             raise CorruptFileError(f"{path}: damaged: the dataset's schema names this file and it is gone; build it again")
         verify_file(path, file)
+        verified += file["bytes"]
+        on_bytes(verified, total)
     return Split(
         paths=list(files),
         compressed=schema.get("compression") is not None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -71,6 +71,19 @@ def where(stream: Stream, keep: Callable[[Rows], Bool]) -> Stream:
             yield access_some(whole, kept)
 
     return Stream(read=read, decisions=int(kept.sum()), access=access)
+
+
+def watched(stream: Stream, on_decisions: Callable[[int], None]) -> Stream:
+    """Tell, in every pass over a stream, how many decisions were gone through so far."""
+
+    def read() -> Iterator[Rows]:
+        done = 0
+        for rows in stream:
+            yield rows
+            done += rows.decisions
+            on_decisions(done)
+
+    return replace(stream, read=read)
 
 
 def open_access(stream: Stream) -> AbstractContextManager[Access]:

@@ -31,6 +31,7 @@ class Progress:
 
     Attributes:
         on_begin: called once, before the first epoch, with those that an earlier training finished.
+        on_decisions: called within an epoch of a network with its number, its decisions so far, and how many there are.
         on_epoch: called after each epoch, or each iteration of a solver.
         on_checkpoint: called before that, for a network, with the bytes of a checkpoint; see `mimic_core.checkpoints`.
         resume: of an earlier training of the same network on the same decisions, which goes on after it.
@@ -39,6 +40,7 @@ class Progress:
     """
 
     on_begin: Callable[[list[Epoch]], None] = lambda _: None
+    on_decisions: Callable[[int, int, int], None] = lambda *_: None
     on_epoch: Callable[[Epoch], None] = lambda _: None
     on_checkpoint: Callable[[bytes], None] | None = None
     resume: Checkpoint | None = None
@@ -64,7 +66,11 @@ def fit(
     utilities = networks.utility_function(network)
     history, best_weights = _resume(network, optimizer, progress)
     progress.on_begin(list(history))
-    epochs = train_epochs(network, optimizer, spec.model, stream, done=len(history))
+
+    def tell(epoch: int, done: int) -> None:
+        progress.on_decisions(epoch, done, stream.decisions)
+
+    epochs = train_epochs(network, optimizer, spec.model, stream, done=len(history), on_decisions=tell)
     stopwatch = Stopwatch(progress.clock)
     while not has_ended(history, spec.model.epochs, spec.model.patience):
         number = len(history) + 1

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mimic_core import layers_files, networks, optimizers, runs
+from mimic_core import access, layers_files, networks, optimizers, runs
 from mimic_core.configs import parse_spec
 from mimic_core.epochs import train_epochs
 from mimic_core.errors import TrainingError
 from mimic_core.evaluation import evaluate
 from mimic_core.rows import Rows
 from mimic_core.specs import RunSpec
-from mimic_core.streams import in_memory
-from mimic_core.training import Progress, with_offset
+from mimic_core.streams import in_memory, watched
+from mimic_core.training import Progress, fit, with_offset
 
 SAME = 'LAYERS = {"same": lambda: Dense(2, use_bias=False, kernel_initializer="identity", trainable=False)}'
 STILL = {"optimizer": "SGD", "optimizer_kwargs": {"learning_rate": 1e-30}, "epochs": 1}
@@ -215,3 +215,18 @@ def test_what_is_added_to_the_utilities_is_the_offset_of_each_row():
     utility = np.arange(len(rows), dtype=float)
     assert with_offset(utility, rows) is utility
     assert with_offset(utility, replace(rows, offset=np.full(len(rows), 2, np.float32))).tolist() == (utility + 2).tolist()
+
+
+def test_whoever_trains_is_told_after_each_window_how_far_the_epoch_is(monkeypatch):
+    monkeypatch.setattr(access, "WINDOW_BYTES", 1)  # a window is a batch
+    told, rows = [], in_memory(decisions())
+    spec = run_spec(epochs=2)
+    fit(spec, SAME, rows, rows, Progress(on_decisions=lambda *numbers: told.append(numbers)))
+    assert told == [(epoch, done, 23) for epoch in (1, 2) for done in (5, 10, 15, 20, 23)]
+
+
+def test_a_watched_pass_tells_how_many_decisions_are_done():
+    told = []
+    stream = watched(in_memory(decisions(), 20), told.append)
+    assert sum(rows.decisions for rows in stream) == 23
+    assert (len(told) > 1, told == sorted(told), told[-1]) == (True, True, 23)
