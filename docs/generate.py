@@ -65,15 +65,16 @@ SECTIONS: dict[type[BaseModel], tuple[str, str | None]] = {
     ),
     DatasetSpec: ("Partition of `tfrecord_dataset`; its key is `<space>/<dataset>`.", "dataset.json"),
     ExperimentSpec: (
-        "Each model becomes a partition of `model_run`; its key is `<space>/<experiment_name>/<run_id>`. The `run_id` is "
-        "the SHA-256\nof what the user set for that model: unset keys are left out, so a default that is written down "
-        "gives another id.",
+        "Each model becomes a partition of `model_run`; its key is `<space>/<experiment_name>/` and the first 12 digits "
+        "of the run id.\nThe run id is the SHA-256 of what the user set for that model: unset keys are left out, so a "
+        "default that is written down\ngives another id.",
         "experiment.json",
     ),
     ExperimentModelSpec: ("An entry of `models` in an experiment.", None),
     EarlyStopping: ("The value of `early_stopping` in a model.", None),
     InferenceSpec: (
-        "Partition of `inference_table`; its key is `<database>.<upload_table>/<experiment_name>/<run_id>`.",
+        "Partition of `inference_table`; its key is `<database>.<upload_table>/<experiment_name>/` and the first 12 digits "
+        "of the run id.",
         "inference.json",
     ),
 }
@@ -125,6 +126,8 @@ def type_in_words(schema: dict[str, Any]) -> str:
         return type_in_words(next(part for part in schema["anyOf"] if part.get("type") != "null"))
     if "$ref" in schema:
         return f"{schema['$ref'].rpartition('/')[2]}, see below"
+    if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return " or ".join(f"`{json.dumps(value)}`" for value in values)
     kind = schema.get("type", "any value")
     if kind == "array":
         some = " of at least one" if schema.get("minItems") else ""
@@ -141,15 +144,16 @@ def type_in_words(schema: dict[str, Any]) -> str:
 
 def _table(kind: type[BaseModel]) -> Iterator[str]:
     schema = kind.model_json_schema()
-    yield "| key | type | default | meaning |"
-    yield "|---|---|---|---|"
+    yield "| key | type | default | example | meaning |"
+    yield "|---|---|---|---|---|"
     for name, field in ordered_fields(kind).items():
         words = type_in_words(schema["properties"][name])
-        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-        yield f"| `{name}` | {_cell(words)} | {default} | {_cell(field.description or '')} |"
+        default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
+        examples = ", ".join(map(_value, field.examples or ()))
+        yield f"| `{name}` | {_cell(words)} | {default} | {_cell(examples)} | {_cell(field.description or '')} |"
 
 
-def _default(value: Any) -> str:
+def _value(value: Any) -> str:
     return "unset" if value is None else f"`{json.dumps(value)}`"
 
 

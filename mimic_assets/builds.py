@@ -1,35 +1,33 @@
-"""What every build of a partition shares: its pinned inputs, its manifest, and the metadata that Dagster shows."""
+"""What every build of a partition shares: its pinned inputs, its steps, and its manifest."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlencode
 
 import dagster as dg
 import numpy as np
 import pyarrow as pa
 
 from mimic_assets.live import VERSION
-from mimic_assets.partitions import BY_ASSET
+from mimic_assets.signs import Signs, spill_told
 from mimic_core import contract, outcomes
 from mimic_core.identifiers import surrogates
 from mimic_core.manifests import build_version
+from mimic_core.pace import describe_bytes, describe_seconds
 from mimic_core.shards import Part, plan_parts
 from mimic_core.sources import INDIVIDUAL, columns_to_read
 from mimic_core.specs import InferenceSpec, RunSpec, TableReader
 from mimic_core.tallies import Tally, in_both_splits
-from mimic_core.world import SOURCE
 from resources.artefacts import ArtefactStore
+from resources.reading import counted
 from resources.specs import P, StoredSpec
-from resources.tables import Pin, TableStore
+from resources.tables import OnRows, Pin, TableStore
 
 R = TypeVar("R", bound=TableReader)
 
 RUN_COLUMNS = ("experiment_name", "run_id")
-CONTRACT = "decision_table_contract"
-SECONDS_BETWEEN_SIGNS = 10  # of a long step
+VERSION_DIGITS = 12  # of a token, shown
 MANY_ROWS = 1_000_000  # that take a second to read
 
 
@@ -109,14 +107,17 @@ def plan_steps(
 ) -> list[dg.DynamicOutput[PartTask[R]]]:
     """Divide a build over a pinned table into steps; `run` is as in `PartTask`."""
     spec = build.stored.spec
-    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token}")
     groups = tables.row_groups(pin)
     rows = None if groups is None else sum(group.rows for group in groups)
     parts = plan_parts(spec.partitions, groups, spec.shards_per_step)
+    steps = f"{len(parts)} {'step' if len(parts) == 1 else 'steps'}"
+    context.log.info(f"table {pin.name}: {pin.rows:,} rows, version {pin.token[:VERSION_DIGITS]}, to be read by {steps}")
     tasks = [PartTask(build=build, pin=pin, part=part, run=run or {}, rows=rows) for part in parts]
     # a filter, and what is wrong with a decision, may separate rows of it that are in different shards
     if spec.drops or rules.where:
-        checked = _check_whole(pin, rules, tables)
+        signs = Signs(context.log.info, f"table {pin.name}")
+        checked = _check_whole(pin, rules, tables, signs.at)
+        context.log.info(f"table {pin.name}: checked as a whole, in {describe_seconds(signs.seconds)}")
         tasks = _after(checked, tasks, spec.drops)
         for violation in checked.outcome.violations:
             context.log.warning(f"table {pin.name}: {'left out: ' if spec.drops else ''}{violation}")
@@ -134,16 +135,12 @@ def checked_blocks(
     columns = columns or columns_to_read(tables.schema_of(task.pin), rules.columns, rules.where)
     name = task.part.name
 
-    def say(size: float) -> None:
-        context.log.info(f"{name}: rows are in no order; about {size / 1e6:,.0f} MB are written to temporary files first")
-
-    rows, said_at = 0, time.monotonic()
-    for table in tables.blocks(task.pin, columns, task.part, say):
+    rows, size, signs = 0, 0, Signs(context.log.info, name)
+    for table in tables.blocks(task.pin, columns, task.part, spill_told(context.log.info, name), signs.at):
+        rows, size = rows + len(table), size + table.nbytes
         yield contract.check_block(table, rules, task.dropped)
-        rows += len(table)
-        if time.monotonic() > said_at + SECONDS_BETWEEN_SIGNS:
-            context.log.info(f"{name}: {rows:,} rows so far")
-            said_at = time.monotonic()
+    took = describe_seconds(signs.seconds)
+    context.log.info(f"{name}: read {rows:,} rows of table {task.pin.name} ({describe_bytes(size)} in memory), in {took}")
 
 
 def manifest(build: Build[Any], run_id: str, code_version: str, inputs: dict[str, Any], **facts: Any) -> dict[str, Any]:
@@ -175,21 +172,6 @@ def table_input(pin: Pin, columns: pa.Schema, tables: TableStore) -> dict[str, A
     }
 
 
-def metadata(document: dict[str, Any], location: str, columns: dict[str, str]) -> dict[str, Any]:
-    """Return what Dagster shows of a build: counts, location, input versions, columns where it is a table, metrics."""
-    numbers = document["counts"] | document.get("metrics", {})
-    return {
-        **({"dagster/row_count": numbers["rows"]} if "rows" in numbers else {}),
-        **{name: _number(value) for name, value in numbers.items() if value is not None},
-        "version": document["version"],
-        "dagster/uri": location,
-        "upstream": dg.MetadataValue.md(_upstream(document["inputs"])),
-        "inputs": dg.MetadataValue.json(document["inputs"]),
-        "spec": dg.MetadataValue.json(document["spec"]),
-        **({"dagster/column_schema": _table_schema(columns)} if columns else {}),
-    }
-
-
 def whole_outcome(
     task: PartTask[R],
     found: Tally,
@@ -212,32 +194,6 @@ def whole_outcome(
     return replace(outcome, violations=whole or of_parts)
 
 
-def contract_check(asset: str, description: str) -> dg.AssetCheckSpec:
-    """Declare the check by which an asset shows what the contract found."""
-    return dg.AssetCheckSpec(CONTRACT, asset=asset, description=description, partitions_def=BY_ASSET[asset])
-
-
-def contract_result(asset: str, report: dict[str, Any]) -> dg.AssetCheckResult:
-    """Return what that check shows of one build; decisions that were left out are a warning."""
-    return dg.AssetCheckResult(
-        passed=not report["violations"] and not report["left_out"],
-        asset_key=asset,
-        check_name=CONTRACT,
-        severity=dg.AssetCheckSeverity.ERROR if report["violations"] else dg.AssetCheckSeverity.WARN,
-        metadata={
-            "broken rules": _listed(report["violations"]),
-            "left out": _listed(report["left_out"]),
-            "dropped decisions": report["dropped_decisions"],
-            "outcome": dg.MetadataValue.json(report),
-        },
-    )
-
-
-def notes_shown(said: Sequence[str]) -> dict[str, dg.MarkdownMetadataValue]:
-    """Return the metadata for what a reader of a build's numbers must know."""
-    return {"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in said) or "none")}
-
-
 def dropped_count(task: PartTask[Any]) -> dict[str, int]:
     """Return the count of decisions that were left out; empty where the spec drops none."""
     return {"dropped_decisions": task.left_out.decisions} if task.left_out else {}
@@ -257,14 +213,15 @@ def notes(tasks: Sequence[PartTask[Any]]) -> list[str]:
     return said + [f"left out: {violation}" for violation in violations]
 
 
-def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
-    """Return the tag by which Dagster keeps a data version: the manifest's fingerprint."""
-    return {"dagster/data_version": document["fingerprint"]}
-
-
-def _check_whole(pin: Pin, rules: contract.Rules, tables: TableStore) -> outcomes.Checked:
+def _check_whole(
+    pin: Pin, rules: contract.Rules, tables: TableStore, on_rows: OnRows = lambda *_, **__: None
+) -> outcomes.Checked:
     columns = columns_to_read(tables.schema_of(pin), rules.columns, rules.where)
-    return contract.check_table(lambda: tables.batches(pin, columns.names), pin.rows, rules)
+
+    def read() -> Iterator[pa.RecordBatch]:
+        return counted(tables.batches(pin, columns.names), lambda rows: on_rows("checked", rows, pin.rows))
+
+    return contract.check_table(read, pin.rows, rules)
 
 
 def _after(checked: outcomes.Checked, tasks: list[PartTask[R]], drops: bool) -> list[PartTask[R]]:
@@ -276,37 +233,8 @@ def _after(checked: outcomes.Checked, tasks: list[PartTask[R]], drops: bool) -> 
     return [replace(task, dropped=_of_part(checked.offending, task.part), left_out=left_out) for task in tasks]
 
 
-def _table_schema(columns: dict[str, str]) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
-
-
-def _listed(violations: Sequence[dict[str, Any]]) -> str:
-    return "; ".join(str(outcomes.Violation(**violation)) for violation in violations) or "none"
-
-
 def _of_part(decisions: pa.Table, part: Part) -> pa.Table:
     if not len(decisions):
         return decisions
     individual, train = surrogates(decisions[INDIVIDUAL]), np.ones(len(decisions), np.bool_)
     return decisions.filter(pa.array(part.holds(individual, train) | part.holds(individual, ~train)))
-
-
-def _upstream(inputs: dict[str, Any]) -> str:
-    """Link the pages of the partitions that a build read, with the beginnings of the versions that it used."""
-    rows = ["| asset | partition | version |", "|---|---|---|"]
-    for asset, facts in ((asset, facts) for asset, found in inputs.items() for facts in _each(found)):
-        key, version = facts.get("name", facts.get("key")), facts.get("token") or facts["fingerprint"]
-        # tables are observed and have no page for each partition
-        page = urlencode({"view": "events" if asset == SOURCE else "partitions", "partition": key})
-        rows.append(f"| {asset} | [{key}](/assets/{asset}?{page}) | {version[:12]} |")
-    return "\n".join(rows)
-
-
-def _each(found: Any) -> Sequence[dict[str, Any]]:
-    """Return what was read of an asset: one partition, or of a report all runs."""
-    return found if isinstance(found, list) else [found]
-
-
-def _number(value: Any) -> int | float:
-    # a NumPy number in event metadata cannot be stored; the manifest has all digits
-    return int(value) if isinstance(value, int) else float(f"{value:.6g}")

@@ -6,16 +6,25 @@ import dagster as dg
 
 from mimic_assets.failures import attempt, fails_clearly
 from mimic_assets.partitions import BY_ASSET, UP_TO_DATE
-from mimic_assets.planning import make_plan
+from mimic_assets.planning import plan_with_reports
 from mimic_core.answers import builds_for, is_alarming, name_of
 from mimic_core.errors import NotFoundError
 from mimic_core.planner import Partition, Plan
+from mimic_core.report_ages import REPORT
 from mimic_core.world import CODE_VERSIONS, Node, State
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.said import forget
 
 NO_REASON = "made from its present spec and the present versions of its inputs"
+OF_BUILDS = (
+    "Whether the partition is what its spec and the present versions of its inputs would make. Red: it is to be built. "
+    "Yellow: it is being built, or waits for another partition. The sensor up_to_date_sensor keeps it."
+)
+OF_REPORTS = (
+    "Whether the report is of the runs that are trained now. Yellow: materialize it when you want it to be. The sensor "
+    "up_to_date_sensor keeps it."
+)
 
 
 def up_to_date_check(asset: str) -> dg.AssetChecksDefinition:
@@ -25,12 +34,11 @@ def up_to_date_check(asset: str) -> dg.AssetChecksDefinition:
         asset=asset,
         name=UP_TO_DATE,
         partitions_def=BY_ASSET[asset],
-        description="Whether the partition is what its spec and the present versions of its inputs would make. Red: it is "
-        "to be built. Yellow: it is being built, or waits for another partition. The sensor up_to_date_sensor keeps it.",
+        description=OF_REPORTS if asset == REPORT else OF_BUILDS,
     )
     @fails_clearly
     def check(context: dg.AssetCheckExecutionContext, inventory: Inventory, artefacts: ArtefactStore) -> dg.AssetCheckResult:
-        planned, problem = attempt(make_plan, context.instance, inventory, context.run.run_id)
+        planned, problem = attempt(plan_with_reports, context.instance, inventory, context.run.run_id)
         if planned is None:  # whoever materializes in the UI has this executed too, and that build is done
             return dg.AssetCheckResult(
                 check_name=UP_TO_DATE, passed=False, severity=dg.AssetCheckSeverity.WARN, description=problem
@@ -67,4 +75,4 @@ def _shown(partition: Partition, plan: Plan) -> dict[str, Any]:
     }
 
 
-CHECKS = [up_to_date_check(asset) for asset in CODE_VERSIONS]
+CHECKS = [up_to_date_check(asset) for asset in (*CODE_VERSIONS, REPORT)]

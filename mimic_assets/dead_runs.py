@@ -11,13 +11,13 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
-from mimic_assets.live import ENDED
+from mimic_assets.live import ENDED, HIDDEN
 
 # tags of a run that a command executes: where, and in which process
-HOST, PID, STARTED = "mimic/host", "mimic/pid", "mimic/process-started"
+HOST, PID, STARTED = (f"{HIDDEN}{name}" for name in ("host", "pid", "process-started"))
 # on Linux also: installation, boot and PID namespace, for many machines may have one name; and when the process began, in
 # ticks since the boot, for psutil counts from the wall clock, which is put right now and then
-MACHINE, BOOT, NAMESPACE, TICKS = "mimic/machine", "mimic/boot", "mimic/pid-namespace", "mimic/process-ticks"
+MACHINE, BOOT, NAMESPACE, TICKS = (f"{HIDDEN}{name}" for name in ("machine", "boot", "pid-namespace", "process-ticks"))
 MACHINE_ID = "/etc/machine-id"
 IN_PROCESSES = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 BY_COMMANDS = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, *IN_PROCESSES]

@@ -3,11 +3,13 @@
 import dagster as dg
 
 from mimic_assets import jobs
+from mimic_assets.catalogue import catalogued
 from mimic_assets.checks import CHECKS
 from mimic_assets.contrasts import contrast_set
 from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.maintenance import maintenance, weekly_maintenance
+from mimic_assets.overview import overview
 from mimic_assets.reports import experiment_report
 from mimic_assets.runs import model_run
 from mimic_assets.sensors.alerts import alert_on_failure
@@ -20,15 +22,24 @@ from mimic_assets.sensors.source_tables import source_table_sensor
 from mimic_assets.sensors.specs import spec_sensor
 from mimic_assets.sensors.up_to_date import answer_up_to_date, up_to_date_sensor
 from mimic_assets.sources import source_table
-from resources.environments import local_resources, mimic_home, rebuilds_by_itself
+from resources.environments import code_url, local_resources, mimic_home, owners, rebuilds_by_itself
+
+ASSETS = [source_table, contrast_set, tfrecord_dataset, model_run, inference_table, experiment_report, overview]
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     return dg.Definitions(
-        assets=[source_table, contrast_set, tfrecord_dataset, model_run, inference_table, experiment_report],
-        jobs=[*jobs.BUILDS.values(), *jobs.REGISTRATION, maintenance, approve_rebuild, answer_up_to_date],
+        assets=catalogued(ASSETS, owners(), code_url()),
+        jobs=[
+            *jobs.BUILDS.values(),
+            *jobs.REGISTRATION,
+            jobs.profile_sources,
+            maintenance,
+            approve_rebuild,
+            answer_up_to_date,
+        ],
         asset_checks=CHECKS,
         schedules=[weekly_maintenance],
         sensors=[

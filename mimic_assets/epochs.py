@@ -11,6 +11,8 @@ import pyarrow as pa
 from mimic_assets.builds import RUN_COLUMNS, rows_of_run
 from mimic_assets.failures import attempt
 from mimic_assets.run_files import read_history
+from mimic_assets.shown import number_shown
+from mimic_assets.signs import Signs
 from mimic_core import checkpoints
 from mimic_core.specs import RunSpec
 from resources.artefacts import ArtefactStore
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from mimic_core.history import Epoch
     from mimic_core.training import Progress
 
+OBSERVED = ("loss", "val_loss", "val_accuracy")  # of an epoch; history.jsonl has all of it
+# of many short epochs these are observed, and then one each second: every one is an event on the pages of run and asset
+ALWAYS_OBSERVED = 10
+SECONDS_BETWEEN_EPOCHS = 1.0
 RESULTS_SCHEMA = pa.schema(
     [
         ("experiment_name", pa.string()),
@@ -69,14 +75,26 @@ def begin_epochs(context: dg.AssetExecutionContext, spec: RunSpec, version: str,
         if problem:
             context.log.warning(f"no checkpoint of this epoch: {problem}")
 
+    observed_at = 0.0
+
     def tell(epoch: "Epoch") -> None:
+        nonlocal observed_at
         _, problem = attempt(append_epoch, artefacts, spec.folder, asdict(epoch))
         if problem:
             context.log.warning(problem)
-        context.log_event(_observation(context, epoch))
+        now = time.monotonic()
+        if epoch.epoch <= ALWAYS_OBSERVED or epoch.epoch == spec.model.epochs or now >= observed_at + SECONDS_BETWEEN_EPOCHS:
+            context.log_event(_observation(context, epoch))
+            observed_at = now
+
+    signs = Signs(context.log.info)
+
+    def say(number: int, done: int, total: int) -> None:
+        signs.at(f"epoch {number}:", done, total, "decisions")
 
     return Progress(
         on_begin=start,
+        on_decisions=say,
         on_epoch=tell,
         on_checkpoint=keep,
         resume=resume,
@@ -140,7 +158,12 @@ def say_unfinished(context: dg.AssetExecutionContext, spec: RunSpec, tables: Tab
 
 
 def _observation(context: dg.AssetExecutionContext, epoch: "Epoch") -> dg.AssetObservation:
-    numbers = {name: float(value) for name, value in asdict(epoch).items() if value is not None and name != "exported"}
+    values = {name: getattr(epoch, name) for name in OBSERVED}
+    numbers = {name: number_shown(float(value)) for name, value in values.items() if value is not None}
+    losses = ", ".join(f"{name} {numbers[name]:.4f}" for name in ("loss", "val_loss") if name in numbers)
     return dg.AssetObservation(
-        asset_key=context.asset_key, partition=context.partition_key, metadata=numbers | {"epoch": epoch.epoch}
+        asset_key=context.asset_key,
+        partition=context.partition_key,
+        description=f"epoch {epoch.epoch}: {losses}",
+        metadata=numbers | {"epoch": epoch.epoch},
     )

@@ -33,11 +33,12 @@ def spec_form(kind: type[Spec]) -> type[dg.Config]:
     fields: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         plain = _plain(field.annotation)
+        about = " ".join([field.description or "", *(f"Example: {json.dumps(value)}." for value in field.examples or ())])
         if field.is_required():
-            fields[name] = (plain, Field(description=field.description))
+            fields[name] = (plain, Field(description=about))
         else:
             default = field.get_default(call_default_factory=True)
-            said = f"{field.description} Default: {'unset' if default is None else json.dumps(default)}."
+            said = f"{about} Default: {'unset' if default is None else json.dumps(default)}."
             fields[name] = (plain | None, Field(None, description=said))
     return create_model(kind.__name__.replace("Spec", "Form"), __base__=dg.Config, __doc__=kind.__doc__, **fields)
 

@@ -6,21 +6,17 @@ from typing import Any
 
 import dagster as dg
 
+from mimic_assets import inference_checks
 from mimic_assets.alternatives import alternatives_shown, labelled
 from mimic_assets.builds import (
     RUN_COLUMNS,
     PartTask,
     begin,
     checked_blocks,
-    contract_check,
-    contract_result,
-    data_version_tag,
     dropped_count,
     manifest,
-    metadata,
     note_pinned,
     notes,
-    notes_shown,
     plan_steps,
     rows_of_run,
     table_input,
@@ -30,24 +26,36 @@ from mimic_assets.effects import effects_shown
 from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
+from mimic_assets.previews import RUN_ID_DIGITS, preview_of
+from mimic_assets.quality import CONTRACT, check_spec, contract_result, outs, published
+from mimic_assets.shown import data_version_tag, metadata, notes_shown, said_of
 from mimic_core import contract, inferences, outcomes, scoring
 from mimic_core.alternatives import alternative_table
+from mimic_core.calibration import Calibration, judge_calibration
 from mimic_core.coefficients import NO_RHO_SQUARED, WITH_WEIGHTS
+from mimic_core.distributions import FeatureSample, add_samples
+from mimic_core.drift import Drift, measure_drift
 from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
 from mimic_core.evaluation import Measured
 from mimic_core.filters import check_filter
 from mimic_core.manifests import seal
+from mimic_core.pace import describe_bytes
+from mimic_core.score_counts import ScoreCounts, add_counts, require_sums_of_one
 from mimic_core.sources import KEYS, SPLITS, WEIGHT, check_schema, columns_to_read
 from mimic_core.specs import InferenceSpec
 from mimic_core.tallies import Tally, add_tallies
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
+from resources.previews import Previews
 from resources.specs import SpecStore
 from resources.staging import Staged
 from resources.tables import INFERENCE, SOURCE, Pin, TableStore
 
-CHECK = contract_check("inference_table", "No null or repeated keys, finite features, no decision in both splits.")
+CHECKS = [
+    check_spec("inference_table", CONTRACT, "No null or repeated keys, finite features, no decision in both splits."),
+    *inference_checks.CHECKS,
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +67,34 @@ class ScoredPart:
         staged: the scored rows, which are not all there where the contract is broken.
         measured: split -> how well the run explains its selected choices, in sums.
         effects: of the features to explain; None where there are none, or no rows.
+        sample: the features of some of the rows; None where there are none.
+        counts: how many rows have which scores.
     """
 
     tally: Tally
     staged: Staged
     measured: dict[str, Measured]
     effects: EffectSums | None
+    sample: FeatureSample | None
+    counts: ScoreCounts
     labels: dict[int, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTable:
+    """What all steps made together.
+
+    Attributes:
+        tally, measured, counts: as in `ScoredPart`.
+        calibration: of the decisions with one selected row; None where there are none.
+        drifts: how far the features are from those that the run was trained on; None where that is not known.
+    """
+
+    tally: Tally
+    measured: dict[str, Measured]
+    counts: ScoreCounts
+    calibration: Calibration | None
+    drifts: list[Drift] | None
 
 
 def run_manifest(spec: InferenceSpec, artefacts: ArtefactStore) -> dict[str, Any]:
@@ -115,7 +144,7 @@ def plan_inference(
     tables.ensure(stored.spec.destination, columns, kind=INFERENCE, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run_id)
     note_pinned(context, build, _inputs(stored.spec, run, pin, tables), inferences.CODE_VERSION)
-    context.log.info(f"run {run['version']}")
+    context.log.info(f"run {stored.spec.run_id[:RUN_ID_DIGITS]}, version {run['version']}")
     return plan_steps(context, build, pin, _rules(stored.spec, run), tables, run)
 
 
@@ -137,13 +166,21 @@ def score_part(
     )
     rows = part.rows(checked_blocks(context, task, rules, tables))
     staged = tables.stage(spec.destination, rows, task.part.name)
-    context.log.info(f"{task.part.name}: {staged.rows:,} rows")
-    return ScoredPart(tally=part.tally, staged=staged, measured=part.measured, effects=part.effects, labels=part.labels)
+    context.log.info(f"{task.part.name}: wrote {staged.rows:,} scored rows ({describe_bytes(staged.bytes)})")
+    return ScoredPart(
+        tally=part.tally,
+        staged=staged,
+        measured=part.measured,
+        effects=part.effects,
+        sample=part.sample,
+        counts=part.counts,
+        labels=part.labels,
+    )
 
 
 @dg.op(
     ins={"tasks": dg.In(list), "scored": dg.In(list)},
-    out={"result": dg.Out(dg.Nothing), "contract": dg.Out(dg.Nothing, is_required=False)},
+    out=outs(CHECKS),
 )
 @fails_clearly
 def publish_inference(
@@ -152,37 +189,57 @@ def publish_inference(
     scored: list[ScoredPart],
     tables: TableStore,
     artefacts: ArtefactStore,
+    previews: Previews,
 ) -> Iterator[Any]:
     """Add up what the parts found, and replace the rows of the key if the table keeps the contract."""
-    pin = tasks[0].pin
-    found = add_tallies(part.tally for part in scored)
-    outcome = whole_outcome(tasks[0], found, _rules(tasks[0].build.stored.spec, tasks[0].run), tables)
+    pin, run = tasks[0].pin, tasks[0].run
+    found = _together(scored, run)
+    outcome = whole_outcome(tasks[0], found.tally, _rules(tasks[0].build.stored.spec, run), tables)
     report = outcomes.document(outcome, tasks[0].left_out)
-    yield contract_result("inference_table", report)
-    if report["violations"]:
+    answers = [contract_result("inference_table", report)]
+    if not report["violations"]:
+        answers += [
+            inference_checks.sums_result(found.counts),
+            inference_checks.calibration_result(found.calibration, found.measured),
+            inference_checks.drift_result(found.drifts, run.get("distributions")),
+        ]
+    if report["violations"] or found.counts.off:
+        yield from answers
         for part in scored:
             tables.discard(part.staged)
     outcomes.require_kept(outcome, pin.name)
+    require_sums_of_one(found.counts, tasks[0].build.stored.spec.run_id)
     document = _publish(context, tasks, scored, found, report, tables, artefacts)
     columns = inferences.inference_schema(tables.schema_of(pin), tasks[0].build.stored.spec.explain)
     types = {field.name: str(field.type) for field in columns}
     shown = effects_shown(document) | alternatives_shown(document["alternatives"]) | notes_shown(document["notes"])
-    shown |= metadata(document, document["table"], types)
+    size = sum(part.staged.bytes for part in scored)
+    context.log.info(f"table {document['table']}: {said_of(document, size)}")
+    shown |= inference_checks.scores_shown(found.counts) | metadata(document, document["table"], types, size)
+    made = tables.pin(document["table"], document["snapshot"])
+    shown |= preview_of(made, tables, previews.rows, rows_of_run(tasks[0].build.stored.spec))
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
+    yield from answers  # before it, Dagster would take them for answers about the build before
 
 
 @dg.graph_asset(
     partitions_def=inference_tables,
     group_name="inferences",
-    kinds={"iceberg"},
+    kinds={"iceberg", "parquet"},
     ins={"model_run": lineage_input(), "source_table": lineage_input()},
-    check_specs=[CHECK],
+    check_specs=CHECKS,
 )
 def inference_table(model_run: Any, source_table: Any) -> Any:
-    """Probability, odds, log-odds and utility of every row by one run. Partition: database.table/experiment/run_id."""
+    """What a trained run says of every choice of a table: its probability, odds, log-odds and utility.
+
+    - A partition is `database.table/experiment/` and twelve digits of the run id: the rows that this run wrote into that
+      table, which many runs may share. It is registered by the job `register_inference`.
+    - A row is one choice of one decision; probabilities add up to 1 within a decision. Rows are joined to the source table
+      on `_individual`, `_decision` and `_choice`.
+    - **Next**: `mimic tables export`, or read the Iceberg table with any engine.
+    """
     tasks = plan_inference(model_run=model_run, source_table=source_table)
-    result, kept = publish_inference(tasks.collect(), tasks.map(score_part).collect())
-    return {"result": result, "inference_table_decision_table_contract": kept}
+    return published(CHECKS, publish_inference(tasks.collect(), tasks.map(score_part).collect()))
 
 
 def run_functions(
@@ -213,25 +270,24 @@ def _publish(
     context: dg.OpExecutionContext,
     tasks: list[PartTask[InferenceSpec]],
     scored: list[ScoredPart],
-    found: Tally,
+    found: ScoredTable,
     report: dict[str, Any],
     tables: TableStore,
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     task = tasks[0]
-    build, spec = task.build, task.build.stored.spec
-    measured = scoring.add_splits([part.measured for part in scored])
-    tables_of = {split: alternative_table(measured[split].alternatives) for split in SPLITS}
+    build, spec, tally = task.build, task.build.stored.spec, found.tally
+    tables_of = {split: alternative_table(found.measured[split].alternatives) for split in SPLITS}
     labels = {code: label for part in scored for code, label in part.labels.items()}
     effects = add_effects(part.effects for part in scored)
     composite = WEIGHT in tables.schema_of(task.pin).names
-    metrics = scoring.metrics(measured, composite=composite)
+    metrics = scoring.metrics(found.measured, composite=composite)
     withheld = [NO_RHO_SQUARED.format(WITH_WEIGHTS)] if composite and metrics else []
     counts = {
-        "rows": found.outcome.rows,
-        "decisions": found.outcome.decisions,
-        **{f"{split}_rows": found.rows[split] for split in SPLITS},
-        "single_choice_decisions": found.outcome.single_choice_decisions,
+        "rows": tally.outcome.rows,
+        "decisions": tally.outcome.decisions,
+        **{f"{split}_rows": tally.rows[split] for split in SPLITS},
+        "single_choice_decisions": tally.outcome.single_choice_decisions,
         **dropped_count(task),
     }
     inputs = _inputs(spec, task.run, task.pin, tables)
@@ -246,11 +302,15 @@ def _publish(
             inferences.CODE_VERSION,
             inputs,
             counts=counts,
-            metrics=metrics,
+            metrics=metrics | inference_checks.drift_metric(found.drifts),
             contract=report,
             table=spec.destination,
-            notes=notes(tasks) + withheld + notes_on(effects, spec.explain),
+            notes=notes(tasks)
+            + withheld
+            + notes_on(effects, spec.explain)
+            + inference_checks.warnings(found.calibration, found.drifts),
             alternatives=labelled(tables_of, labels),
+            drift=None if found.drifts is None else [asdict(drift) for drift in found.drifts],
             **({"effects": [asdict(effect) for effect in summarise(effects, spec.explain)]} if spec.explain else {}),
         )
         seal(document)  # whatever cannot be published must fail before the table changes
@@ -258,6 +318,18 @@ def _publish(
         document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
         publication.publish(document)
     return document
+
+
+def _together(scored: Sequence[ScoredPart], run: dict[str, Any]) -> ScoredTable:
+    measured = scoring.add_splits([part.measured for part in scored])
+    sample = add_samples(part.sample for part in scored)
+    return ScoredTable(
+        tally=add_tallies(part.tally for part in scored),
+        measured=measured,
+        counts=add_counts(part.counts for part in scored),
+        calibration=judge_calibration(measured),
+        drifts=measure_drift(run.get("distributions"), sample, run["features"]),
+    )
 
 
 def _inputs(spec: InferenceSpec, run: dict[str, Any], pin: Pin, tables: TableStore) -> dict[str, Any]:

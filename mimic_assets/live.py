@@ -12,13 +12,14 @@ from resources.inventory import Inventory
 from resources.tables import Pin
 from resources.usage import InUse
 
+HIDDEN = ".dagster/mimic-"  # tags that begin so are for programs: Dagster keeps them off its pages
 PARTITION = "dagster/partition"  # tag: the key of the partition that a run builds, which Dagster sets too
-WANTED = "mimic/wanted"  # tag: the version of its partition for which a sensor asked for a run
-VERSION = "mimic/version"  # tag: the version that a run makes, of what it found when it began
-WITHDRAWN = "mimic/withdrawn"  # tag: the id of the run, if the command that asked for it took it back
-PINS = "mimic/pins"  # tag: a JSON object of table -> versions
+WANTED = f"{HIDDEN}wanted"  # tag: the version of its partition for which a sensor asked for a run
+VERSION = f"{HIDDEN}version"  # tag: the version that a run makes, of what it found when it began
+WITHDRAWN = f"{HIDDEN}withdrawn"  # tag: the id of the run, if the command that asked for it took it back
+PINS = f"{HIDDEN}pins"  # tag: a JSON object of table -> versions
 BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
-LAUNCH = "mimic/launch"  # tag: the command that a run belongs to
+LAUNCH = f"{HIDDEN}launch"  # tag: the command that a run belongs to
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
 

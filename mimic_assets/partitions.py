@@ -4,10 +4,12 @@ import warnings
 
 import dagster as dg
 
-# The two features of Dagster that we use before they are declared stable; nothing else is filtered.
+# The features of Dagster that we use before they are declared stable; nothing else is filtered.
 warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec is currently in preview")
-warnings.filterwarnings("ignore", message="Function `observable_source_asset` is currently in beta")
-warnings.filterwarnings("ignore", message="Class `DataVersionsByPartition` is currently in beta")
+warnings.filterwarnings("ignore", message="Function `multi_observable_source_asset` is currently in beta")
+warnings.filterwarnings(
+    "ignore", message="Class `(CodeReferencesMetadataValue|(LocalFile|Url)CodeReference)` is currently in beta"
+)
 
 source_tables = dg.DynamicPartitionsDefinition(name="source_tables")
 contrast_sets = dg.DynamicPartitionsDefinition(name="contrast_sets")

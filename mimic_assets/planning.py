@@ -12,6 +12,7 @@ from mimic_assets import attempts
 from mimic_assets.requests import awaited
 from mimic_core import planner
 from mimic_core.planner import Plan
+from mimic_core.report_ages import experiments, with_reports
 from mimic_core.world import World
 from resources.inventory import Inventory
 from resources.requests import open_requests
@@ -39,6 +40,15 @@ def make_plan(instance: dg.DagsterInstance, inventory: Inventory, apart_from: st
             return plan, world
         world = replace(world, failed=failed)
         return planner.plan(world), world
+
+
+def plan_with_reports(
+    instance: dg.DagsterInstance, inventory: Inventory, apart_from: str | None = None
+) -> tuple[Plan, World]:
+    """Return what `make_plan` does, with the reports in both, for which nothing is built by itself."""
+    plan, world = make_plan(instance, inventory, apart_from)
+    made = inventory.reports(experiments(world))
+    return with_reports(plan, world, made), replace(world, manifests={**world.manifests, **made})
 
 
 @contextmanager

@@ -7,11 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from mimic_assets.inference_checks import drift_metric, warnings
 from mimic_assets.inferences import run_functions
 from mimic_assets.run_files import find_run, trained_manifest
 from mimic_core import contract, inferences, outcomes, scoring
+from mimic_core.calibration import judge_calibration
 from mimic_core.coefficients import NO_RHO_SQUARED, WITH_WEIGHTS
+from mimic_core.drift import measure_drift
 from mimic_core.effects import notes_on, summarise
+from mimic_core.score_counts import require_sums_of_one
 from mimic_core.shards import Part, plan_parts
 from mimic_core.sources import KEYS, OPTIONAL, SPLITS, WEIGHT, check_schema, columns_to_read
 from mimic_core.specs import RunSpec
@@ -135,6 +139,7 @@ def predict(
             yield from rows.select(prediction.scores.names).combine_chunks().to_batches()
         # before what was written counts
         _require_kept(prediction, whole, tables)
+        require_sums_of_one(whole.counts, run.run_id)
 
     write(scored(), prediction.scores)
     return _predicted(prediction, whole)
@@ -168,6 +173,8 @@ def _require_kept(prediction: Prediction, whole: scoring.Scoring, tables: TableS
 def _predicted(prediction: Prediction, whole: scoring.Scoring) -> Predicted:
     found, explain, composite = whole.tally, prediction.explain, WEIGHT in prediction.schema.names
     metrics = scoring.metrics(whole.measured, composite=composite)
+    drifts = measure_drift(prediction.manifest.get("distributions"), whole.sample, prediction.manifest["features"])
+    warned = warnings(judge_calibration(whole.measured), drifts)
     withheld = [NO_RHO_SQUARED.format(WITH_WEIGHTS)] if composite and metrics else []
     return Predicted(
         counts={
@@ -176,7 +183,7 @@ def _predicted(prediction: Prediction, whole: scoring.Scoring) -> Predicted:
             **{f"{split}_rows": found.rows[split] for split in SPLITS},
             "single_choice_decisions": found.outcome.single_choice_decisions,
         },
-        metrics=metrics,
+        metrics={**metrics, **drift_metric(drifts)},
         effects=[asdict(effect) for effect in summarise(whole.effects, explain)],
-        notes=withheld + notes_on(whole.effects, explain),
+        notes=withheld + notes_on(whole.effects, explain) + warned,
     )

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mimic_assets.builds import Build, begin, data_version_tag, manifest, metadata
+from mimic_assets.builds import Build, begin, manifest
 from mimic_assets.coefficients import coefficients_shown
 from mimic_assets.experiments import individual_texts, trained_runs
 from mimic_assets.failures import fails_clearly
 from mimic_assets.partitions import experiments, lineage
 from mimic_assets.pictures import markdown_table, picture
+from mimic_assets.shown import data_version_tag, metadata
 from mimic_core import report_page, reports
 from mimic_core.errors import NotFoundError
 from mimic_core.manifests import build_version
-from mimic_core.report_plots import png
-from mimic_core.report_text import best_two, conclusion, extreme_rows, leaderboard_rows
+from mimic_core.plots import png
+from mimic_core.report_text import best_two, conclusion, extreme_rows, leading_rows
 from mimic_core.specs import ReportSpec, spec_digest
 from resources.artefacts import ArtefactStore
 from resources.specs import SpecStore, StoredSpec
@@ -39,7 +40,13 @@ PAGE, NUMBERS = "report.html", "report.json"
 def experiment_report(
     context: dg.AssetExecutionContext, specs: SpecStore, artefacts: ArtefactStore
 ) -> dg.MaterializeResult[Any]:
-    """Leaderboard, learning curves, calibration and the two best runs of an experiment. Partition: space/experiment."""
+    """How the runs of an experiment compare: leaderboard, learning curves, calibration, and the two best side by side.
+
+    - A partition is an experiment, `space/experiment`, such as `mimic-log-odds/test-experiment`.
+    - It is made of the runs that are trained by then, when somebody asks: *Materialize*, or `mimic report EXPERIMENT`.
+      Nothing rebuilds it; its check `up_to_date` says which runs were trained since.
+    - The page is one HTML file that opens without anything else; `page` says where it is.
+    """
     spec = ReportSpec.of(context.partition_key)
     stored = StoredSpec(spec=spec, layers="", digest=spec_digest(spec.document))
     build = begin(stored, artefacts, context.run.run_id)
@@ -50,7 +57,7 @@ def experiment_report(
     page = report_page.render_page(report, figures, build.version, made_at)
     document = _publish(context, build, report, trained, page, artefacts)
     folder = artefacts.path(f"{spec.folder}/{document['version']}")
-    shown = {"page": dg.MetadataValue.path(folder / PAGE)} | _shown(report, figures)
+    shown = _shown(report, figures) | {"page": dg.MetadataValue.path(folder / PAGE)}
     return dg.MaterializeResult(metadata=shown | metadata(document, str(folder), {}), tags=data_version_tag(document))
 
 
@@ -59,7 +66,7 @@ def _shown(report: reports.Report, figures: Mapping[str, "Figure"]) -> dict[str,
     document = report.document
     shown: dict[str, Any] = {
         "conclusion": conclusion(document),
-        "leaderboard": dg.MetadataValue.md(markdown_table(leaderboard_rows(document, short=True))),
+        "leaderboard": dg.MetadataValue.md(markdown_table(leading_rows(document))),
     }
     shown |= {name: picture(name, png(figure)) for name, figure in figures.items()}
     if found := document["best_two"]:

@@ -2,6 +2,8 @@
 
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,11 +13,8 @@ from mimic_assets.builds import (
     RUN_COLUMNS,
     Build,
     begin,
-    data_version_tag,
     manifest,
-    metadata,
     note_pinned,
-    notes_shown,
 )
 from mimic_assets.coefficients import coefficients_shown
 from mimic_assets.epochs import RESULTS_SCHEMA, begin_epochs, replace_epochs, say_unfinished
@@ -23,15 +22,23 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
 from mimic_assets.pictures import picture
+from mimic_assets.previews import last_epochs_shown
 from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
-from mimic_core import datasets, plots, runs, splits
+from mimic_assets.shown import data_version_tag, metadata, notes_shown, said_of, stored_bytes
+from mimic_assets.signs import Signs
+from mimic_core import datasets, distribution_plots, plots, runs, splits
+from mimic_core.distributions import with_missing_replaced
 from mimic_core.errors import NotFoundError
 from mimic_core.identifiers import parquet_bytes
 from mimic_core.manifests import seal
+from mimic_core.pace import describe_bytes, describe_seconds
+from mimic_core.run_names import name_run
 from mimic_core.sources import SPLITS
 from mimic_core.specs import RunSpec
+from mimic_core.streams import Stream, watched
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
+from resources.previews import Previews
 from resources.specs import SpecStore, StoredSpec
 from resources.tables import RESULTS, TableStore
 from resources.trainings import HISTORY, end_training, epoch_line
@@ -49,9 +56,22 @@ if TYPE_CHECKING:
 )
 @fails_clearly
 def model_run(
-    context: dg.AssetExecutionContext, specs: SpecStore, tables: TableStore, artefacts: ArtefactStore, inventory: Inventory
+    context: dg.AssetExecutionContext,
+    specs: SpecStore,
+    tables: TableStore,
+    artefacts: ArtefactStore,
+    inventory: Inventory,
+    previews: Previews,
 ) -> dg.MaterializeResult[Any]:
-    """A trained log-odds model and its epochs in the results table. Partition: space/experiment/run_id."""
+    """A trained log-odds model: a linear one (the conditional logit) or a neural network, with its epochs and its fit.
+
+    - A partition is `space/experiment/` and twelve digits of the run id, a hash of what was set for that model. The job
+      `register_experiment` registers one for every model of an experiment.
+    - While it trains, its epochs appear as observations. Then its page shows the learning curve and, for each split, the
+      negative log-likelihood (`nll`, lower is better), rho-squared and accuracy, and of a linear run the coefficients.
+      The columns are those of the results table, which has a row for each epoch.
+    - **Next**: materialize `experiment_report` to compare the runs of the experiment, or launch `register_inference`.
+    """
     stored = specs.get(RunSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     spec = stored.spec
@@ -64,8 +84,12 @@ def model_run(
         trained = _train(context, stored, dataset, version, artefacts)
         document = _publish(context, build, dataset, trained, tables, artefacts)
         unless_finished.pop_all()
+    context.log.info(said_of(document))
+    shown = {"run_id": spec.run_id} | _shown(trained, document)
     return dg.MaterializeResult(
-        metadata=_shown(trained, document) | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA)),
+        metadata=shown
+        | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA))
+        | last_epochs_shown(trained.history, previews.rows),
         tags=data_version_tag(document),
     )
 
@@ -97,9 +121,15 @@ def _train(
     artefacts: ArtefactStore,
 ) -> runs.TrainedRun:
     spec, folder = stored.spec, artefacts.path(f"{stored.spec.dataset_folder}/{dataset['version']}")
-    most = splits.MOST_IN_MEMORY
-    train, test = (splits.read_stream(folder, split, list(spec.columns.inputs), most) for split in SPLITS)
-    context.log.info(f"dataset {spec.dataset_key}: {train.decisions:,} training and {test.decisions:,} test decisions")
+    signs = Signs(context.log.info)
+    train, test = (_open(folder, split, spec, signs) for split in SPLITS)
+    size, took = describe_bytes(stored_bytes(dataset)), describe_seconds(signs.seconds)
+    context.log.info(
+        f"dataset {spec.dataset_key}, version {dataset['version']}: {train.decisions:,} training and "
+        f"{test.decisions:,} test decisions, {size}, opened in {took}"
+    )
+    batches = "" if spec.model.linear else f", at most {spec.model.epochs:,} epochs of batches of {spec.model.batch_size:,}"
+    context.log.info(f"trains {name_run(spec)}{batches}")
     return runs.train(
         spec,
         stored.layers,
@@ -108,6 +138,13 @@ def _train(
         contrasts="contrast_set" in dataset["inputs"],
         progress=begin_epochs(context, spec, version, artefacts),
     )
+
+
+def _open(folder: Path, split: str, spec: RunSpec, signs: Signs) -> Stream:
+    verified = partial(signs.at, f"{split} split: verified", unit="bytes")
+    stream = splits.read_stream(folder, split, list(spec.columns.inputs), splits.MOST_IN_MEMORY, verified)
+    done = partial(signs.at, f"{split} split: gone through", total=stream.decisions, unit="decisions")
+    return watched(stream, done)
 
 
 def _publish(
@@ -147,6 +184,7 @@ def _publish(
             missing_values_map=config["missing_values_map"],
             alternatives=labelled(trained.alternatives, labels),
             calibration=trained.calibration,
+            distributions=with_missing_replaced(dataset.get("distributions"), spec.columns.inputs, {}),
             alternative_shares={labels[number]: share for number, share in (trained.shares or {}).items()},
             files=files,
         )
@@ -169,6 +207,8 @@ def _shown(trained: runs.TrainedRun, document: dict[str, Any]) -> dict[str, Any]
             "learning_curve", plots.learning_curve(trained.history, "iteration" if linear else "epoch")
         )
     }
+    if trained.calibration:
+        shown["calibration"] = picture("calibration", distribution_plots.calibration(trained.calibration))
     if trained.coefficients is not None:
         shown |= coefficients_shown(trained.coefficients)
     shown |= alternatives_shown(document["alternatives"])

@@ -1,10 +1,11 @@
 """Answers: whether each partition is up to date, as the check of that name shows it, and which answers are new."""
 
 import hashlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from mimic_core.planner import Partition, Plan
 from mimic_core.rebuilds import IN_FLIGHT
+from mimic_core.report_ages import REPORT
 from mimic_core.world import SOURCE, Node, State
 
 COMING = (*IN_FLIGHT, State.WAITING)  # there is nothing to do for these at this moment
@@ -12,7 +13,8 @@ COMING = (*IN_FLIGHT, State.WAITING)  # there is nothing to do for these at this
 
 def is_alarming(partition: Partition) -> bool:
     """Tell whether a partition is not current, is not being built, and does not wait for others either."""
-    return partition.state != State.CURRENT and partition.state not in COMING
+    asked_for = partition.node.asset == REPORT  # nobody misses a report but who wants one
+    return partition.state != State.CURRENT and partition.state not in COMING and not asked_for
 
 
 def builds_for(partition: Partition, plan: Plan) -> list[Node]:
@@ -23,20 +25,22 @@ def builds_for(partition: Partition, plan: Plan) -> list[Node]:
     return [*found, *([partition.node] if own else [])]
 
 
-def unsaid(plan: Plan, said: Mapping[str, str], built: Set[Node], most: int) -> dict[str, Partition]:
-    """Return partitions whose answer was not said yet, at most some, by short names of theirs.
+def unsaid(plan: Plan, said: Mapping[str, str], built: Mapping[Node, str], most: int) -> dict[str, tuple[Partition, str]]:
+    """Return partitions whose answer was not said yet, at most some, with its digest, by short names of theirs.
 
     Args:
         said: short name of a partition -> digest of the answer that was said last.
-        built: the partitions for which something is published; of the others only those count for which something was said.
+        built: the partitions for which something is published -> its version, as an answer is about one; of the others only
+            those count for which something was said.
     """
-    new: dict[str, Partition] = {}
+    new: dict[str, tuple[Partition, str]] = {}
     for node, partition in plan.partitions.items():
         if node.asset == SOURCE or len(new) == most:
             continue
         name = name_of(node)
-        if (node in built or name in said) and said.get(name) != digest_of(partition):
-            new[name] = partition
+        digest = digest_of(partition, built.get(node, ""))
+        if (node in built or name in said) and said.get(name) != digest:
+            new[name] = partition, digest
     return new
 
 
@@ -51,9 +55,11 @@ def name_of(node: Node) -> str:
     return _digest(str(node))
 
 
-def digest_of(partition: Partition) -> str:
-    """Return a text that is another one whenever the answer is."""
-    return _digest(f"{partition.state} {partition.reasons}")
+def digest_of(partition: Partition, version: str) -> str:
+    """Return a text that is another one whenever the answer is, or is about another version of what is published."""
+    if partition.state in IN_FLIGHT:  # whether it is queued or running is on the page of its run
+        return _digest(f"in flight {version}")
+    return _digest(f"{partition.state} {partition.reasons} {version}")
 
 
 def _digest(text: str) -> str:

@@ -11,37 +11,43 @@ class EarlyStopping(Spec):
     """When training ends before its last epoch."""
 
     patience: Annotated[int, Field(ge=1)] = Field(
-        description="Epochs in a row without a lower val_loss after which training ends."
+        description="Epochs in a row without a lower val_loss after which training ends.", examples=[5]
     )
 
 
 class ModelSpec(Spec):
     """One model: a network, or without layers the conditional logit, which is estimated to its optimum."""
 
-    layers: tuple[str, ...] = Field(description="Names of layers, from the features to the utility; [] is linear.")
-    batch_size: Annotated[int, Field(ge=1)] = Field(100, description="Decisions per training step.")
-    epochs: Annotated[int, Field(ge=1)] = Field(10, description="Passes over the training decisions.")
-    optimizer: str = Field("Adam", description="Name of an optimizer in keras.optimizers.")
+    layers: tuple[str, ...] = Field(
+        description="Names of layers, from the features to the utility; [] is linear.", examples=[["D32", "D16"]]
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(100, description="Decisions per training step.", examples=[256])
+    epochs: Annotated[int, Field(ge=1)] = Field(10, description="Passes over the training decisions.", examples=[50])
+    optimizer: str = Field("Adam", description="Name of an optimizer in keras.optimizers.", examples=["AdamW"])
     optimizer_kwargs: dict[str, Any] = Field(
         default_factory=dict,
         description="Its arguments; its learning_rate may be a schedule of keras.optimizers.schedules, as "
         '{"class_name": NAME, "config": ITS ARGUMENTS}.',
+        examples=[{"learning_rate": 0.002}],
     )
-    seed: Seed = Field(0, description="Seed of everything random in this model.")
+    seed: Seed = Field(0, description="Seed of everything random in this model.", examples=[1])
     validation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="Share of training individuals, by a seeded hash, that chooses the epoch instead of the test split; "
         "a linear model is estimated without them.",
+        examples=[0.1],
     )
     early_stopping: EarlyStopping | None = Field(
         None,
         description="Of a network only: training ends once val_loss, the loss of the decisions that choose the epoch, has "
         "not become lower for `patience` epochs; `epochs` stays the most.",
+        examples=[{"patience": 5}],
     )
     l2: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         None,
         description="Of a linear model only: lambda of the ridge penalty lambda / 2 * (sum of squared coefficients) that is "
         "added to the mean negative log-likelihood, on the columns as given. Without standard errors.",
+        examples=[0.0001],
     )
 
     @model_validator(mode="after")
@@ -78,6 +84,7 @@ class ExperimentModelSpec(ModelSpec):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = Field(
         None,
         description='Instead of "seed": one run for each of these seeds, as if the model were written once with each.',
+        examples=[[1, 2, 3]],
     )
 
     @model_validator(mode="after")

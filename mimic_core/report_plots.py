@@ -1,7 +1,7 @@
-"""Report plots: the pictures of a report on an experiment, each as a figure that is saved as SVG or PNG."""
+"""Report plots: the pictures of a report on an experiment, each as a figure that is saved as SVG or by `plots.png`."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MOST_LINES = 40  # of one picture
 MOST_PANELS = 12
 LONGEST_NAME = 34
-COLOURS = 48
 FIRST, SECOND, GREY = "#1f6f8b", "#c8553d", "#6b7280"
 
 
@@ -157,16 +156,6 @@ def svg(figure: "Figure") -> str:
     with rc_context({"svg.hashsalt": "mimic"}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
-
-
-def png(figure: "Figure") -> bytes:
-    """Save a figure as PNG of few colours, a third of the bytes."""
-    from PIL import Image
-
-    whole, small = BytesIO(), BytesIO()
-    figure.savefig(whole, format="png", dpi=100)
-    Image.open(whole).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
-    return small.getvalue()
 
 
 def _figure(height: float) -> "Figure":

@@ -9,6 +9,7 @@ from mimic_core.configs import collect
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.planner import Partition, Plan
 from mimic_core.rebuilds import IN_FLIGHT
+from mimic_core.specs import KEY_DIGITS
 from mimic_core.world import RUN, SOURCE, STAGES, Node, State
 
 PREFIX = re.compile(r"[0-9a-f]{8,64}")
@@ -85,15 +86,17 @@ def find_partitions(asked: Sequence[str], known: Iterable[Node]) -> list[Node]:
 
 
 def matching(name: str, known: Sequence[str]) -> list[str]:
-    """Return the keys that a name means: itself, or those whose run id begins with the digits that it ends with.
+    """Return the keys that a name means: itself, or those of runs whose id begins with the digits that it ends with.
 
-    >>> matching("9b0556be", ["s/e/" + "9b0556be" * 8, "s/d"])[0][:12]
-    's/e/9b0556be'
+    A key has the beginning of a run id; what a name has beyond that is not looked at.
+
+    >>> matching("9b0556be", ["s/e/9b0556be0331", "s/d"])
+    ['s/e/9b0556be0331']
     """
     if name in known:
         return [name]
     where, _, digits = name.rpartition("/")
-    begins = [key for key in known if PREFIX.fullmatch(digits) and key.rpartition("/")[2].startswith(digits)]
+    begins = [key for key in known if PREFIX.fullmatch(digits) and key.rpartition("/")[2].startswith(digits[:KEY_DIGITS])]
     return [key for key in begins if where in ("", key.rpartition("/")[0])]
 
 

@@ -5,6 +5,7 @@ The keys of a config are those of the original tool. A spec holds everything tha
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -30,6 +31,8 @@ def _two(pair: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Pair = Annotated[tuple[Feature, ...], AfterValidator(_two)]
+KEY_DIGITS = 12  # of a run id in partition keys, which Dagster writes below its plots, where 64 leave no room for a curve
+WHOLE_RUN_ID = re.compile("[0-9a-f]{64}")
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_PAIRS = 1_000_000  # per individual
 OPERATIONAL = frozenset({"refresh", "shards_per_step"})  # keys that ids and versions leave out
@@ -45,6 +48,7 @@ class PartitionSpec(Spec):
         "auto",
         description='Who asks for a build when an input changed: with "auto" the platform, with "manual" a person. It is no '
         "part of what is built: changing it makes nothing out of date, and run ids leave it out.",
+        examples=["manual"],
     )
 
     @property
@@ -66,22 +70,29 @@ class PartitionSpec(Spec):
 class TableReader(PartitionSpec):
     """A spec of what is made from the rows of a table, shard by shard."""
 
-    train_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = true.")
-    test_partitions: Annotated[int, Field(ge=1)] = Field(1, description="Number of shards with _train = false.")
+    train_partitions: Annotated[int, Field(ge=1)] = Field(
+        1, description="Number of shards with _train = true.", examples=[8]
+    )
+    test_partitions: Annotated[int, Field(ge=1)] = Field(
+        1, description="Number of shards with _train = false.", examples=[2]
+    )
     shards_per_step: Annotated[int, Field(ge=1, le=200)] = Field(
         1,
         description="Shards of each split that one step builds, at most 200; more where shards are many and small. It is no "
         "part of what is built: changing it makes nothing out of date.",
+        examples=[4],
     )
     where: str | None = Field(
         None,
-        description="Rows to use, such as `region = 'north' and age >= 18`; the comparisons are = != < <= > >=. A decision "
-        "of which it keeps only some rows is invalid.",
+        description="Rows to use: comparisons of columns by = != < <= > >=, joined by `and`. A decision of which it keeps "
+        "only some rows is invalid.",
+        examples=["region = 'north' and age >= 18"],
     )
     invalid_decisions: Literal["error", "drop"] = Field(
         "error",
         description='What to do with decisions that break the decision-table contract: "error" builds nothing, "drop" '
         "leaves them out as wholes and counts them.",
+        examples=["drop"],
     )
 
     @model_validator(mode="after")
@@ -112,7 +123,7 @@ class SamplingWeights(Spec):
     """The protocol of weighted sampling: a rejected choice is drawn with a probability in proportion to its weight."""
 
     weights: Annotated[str, StringConstraints(min_length=1)] = Field(
-        description="Column of the source table with the weights, numbers above zero."
+        description="Column of the source table with the weights, numbers above zero.", examples=["visits"]
     )
 
     @field_validator("weights")
@@ -128,23 +139,25 @@ class ContrastSpec(TableReader):
 
     asset: ClassVar[str] = "contrast_set"
 
-    database: TableName = Field(description="Database of the source table and of the contrast table.")
-    source_table: TableName = Field(description="Name of the source table, a decision table.")
-    destination_table: TableName = Field(description="Name of the contrast table.")
+    database: TableName = Field(description="Database of the source table and of the contrast table.", examples=["travel"])
+    source_table: TableName = Field(description="Name of the source table, a decision table.", examples=["trips"])
+    destination_table: TableName = Field(description="Name of the contrast table.", examples=["trip_contrasts"])
     decisions_per_individual: Annotated[int, Field(ge=1)] = Field(
         description="Draws per individual from its decisions that offer a rejected choice; times "
-        "alternatives_per_decision at most 1,000,000."
+        "alternatives_per_decision at most 1,000,000.",
+        examples=[5],
     )
     alternatives_per_decision: Annotated[int, Field(ge=1)] = Field(
-        description="Rejected choices per draw, each paired with the selected one."
+        description="Rejected choices per draw, each paired with the selected one.", examples=[2]
     )
     sampling: SamplingWeights | None = Field(
         None,
         description="How rejected choices are sampled. Unset: uniformly, that is evenly and without a correction. "
         '{"weights": COLUMN}: independently and with replacement, in proportion to a column; '
         "`_sampling_log_probability` in the contrast table then corrects the estimate for it.",
+        examples=[{"weights": "visits"}],
     )
-    seed: Seed = Field(0, description="Seed of the sampling.")
+    seed: Seed = Field(0, description="Seed of the sampling.", examples=[1])
 
     @field_validator("sampling", mode="before")
     @classmethod
@@ -196,24 +209,33 @@ class DatasetSpec(TableReader):
 
     asset: ClassVar[str] = "tfrecord_dataset"
 
-    database: TableName = Field(description="Database of the source table.")
-    table: TableName = Field(description="Name of the source table: a decision table, or a contrast set.")
-    max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
+    database: TableName = Field(description="Database of the source table.", examples=["travel"])
+    table: TableName = Field(
+        description="Name of the source table: a decision table, or a contrast set.", examples=["trips"]
+    )
+    max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.", examples=[3])
     overflow: Literal["error", "sample"] = Field(
         "error",
         description='What to do with a decision that offers more than max_choices: "error" builds nothing, "sample" keeps '
         "the selected choice and a uniform sample of the others.",
+        examples=["sample"],
     )
-    seed: Seed = Field(0, description='Seed of that sample; without "overflow": "sample" it does nothing.')
-    features: Features = Field(description="Feature columns, in the order in which they are stored.")
+    seed: Seed = Field(0, description='Seed of that sample; without "overflow": "sample" it does nothing.', examples=[1])
+    features: Features = Field(
+        description="Feature columns, in the order in which they are stored.", examples=[["time", "cost", "asc_car"]]
+    )
     missing_values_map: dict[str, Float32] = Field(
-        default_factory=dict, description="Feature column -> the value that stands in for a null or NaN."
+        default_factory=dict,
+        description="Feature column -> the value that stands in for a null or NaN.",
+        examples=[{"cost": -1}],
     )
     compression: Literal["GZIP"] | None = Field(
-        default=None, description='How the files are compressed: "GZIP", or unset for not at all.'
+        default=None, description='How the files are compressed: "GZIP", or unset for not at all.', examples=["GZIP"]
     )
-    space: Name = Field(description="Space: the prefix of the storage that holds datasets and models.")
-    dataset: Name = Field(description="Name of the dataset within its space.")
+    space: Name = Field(
+        description="Space: the prefix of the storage that holds datasets and models.", examples=["commuters"]
+    )
+    dataset: Name = Field(description="Name of the dataset within its space.", examples=["trips"])
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
@@ -240,18 +262,21 @@ class DatasetSpec(TableReader):
 
 
 class _Experiment(PartitionSpec):
-    experiment_name: Name = Field(description="Name of the experiment.")
-    space: Name = Field(description="Space that holds the dataset and the models.")
-    dataset: Name = Field(description="Dataset to train on.")
-    max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.")
-    features: Features = Field(description="Features to use: those of the dataset or fewer, in any order.")
+    experiment_name: Name = Field(description="Name of the experiment.", examples=["logit-and-networks"])
+    space: Name = Field(description="Space that holds the dataset and the models.", examples=["commuters"])
+    dataset: Name = Field(description="Dataset to train on.", examples=["trips"])
+    max_choices: Annotated[int, Field(ge=2)] = Field(description="Most choices that a decision may offer.", examples=[3])
+    features: Features = Field(
+        description="Features to use: those of the dataset or fewer, in any order.", examples=[["time", "cost", "asc_car"]]
+    )
     interactions: tuple[Pair, ...] = Field(
         (),
-        description='Products of two columns to use beside the features, such as [["asc_*", "income"]]: a pattern stands '
-        "for all features that it matches, a name for that column of the dataset, listed among the features or not.",
+        description="Products of two columns to use beside the features: a pattern stands for all features that it matches, "
+        "a name for that column of the dataset, listed among the features or not.",
+        examples=[[["asc_*", "income"]]],
     )
-    database: TableName = Field(description="Database of the results table.")
-    table: TableName = Field(description="Results table: one row per run and epoch.")
+    database: TableName = Field(description="Database of the results table.", examples=["travel"])
+    table: TableName = Field(description="Results table: one row per run and epoch.", examples=["results"])
 
     @model_validator(mode="after")
     def _columns_can_be_named(self) -> Self:
@@ -302,7 +327,7 @@ class RunSpec(_Experiment):
 
     @property
     def key(self) -> str:
-        return f"{self.experiment_key}/{self.run_id}"
+        return run_key(self.experiment_key, self.run_id)
 
     @property
     def folder(self) -> str:
@@ -313,7 +338,8 @@ class ExperimentSpec(_Experiment):
     """`run-experiment`: several models on one dataset, one run each."""
 
     models: Annotated[tuple[ExperimentModelSpec, ...], Field(min_length=1)] = Field(
-        description='The models, one run each; a model with "seeds", one run for each of these.'
+        description='The models, one run each; a model with "seeds", one run for each of these.',
+        examples=[[{"layers": []}, {"layers": ["D32", "D16"], "seeds": [1, 2, 3]}]],
     )
 
     @model_validator(mode="after")
@@ -352,18 +378,21 @@ class InferenceSpec(TableReader):
 
     asset: ClassVar[str] = "inference_table"
 
-    database: TableName = Field(description="Database of the source table and of the inference table.")
-    table: TableName = Field(description="Name of the source table.")
-    features: Features = Field(description="The run's features, in any order.")
+    database: TableName = Field(description="Database of the source table and of the inference table.", examples=["travel"])
+    table: TableName = Field(description="Name of the source table.", examples=["trips"])
+    features: Features = Field(description="The run's features, in any order.", examples=[["time", "cost", "asc_car"]])
     explain: tuple[Feature, ...] = Field(
         (),
         description="Features whose effects to compute: a column d_probability_d_<feature> each, and their averages and "
         "quantiles with the elasticities.",
+        examples=[["time", "cost"]],
     )
-    space: Name = Field(description="Space that holds the run.")
-    experiment_name: Name = Field(description="Experiment of the run.")
-    run_id: RunId = Field(description="The run to apply.")
-    upload_table: TableName = Field(description="Name of the inference table.")
+    space: Name = Field(description="Space that holds the run.", examples=["commuters"])
+    experiment_name: Name = Field(description="Experiment of the run.", examples=["logit-and-networks"])
+    run_id: RunId = Field(
+        description="The run to apply.", examples=["9b0556be032119fc566fc751c692a13ad7793d33309be140512f65fa1b75fe09"]
+    )
+    upload_table: TableName = Field(description="Name of the inference table.", examples=["trip_probabilities"])
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:
@@ -386,11 +415,11 @@ class InferenceSpec(TableReader):
 
     @property
     def key(self) -> str:
-        return f"{self.destination}/{self.experiment_name}/{self.run_id}"
+        return run_key(f"{self.destination}/{self.experiment_name}", self.run_id)
 
     @property
     def folder(self) -> str:
-        return f"{self.space}-inferences/{self.key}"
+        return f"{self.space}-inferences/{self.destination}/{self.experiment_name}/{self.run_id}"
 
     @property
     def source(self) -> str:
@@ -410,7 +439,7 @@ class InferenceSpec(TableReader):
     @property
     def run_key(self) -> str:
         """Partition key of the run."""
-        return f"{self.space}/{self.experiment_name}/{self.run_id}"
+        return run_key(experiment_key(self.space, self.experiment_name), self.run_id)
 
 
 class ReportSpec(PartitionSpec):
@@ -442,6 +471,26 @@ PARTITION_SPECS: tuple[type[PartitionSpec], ...] = (ContrastSpec, DatasetSpec, R
 def experiment_key(space: str, experiment_name: str) -> str:
     """Return the partition key of an experiment, with which those of its runs begin."""
     return f"{space}/{experiment_name}"
+
+
+def run_key(experiment: str, run_id: str) -> str:
+    """Return the partition key of a run, or of what it infers, with the beginning of its id.
+
+    >>> run_key("s/e", "9b0556be" * 8)
+    's/e/9b0556be9b05'
+    """
+    return f"{experiment}/{run_id[:KEY_DIGITS]}"
+
+
+def present_key(asset: str, key: str) -> str:
+    """Return a partition key as it is now, also of one with the whole run id that earlier versions had (decision 0029).
+
+    >>> present_key("model_run", "s/e/" + "9b0556be" * 8)
+    's/e/9b0556be9b05'
+    """
+    experiment, _, last = key.rpartition("/")
+    of_run = asset in (RunSpec.asset, InferenceSpec.asset)
+    return run_key(experiment, last) if of_run and WHOLE_RUN_ID.fullmatch(last) else key
 
 
 def contrast_folder(key: str) -> str:

@@ -6,7 +6,7 @@ Either way the blocks follow each other by individual.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,13 +61,19 @@ def held_blocks(part: Part, groups: Iterable[Iterable[pa.RecordBatch]], schema: 
 
 
 def spilled_blocks(
-    part: Part, ids: Iterable[pa.RecordBatch], rows: Iterable[pa.RecordBatch], schema: pa.Schema, row_bytes: float
+    part: Part,
+    ids: Iterable[pa.RecordBatch],
+    rows: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    row_bytes: float,
+    on_block: Callable[[int], None] = lambda _: None,
 ) -> Iterator[pa.Table]:
     """Yield blocks of rows that are written to temporary files first, by ranges of individuals.
 
     Args:
         ids: the ids and flags of all rows, from which the ranges are chosen.
         rows: all rows.
+        on_block: called with the number of rows so far, after each block is done with.
 
     Raises:
         StorageError: they could not be written.
@@ -75,6 +81,7 @@ def spilled_blocks(
     cuts = _cuts(ids, part, row_bytes)
     with _explaining():
         temporary = tempfile.TemporaryDirectory(prefix="mimic-")
+    done = 0
     with temporary as folder:
         paths = [Path(folder) / f"{number:05d}.arrow" for number in range(len(cuts) + 1)]
         _spill(_of_part(rows, part), cuts, paths, schema)
@@ -83,8 +90,26 @@ def spilled_blocks(
                 table = pa.ipc.open_file(source).read_all()
             if len(table):
                 yield table
+                done += len(table)
+                on_block(done)
             del table
             path.unlink()
+
+
+def counted(
+    groups: Iterable[Iterable[pa.RecordBatch]], on_rows: Callable[[int], None]
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Pass row groups on and tell, after each batch is taken, how many rows there were so far."""
+    rows = 0
+
+    def taken(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        for batch in batches:
+            rows += batch.num_rows
+            on_rows(rows)
+            yield batch
+
+    yield from map(taken, groups)
 
 
 def row_bytes(schema: pa.Schema, rows: Iterable[pa.RecordBatch] = ()) -> float:

@@ -1,6 +1,7 @@
 """Environments: the one place where a laptop and a cluster differ, and where the root of everything is decided."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import dagster as dg
 
 from mimic_core.errors import SpecError
 from resources.artefacts import ArtefactStore
+from resources.freshness import Freshness
 from resources.index import Index
 from resources.inventory import Inventory
+from resources.previews import Previews
 from resources.rebuilding import RebuildPolicy
 from resources.sinks import AlertSink, LogSink, WebhookSink, require_webhook
 from resources.spec_folder import SpecFolder
@@ -24,8 +27,15 @@ POLICY = {  # variable -> field of the policy, and the least that it may be
     "MIMIC_MAX_IN_FLIGHT": ("max_in_flight", 1),
     "MIMIC_MAX_RUNS_PER_CHANGE": ("max_runs_per_change", 0),
 }
+OWNER = re.compile(r"team:[^\s,]+|[\w.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", re.ASCII)  # those that Dagster takes
 ALERT_WEBHOOK = "MIMIC_ALERT_WEBHOOK"  # URL that gets an alert of every failed run
-OPTIONAL = (CATALOG, SPECS, ALERT_WEBHOOK, REBUILD, *POLICY)  # variables beside those of the homes
+MOST_PREVIEW_ROWS = 100
+PREVIEW_ROWS = "MIMIC_PREVIEW_ROWS"  # how many rows of a build Dagster's pages show
+OWNERS = "MIMIC_OWNERS"  # who answers for the assets, in the UI
+CODE_URL = "MIMIC_CODE_URL"  # where this code can be read, in the UI; else its files on this machine are named
+FRESH_DAYS = "MIMIC_FRESH_DAYS"  # after so many days without a change a source table is stale
+# variables beside those of the homes
+OPTIONAL = (CATALOG, SPECS, ALERT_WEBHOOK, OWNERS, CODE_URL, REBUILD, PREVIEW_ROWS, FRESH_DAYS, *POLICY)
 
 
 def mimic_home() -> Path:
@@ -59,6 +69,30 @@ def rebuild_policy() -> RebuildPolicy:
     return RebuildPolicy(**{field: _number(name, least) for name, (field, least) in POLICY.items() if os.environ.get(name)})
 
 
+def previews() -> Previews:
+    """Return how many rows of a build are shown, by MIMIC_PREVIEW_ROWS.
+
+    Raises:
+        SpecError: it is no number, or one of rows that Dagster could not keep with every build.
+    """
+    rows = _number(PREVIEW_ROWS, 0) if os.environ.get(PREVIEW_ROWS) else Previews().rows
+    if rows > MOST_PREVIEW_ROWS:
+        raise SpecError(
+            f"{PREVIEW_ROWS} is {rows:,}, expected at most {MOST_PREVIEW_ROWS}, as Dagster keeps them with every build; "
+            "mend it in the environment or .env"
+        )
+    return Previews(rows=rows)
+
+
+def freshness() -> Freshness:
+    """Return how old the content of a source table may be, by MIMIC_FRESH_DAYS.
+
+    Raises:
+        SpecError: it is no number of at least 1.
+    """
+    return Freshness(days=_number(FRESH_DAYS, 1)) if os.environ.get(FRESH_DAYS) else Freshness()
+
+
 def alert_sink() -> AlertSink:
     """Return where alerts go: to the webhook of MIMIC_ALERT_WEBHOOK, or into the log.
 
@@ -71,11 +105,42 @@ def alert_sink() -> AlertSink:
     return WebhookSink(url=dg.EnvVar(ALERT_WEBHOOK))  # by its name, so that Dagster shows no secret
 
 
+def owners() -> list[str]:
+    """Return who answers for the assets: MIMIC_OWNERS, teams and e-mail addresses between commas, or `team:mimic`.
+
+    Raises:
+        SpecError: one of them is neither.
+    """
+    found = [owner.strip() for owner in (os.environ.get(OWNERS) or "team:mimic").split(",")]
+    if wrong := [owner for owner in found if not OWNER.fullmatch(owner)]:
+        raise SpecError(
+            f"{OWNERS} names {', '.join(map(repr, wrong))}, expected team:NAME or an e-mail address, with commas between "
+            "several; mend it in the environment or in .env"
+        )
+    return found
+
+
+def code_url() -> str | None:
+    """Return the URL of the folder of this code in a repository, MIMIC_CODE_URL without a slash at its end; None without.
+
+    Raises:
+        SpecError: it is no http or https URL.
+    """
+    if not (url := os.environ.get(CODE_URL)):
+        return None
+    if not url.startswith(("http://", "https://")):
+        raise SpecError(
+            f"{CODE_URL} is {url!r}, expected an http or https URL such as https://github.com/ORGANISATION/mimic/blob/main; "
+            "mend it in the environment or in .env"
+        )
+    return url.rstrip("/")
+
+
 def local_resources(home: Path) -> dict[str, Any]:
     """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there.
 
     Raises:
-        SpecError: a setting of the rebuilds is wrong.
+        SpecError: a setting is wrong.
     """
     artefacts = ArtefactStore(root=str(home / "objects"))
     specs = SpecStore(artefacts=artefacts)
@@ -94,6 +159,8 @@ def local_resources(home: Path) -> dict[str, Any]:
         "inventory": Inventory(specs=specs, tables=tables, artefacts=artefacts, index=index),
         "spec_folder": SpecFolder(path=str(spec_folder(home))),
         "rebuild_policy": rebuild_policy(),
+        "previews": previews(),
+        "freshness": freshness(),
     }
 
 
@@ -104,3 +171,14 @@ def _number(name: str, least: int) -> int:
             f"{name} is {value!r}, expected a whole number of at least {least}; mend it in the environment or .env"
         )
     return int(value)
+
+
+CHECKS = (
+    alert_sink,
+    previews,
+    rebuild_policy,
+    rebuilds_by_itself,
+    owners,
+    code_url,
+    freshness,
+)  # what refuses a wrong setting

@@ -30,7 +30,7 @@ DEPTHS = {
     "-inferences": 3,
     "-reports": 1,
 }  # of a partition's folder below the folder of its space
-OWN = {"contrast-sets", "requests", "specs"}  # beside the folders of spaces
+OWN = {"contrast-sets", "requests", "source-profiles", "specs"}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
 ABANDONED_TRAINING = "abandoned training"

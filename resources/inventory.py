@@ -5,7 +5,7 @@ What cannot be read as a whole, such as the catalog or the folder of specs, is a
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from mimic_core.errors import CorruptFileError, MimicError, StorageError
-from mimic_core.specs import PARTITION_SPECS, PartitionSpec
+from mimic_core.specs import PARTITION_SPECS, PartitionSpec, ReportSpec
 from mimic_core.world import CONTRAST, Node, Registered, TableState, World, registered
 from resources import external
 from resources.artefacts import MANIFEST, ArtefactStore
@@ -49,6 +49,16 @@ class Inventory(dg.ConfigurableResource):  # type: ignore[type-arg]
             manifests=manifests,
             contrasts=gather_contrasts(self.tables, locations, manifests, self.index),
         )
+
+    def reports(self, experiments: Sequence[str]) -> dict[Node, Facts]:
+        """Return the manifests of the reports that were made on some experiments, with what is `gone` of their files.
+
+        Raises:
+            StorageError: a folder cannot be read.
+        """
+        specs = [ReportSpec.of(key) for key in experiments]
+        wanted = {Node(spec.asset, spec.key): spec.folder for spec in specs}
+        return _manifests_in(self.artefacts, {}, wanted, self.index, "reports")
 
     def near(self, node: Node) -> World:
         """Return a world of one registered partition and what it reads directly, without looking at the others.
@@ -113,11 +123,18 @@ def gather_manifests(
     Raises:
         StorageError: a folder cannot be read.
     """
+    folders = {node: said.folder for node, said in wanted.items() if said.folder}
+    return _manifests_in(artefacts, tables, folders, index, "manifests")
+
+
+def _manifests_in(
+    artefacts: ArtefactStore, tables: Mapping[str, str], folders: Mapping[Node, str], index: Index | None, kind: str
+) -> dict[Node, Facts]:
     stamps, nodes = {}, {}
-    for node, said in wanted.items():
-        if said.folder and (stamp := _stamp(f"{artefacts.root}/{said.folder}/{MANIFEST}")):
-            stamps[said.folder], nodes[said.folder] = stamp, node
-    facts = _facts(index, "manifests", stamps, partial(_or_error, _manifest, artefacts))
+    for node, folder in folders.items():
+        if stamp := _stamp(f"{artefacts.root}/{folder}/{MANIFEST}"):
+            stamps[folder], nodes[folder] = stamp, node
+    facts = _facts(index, kind, stamps, partial(_or_error, _manifest, artefacts))
     found = {}
     for folder, manifest in facts.items():
         root = f"{artefacts.root}/{folder}/{manifest.get('version')}/"

@@ -122,6 +122,16 @@ def counted(batches: Iterable[pa.RecordBatch], on_rows: Callable[[int], None]) -
         on_rows(rows)
 
 
+def first_rows(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int) -> pa.Table:
+    """Return the first rows of a stream, of which no more is read than that needs."""
+    found = schema.empty_table()
+    for batch in batches:
+        found = pa.concat_tables([found, pa.Table.from_batches([batch]).cast(schema)]).slice(0, rows)
+        if len(found) == rows:
+            break
+    return found
+
+
 def read_files(table: "Table", tasks: "Sequence[FileScanTask]") -> Iterator[pa.RecordBatch]:
     """Stream all columns of some of a table's files, in the order given."""
     wanted = _arrow_schema(table.schema(), table.schema().column_names)

@@ -12,6 +12,7 @@ import dagster as dg
 
 from mimic_core.errors import CorruptFileError, StorageError
 from mimic_core.manifests import seal, unseal
+from mimic_core.specs import present_key
 from mimic_core.world import Node
 from resources.artefacts import ArtefactStore
 
@@ -183,13 +184,18 @@ def read_record(artefacts: ArtefactStore) -> Record:
         said = str(error).removesuffix("; build it again")
         raise CorruptFileError(f"{said}; put it back from a backup, or {_begin_anew(path)}") from error
     files = {
-        name: Noted(**said | {"keys": tuple(Node(*key) for key in said["keys"])}) for name, said in document["files"].items()
+        name: Noted(**said | {"keys": tuple(_node(*node) for node in said["keys"])})
+        for name, said in document["files"].items()
     }
     partitions = {
-        Node(asset, key): Origin(digest=digest, ours=ours, first_build=FirstBuild(first_build), stays=stays)
+        _node(asset, key): Origin(digest=digest, ours=ours, first_build=FirstBuild(first_build), stays=stays)
         for asset, key, digest, ours, first_build, stays in document["partitions"]
     }
     return Record(files=files, partitions=partitions)
+
+
+def _node(asset: str, key: str) -> Node:
+    return Node(asset, present_key(asset, key))  # a home of an earlier version has others here
 
 
 def write_record(artefacts: ArtefactStore, record: Record) -> None:

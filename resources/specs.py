@@ -14,7 +14,7 @@ import dagster as dg
 from mimic_core.configs import parse_spec
 from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError
 from mimic_core.manifests import seal, unseal
-from mimic_core.specs import InferenceSpec, PartitionSpec, spec_digest
+from mimic_core.specs import InferenceSpec, PartitionSpec, RunSpec, spec_digest
 from resources.artefacts import ArtefactStore
 from resources.listing import entries_of, size_and_change
 
@@ -40,7 +40,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Store a spec under its key; the same spec again changes nothing, a changed one becomes a new version.
 
         Raises:
-            SpecError: an inference of this key reads another source table.
+            SpecError: an inference of this key reads another source table, or the key is that of another run.
         """
         stored = StoredSpec(spec=spec, layers=layers, digest=spec_digest(spec.document, layers))
         while True:
@@ -49,7 +49,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 latest = self.get(type(spec), spec.key)
                 if (latest.spec.document, latest.layers) == (spec.document, layers):
                     return latest
-                _same_source(latest.spec, spec)
+                _require_same(latest.spec, spec)
             number = int(versions[-1].removesuffix(".json")) + 1 if versions else 1
             document = {"asset": spec.asset, "key": spec.key, "spec": spec.document, "layers": layers}
             try:
@@ -62,10 +62,10 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Check that a spec can have its key.
 
         Raises:
-            SpecError: an inference of this key reads another source table.
+            SpecError: an inference of this key reads another source table, or the key is that of another run.
         """
         if self._versions(spec.asset, spec.key):
-            _same_source(self.get(type(spec), spec.key).spec, spec)
+            _require_same(self.get(type(spec), spec.key).spec, spec)
 
     def get(self, kind: type[P], key: str) -> StoredSpec[P]:
         """Return the newest version of a spec.
@@ -77,7 +77,7 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not versions:
             raise NotFoundError(
                 f"no spec of {kind.asset} is registered under {key!r}; register one with {_command(kind.asset)} "
-                "(`mimic status` lists what is registered)"
+                "(`mimic status` lists what is registered, and changes the keys of runs that an earlier version stored)"
             )
         name = f"{_folder(kind.asset, key)}/{versions[-1]}"
         document = unseal(self.artefacts.read(name), str(self.artefacts.path(name)))
@@ -110,6 +110,21 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         for name in self._versions(asset, key):
             self.artefacts.path(f"{_folder(asset, key)}/{name}").unlink(missing_ok=True)
 
+    def rename(self, asset: str, key: str, new: str) -> None:
+        """Store all versions of a spec under another key; nothing is done where none is stored, or the other key has some.
+
+        Raises:
+            StorageError: the folder cannot be renamed.
+        """
+        if self.has(asset, key) and not self.has(asset, new):
+            old, path = (self.artefacts.path(_folder(asset, each)) for each in (key, new))
+            try:
+                old.rename(path)
+            except OSError as error:
+                raise StorageError(
+                    f"{old}: cannot be renamed to {path}: {error.strerror}; check rights and mounts"
+                ) from error
+
     def _versions(self, asset: str, key: str) -> list[str]:
         return [name for name in self.artefacts.names(_folder(asset, key)) if name.endswith(".json")]
 
@@ -140,7 +155,14 @@ def _command(asset: str) -> str:
     return f"`mimic log-odds {commands[asset]} CONFIG --register-only`"
 
 
-def _same_source(before: PartitionSpec, spec: PartitionSpec) -> None:
+def _require_same(before: PartitionSpec, spec: PartitionSpec) -> None:
+    """Refuse a spec whose key stands for something else already."""
+    ids = [each.run_id for each in (before, spec) if isinstance(each, RunSpec | InferenceSpec)]
+    if len(set(ids)) > 1:
+        raise SpecError(
+            f"{spec.key} is the key of run {ids[0]} already, and run {ids[1]} has the same beginning; give another "
+            "experiment_name"
+        )
     if isinstance(before, InferenceSpec) and isinstance(spec, InferenceSpec) and before.source != spec.source:
         raise SpecError(
             f"table: {spec.destination} already holds inferences of run {spec.run_id[:12]}... on {before.source}, "

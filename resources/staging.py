@@ -27,11 +27,13 @@ class Staged:
     """Files that one worker wrote; invisible until a commit names them.
 
     Attributes:
+        bytes: of the files together.
         columns: the table's columns, with their ids, for which the files were written.
     """
 
     paths: tuple[str, ...]
     rows: int
+    bytes: int
     columns: tuple[str, ...]
 
 
@@ -76,7 +78,12 @@ def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name:
                 "Check free space and rights, then run this again"
             ) from error
         raise
-    return Staged(paths=tuple(f"file://{path}" for path in paths), rows=rows, columns=column_ids(schema))
+    return Staged(
+        paths=tuple(f"file://{path}" for path in paths),
+        rows=rows,
+        bytes=sum(path.stat().st_size for path in paths),
+        columns=column_ids(schema),
+    )
 
 
 def row_groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:

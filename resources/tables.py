@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 import pyarrow as pa
@@ -61,6 +61,12 @@ PROPERTIES = {
     "write.metadata.previous-versions-max": "50",
     "write.parquet.compression-codec": "zstd",
 }
+
+
+class OnRows(Protocol):
+    """Is told how far a stage of reading is."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +221,15 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         elif pin.snapshot:
             yield from read_batches(self._at(pin), columns, where)
 
+    def first_rows(self, pin: Pin, columns: Sequence[str], rows: int, where: Mapping[str, Any] | None = None) -> pa.Table:
+        """Return the first rows of a pinned version, fewer where it has not as many; arguments as `batches` takes them.
+
+        Raises:
+            ConflictError: the files of a registered table were changed since the pin.
+        """
+        schema = pa.schema([self.schema_of(pin).field(name) for name in columns])
+        return reading.first_rows(self.batches(pin, columns, where), schema, rows)
+
     def row_groups(self, pin: Pin) -> list[RowGroup] | None:
         """List the row groups of a pinned version with what is known of them; None where they cannot be read one by one."""
         if pin.columns is not None:
@@ -222,7 +237,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return reading.row_groups(self._at(pin)) if pin.snapshot else []
 
     def blocks(
-        self, pin: Pin, columns: pa.Schema, part: Part, on_spill: Callable[[float], None] = lambda _: None
+        self,
+        pin: Pin,
+        columns: pa.Schema,
+        part: Part,
+        on_spill: Callable[[float], None] = lambda _: None,
+        on_rows: OnRows = lambda *_, **__: None,
     ) -> Iterator[pa.Table]:
         """Stream the rows of some shards of a pinned version, a bounded number of whole individuals at a time.
 
@@ -231,6 +251,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             columns: to read, `_individual` among them.
             on_spill: told how many bytes are about to be written to temporary files, when that must be.
+            on_rows: told, again and again, what is done with the rows, how many are done, and how many there are.
 
         Raises:
             ConflictError: the files of a registered table were changed since the pin.
@@ -240,7 +261,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         rows = pin.rows if part.row_groups is None else sum(group.rows for group in part.row_groups)
         if blocks.holds_all(part, rows, row_bytes):
             try:
-                yield from blocks.held_blocks(part, self._groups(pin, columns.names, part), columns)
+                read = blocks.counted(self._groups(pin, columns.names, part), partial(on_rows, "read", total=rows))
+                yield from blocks.held_blocks(part, read, columns)
             except TableError:
                 if pin.location:  # that files were changed tells more than what is wrong with their rows
                     external.require_unchanged(pin.location, pin.name, pin.token)
@@ -248,8 +270,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             return
         on_spill(rows * part.share * row_bytes)
         ids = [name for name in (INDIVIDUAL, TRAIN) if name in columns.names]
-        first, rows_read = (chain.from_iterable(self._groups(pin, names, part)) for names in (ids, columns.names))
-        yield from blocks.spilled_blocks(part, first, rows_read, columns, row_bytes)
+        first, rows_read = (
+            chain.from_iterable(blocks.counted(self._groups(pin, names, part), partial(on_rows, stage, total=rows)))
+            for names, stage in ((ids, "looked through"), (columns.names, "read and written to temporary files"))
+        )
+        done = partial(on_rows, "done", total=round(rows * part.share))
+        yield from blocks.spilled_blocks(part, first, rows_read, columns, row_bytes, done)
 
     def _groups(self, pin: Pin, columns: Sequence[str], part: Part) -> Iterator[Iterator[pa.RecordBatch]]:
         if part.row_groups is None:

@@ -4,7 +4,7 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 MEMORY_NEEDED = 2**30  # bytes; the folders of tests that are running or failed: the suite had up to 50 MB there
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
 # observable source asset and a nested resource), Keras converts variables in NumPy 1's way.
-# The last two are the features that mimic_assets.partitions uses knowingly; pytest undoes its filters after each test.
+# The last three are the features that mimic_assets.partitions uses knowingly; pytest undoes its filters after each test.
 LIBRARIES_WARN = (
     "Property `OpDefinition.version` is deprecated:DeprecationWarning",
     "InitResourceContext.dagster_run is deprecated:DeprecationWarning",
     "__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     "Specifying a partitions_def on an AssetCheckSpec is currently in preview",
-    "Function `observable_source_asset` is currently in beta",
+    "Function `multi_observable_source_asset` is currently in beta",
+    "Class `(CodeReferencesMetadataValue|(LocalFile|Url)CodeReference)` is currently in beta",
 )
 
 
@@ -51,7 +52,8 @@ def use_memory_as_disk() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     use_memory_as_disk()
-    for name in ("MIMIC_CATALOG", "MIMIC_ALERT_WEBHOOK"):  # the tests of somebody who has one are not about it
+    # the tests of somebody who has one are not about it
+    for name in ("MIMIC_CATALOG", "MIMIC_ALERT_WEBHOOK", "MIMIC_OWNERS", "MIMIC_CODE_URL"):
         os.environ.pop(name, None)
     for warning in LIBRARIES_WARN:
         config.addinivalue_line("filterwarnings", f"ignore:{warning}")
@@ -86,6 +88,22 @@ def forget_kept_jobs() -> None:
 def no_kept_jobs() -> None:
     """Begin every test without the jobs of the one before it."""
     forget_kept_jobs()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_migrations() -> Iterator[None]:
+    """Read the migrations of Dagster once, which it does whenever it opens a database: 17 ms, and each run has its own."""
+    from alembic.script import ScriptDirectory
+
+    read, kept = ScriptDirectory.from_config, {}
+
+    def from_config(config: Any) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        return kept[place] if place in kept else kept.setdefault(place, read(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
     graph = defs().get_repository_def().asset_graph
     shape = {
         key.to_user_string(): (
-            graph.get(key).partitions_def.name,
+            graph.get(key).partitions_def and graph.get(key).partitions_def.name,
             graph.get(key).group_name,
             sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
         )
@@ -147,18 +147,28 @@ def test_the_graph_is_the_one_that_is_documented(tmp_path, monkeypatch):
         "model_run": ("model_runs", "models", ["tfrecord_dataset"]),
         "inference_table": ("inference_tables", "inferences", ["model_run", "source_table"]),
         "experiment_report": ("experiments", "models", ["model_run"]),
+        "overview": (None, "overview", []),
     }
-    assert all(
-        isinstance(graph.get(key).partitions_def, dg.DynamicPartitionsDefinition) for key in graph.get_all_asset_keys()
-    )
+    partitions = [graph.get(key).partitions_def for key in graph.get_all_asset_keys()]
+    assert all(isinstance(each, dg.DynamicPartitionsDefinition) for each in partitions if each)
     assert {key.to_user_string() for key in graph.asset_check_keys} == {
+        "source_table:decision_table_contract",
+        "source_table:individuals_disjoint",
+        "source_table:freshness",
         "contrast_set:decision_table_contract",
         "tfrecord_dataset:decision_table_contract",
         "inference_table:decision_table_contract",
+        "contrast_set:individuals_disjoint",
+        "tfrecord_dataset:individuals_disjoint",
+        "contrast_set:contrast_balance",
+        "inference_table:probabilities_sum_to_one",
+        "inference_table:calibration",
+        "inference_table:feature_drift",
         "contrast_set:up_to_date",
         "tfrecord_dataset:up_to_date",
         "model_run:up_to_date",
         "inference_table:up_to_date",
+        "experiment_report:up_to_date",
     }
 
 
@@ -172,8 +182,56 @@ def test_every_asset_describes_itself_and_can_be_observed_or_built(tmp_path, mon
         "model_run",
         "inference_table",
         "experiment_report",
+        "overview",
     }
     assert {key.to_user_string() for key in graph.observable_asset_keys} == {"source_table"}
+
+
+def test_the_catalogue_has_owners_kinds_tags_columns_and_the_code_of_every_asset(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    monkeypatch.setenv("MIMIC_OWNERS", "team:choice, ada@example.org")
+    monkeypatch.setenv("MIMIC_CODE_URL", "https://example.org/mimic/blob/main/")
+    graph = defs().get_repository_def().asset_graph
+    nodes = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    assert all(node.owners == ["team:choice", "ada@example.org"] for node in nodes.values())
+    assert {name: (sorted(node.kinds), node.tags["mimic/holds"]) for name, node in nodes.items()} == {
+        "source_table": (["iceberg", "parquet"], "decision-table"),
+        "contrast_set": (["iceberg", "parquet"], "decision-table"),
+        "tfrecord_dataset": (["tensorflow", "tfrecord"], "training-data"),
+        "model_run": (["keras"], "model"),
+        "inference_table": (["iceberg", "parquet"], "scores"),
+        "experiment_report": (["html"], "report"),
+        "overview": (["markdown"], "report"),
+    }
+    schemas = {name: node.metadata.get("dagster/column_schema") for name, node in nodes.items()}
+    assert {name for name, schema in schemas.items() if schema} == {
+        "source_table",
+        "contrast_set",
+        "model_run",
+        "inference_table",
+    }
+    assert all(column.description for schema in schemas.values() if schema for column in schema.columns)
+    for name, node in nodes.items():
+        (place,) = node.metadata["dagster/code_references"].code_references
+        path, _, line = place.url.removeprefix("https://example.org/mimic/blob/main/").partition("#L")
+        written = (ROOT / path).read_text().splitlines()[int(line) - 1 :]
+        assert next(each for each in written if each.startswith("def ")).startswith(f"def {name}(")
+        assert (ROOT / node.metadata["documentation"].value.removeprefix("https://example.org/mimic/blob/main/")).is_file()
+
+
+def test_without_a_repository_the_code_is_named_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    graph = defs().get_repository_def().asset_graph
+    (place,) = graph.get(dg.AssetKey("model_run")).metadata["dagster/code_references"].code_references
+    assert place.file_path == str(ROOT / "mimic_assets/runs.py")
+    assert graph.get(dg.AssetKey("model_run")).owners == ["team:mimic"]
+
+
+def test_every_job_sensor_and_schedule_says_what_it_is_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    repository = defs().get_repository_def()
+    named = [*repository.get_all_jobs(), *repository.sensor_defs, *repository.schedule_defs]
+    assert [each.name for each in named if each.name != "__ASSET_JOB" and not each.description] == []
 
 
 def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeypatch):
@@ -190,6 +248,7 @@ def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeyp
         "train_run": {"model_run"},
         "infer_batch": {"inference_table"},
         "report_experiment": {"experiment_report"},
+        "profile_sources": {"source_table"},
         "register_contrast_set": set(),
         "register_dataset": set(),
         "register_experiment": set(),

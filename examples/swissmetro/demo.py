@@ -54,7 +54,7 @@ def train(config: Path, remark: str = "") -> list[dict[str, Any]]:
 
 def score(entry: dict[str, Any]) -> dict[str, Any]:
     """Apply a run to the whole table, say how good it is there, and return what the inference says."""
-    space, experiment, run_id = entry["key"].split("/")
+    (space, experiment, _), run_id = entry["key"].split("/"), entry["run_id"]
     config = HOME / f"swissmetro_inference_{run_id[:8]}.json"
     document = {
         "database": "demo",

@@ -20,6 +20,7 @@ SHIPPED_BEFORE = {
     "8cc5a200066d8c38e5e8e63fdb1b3db872384de7abc5128485b1b355d1a1f536",
     "0b8e066c8af5ae64996cf1b715f5588895cc930109269abdc68397e7e0935fda",
     "daf5aa809479a266f7d671d759bcd31c84aef7b2b0501aafe7afe7dea3c551d3",
+    "b73a18521d0060da1d0e0d3bb950af6ff86dead985e5336486fa8c3d3740e32b",
 }
 
 
@@ -31,13 +32,13 @@ def settings() -> dict[str, str]:
     from dotenv import dotenv_values
 
     from mimic_core.errors import SpecError
-    from resources.environments import OPTIONAL, alert_sink, mimic_home, rebuild_policy, rebuilds_by_itself, spec_folder
+    from resources.environments import CHECKS, OPTIONAL, mimic_home, spec_folder
 
     for name, value in dotenv_values(".env").items():
         if name in ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL) and value:
             os.environ.setdefault(name, value)
     # a mistake in a setting is told now, not by the first alert or when Dagster loads the code location
-    for check in (alert_sink, rebuild_policy, rebuilds_by_itself):
+    for check in CHECKS:
         check()
     if (temporary := os.environ.get("TMPDIR")) and not Path(temporary).is_dir():  # Python would take another one
         raise SpecError(f"TMPDIR is {temporary}, and there is no such folder; make it, or unset TMPDIR")
@@ -90,13 +91,17 @@ def local_resources() -> dict[str, Any]:
 
 
 def open_instance() -> "dg.DagsterInstance":
-    """Open the Dagster instance under DAGSTER_HOME."""
+    """Open the Dagster instance under DAGSTER_HOME; one of an earlier version gets the present keys."""
     import dagster as dg
+
+    from mimic_assets.short_keys import shorten_keys
 
     home = Path(prepare()["DAGSTER_HOME"])
     with (home / ".opening").open("w") as lock:  # the first to open it makes its tables
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return dg.DagsterInstance.get()
+        instance = dg.DagsterInstance.get()
+        shorten_keys(instance, resources_to_read()["specs"])
+        return instance
 
 
 @click.command()
@@ -126,7 +131,8 @@ def env(write: bool) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the UI.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login.")
 @click.option("--rebuild", is_flag=True, help="Rebuild what is out of date by itself; else only if that is on in the UI.")
-def dev(port: int, host: str, rebuild: bool) -> None:
+@click.option("--read-only", is_flag=True, help="The pages change nothing; commands, files and sensors still build.")
+def dev(port: int, host: str, rebuild: bool, read_only: bool) -> None:
     """Start the Dagster UI and daemon.
 
     Both serve this code location, on one port, until Ctrl-C.
@@ -135,10 +141,13 @@ def dev(port: int, host: str, rebuild: bool) -> None:
     Examples:
       mimic dev --port 3000
       mimic dev --rebuild
+      mimic dev --read-only
     """
     prepare()
     if rebuild:
         os.environ["MIMIC_REBUILD"] = "1"
+    if read_only:
+        os.environ["DAGSTER_WEBSERVER_READ_ONLY"] = "1"  # `dagster dev` has no such option, and its webserver reads this
     _share_cores()
     _require_free(host, port)
     from mimic_assets.cli.ended import end_dead_runs

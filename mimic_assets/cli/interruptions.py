@@ -4,13 +4,17 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 SECONDS = 0.5
+INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")  # what is raised at a signal, the second in steps
+LOST_SECONDS = 0.05  # after which a signal that was lost is sent again
 
 
 @contextmanager
@@ -25,12 +29,62 @@ def terminable() -> Iterator[None]:
     pools = logging.getLogger("sqlalchemy.pool")
     level = pools.level
     pools.setLevel(logging.CRITICAL)
+    unraisable, timers = sys.unraisablehook, list[threading.Timer]()
+
+    # or while something is called for garbage, of which Python would only print the exception
+    def send_again(lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_type.__name__ not in INTERRUPTS:
+            unraisable(lost)
+            return
+        timers.append(threading.Timer(LOST_SECONDS, os.kill, (os.getpid(), signal.SIGINT)))
+        timers[-1].start()
+
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
+        for timer in timers:  # what has ended by itself is not ended once more
+            timer.cancel()
         pools.setLevel(level)
         signal.signal(signal.SIGINT, interrupts)
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def noting() -> Iterator[Callable[[float], None]]:
+    """Note Ctrl-C and SIGTERM within the context, and end it where it waits by the function that this gives.
+
+    A signal that ends what runs wherever it comes is lost now and then: of what is called for garbage, as by SQLAlchemy
+    after each query of Dagster's, Python only prints the exception (3 of 300 signals among such queries), and what is cut
+    off between two statements may keep a lock that what follows needs. One that comes while another is noted ends what
+    runs all the same, for it tells of impatience.
+
+    Raises:
+        KeyboardInterrupt: from the function, after it has waited some seconds, or at the end of the context.
+    """
+    noted = False
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            raise KeyboardInterrupt
+        noted = True
+
+    def wait(seconds: float) -> None:
+        nonlocal noted
+        time.sleep(seconds)
+        if noted:
+            noted = False
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    wait(0)
 
 
 @contextmanager

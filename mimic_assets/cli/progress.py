@@ -85,10 +85,8 @@ def rows_done(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def title(spec: PartitionSpec) -> str:
-    """Name a partition in a line, a run by the beginning of its id."""
-    head, _, last = spec.key.rpartition("/")
-    key = f"{head.rpartition('/')[2]}/{last[:8]}" if len(last) == 64 else spec.key
-    return f"{spec.asset} {key}"
+    """Name a partition in a line."""
+    return f"{spec.asset} {spec.key}"
 
 
 def total_steps(spec: PartitionSpec) -> int | None:

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from mimic_core.world import Node, World
 
 COLOURS = {"current": "green", "failed": "red", "missing": "yellow", "out_of_date": "yellow", "waiting": "yellow"}
-COLUMNS = {"asset": 0, "key": 0, "state": 0, "version": 170, "counts": 140, "since": 110}  # from which width on, if shown
+COLUMNS = {
+    "asset": 0,
+    "key": 0,
+    "state": 0,
+    "version": 170,
+    "counts": 140,
+    "since": 110,
+    "run_id": 200,
+}  # from which width on, if shown
 MOST_IN_TABLE = 300  # rows; it takes 0.5 CPU seconds per 1,000, lines a hundredth of that
 MOST_ALIKE = 3  # partitions that are named with one reason; the table has the others
 
@@ -111,6 +119,7 @@ def _row(partition: "Partition", world: "World", times: "dict[Node, float]", res
         version, counts = manifest.get("version"), manifest.get("counts", {})
     since = times.get(node) or _since(partition, world)
     said = {
+        "run_id": _run_id(node, world),
         "version": version,
         "counts": counts,
         "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds") if since else None,
@@ -118,6 +127,13 @@ def _row(partition: "Partition", world: "World", times: "dict[Node, float]", res
         "epoch": epoch_of(partition, world, resources["artefacts"]),
     }
     return row(partition) | said
+
+
+def _run_id(node: "Node", world: "World") -> str | None:
+    """Return the whole id of a run, of which its key has the beginning; None for all else, and where it cannot be read."""
+    from mimic_core.world import RUN
+
+    return world.registered[node].folder.rpartition("/")[2] or None if node.asset == RUN else None
 
 
 def _since(partition: "Partition", world: "World") -> float | None:

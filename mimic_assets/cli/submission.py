@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import dagster as dg
 import psutil
 
 from mimic_assets.cli.following import POLL_SECONDS, RunEvents
-from mimic_assets.cli.interruptions import terminable
+from mimic_assets.cli.interruptions import noting
 from mimic_assets.cli.progress import Shown
 from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
 from mimic_assets.live import ENDED, PARTITION, note_withdrawn
@@ -64,8 +64,8 @@ def submit(
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what waited is withdrawn, and what ran is ended.
     """
-    submission = _Submission(instance, artefacts, specs, shown)
-    with terminable():
+    with noting() as wait:
+        submission = _Submission(instance, artefacts, specs, shown, wait)
         try:
             return submission.follow()
         except KeyboardInterrupt:
@@ -75,9 +75,14 @@ def submit(
 
 class _Submission:
     def __init__(
-        self, instance: dg.DagsterInstance, artefacts: ArtefactStore, specs: Sequence[PartitionSpec], shown: Shown
+        self,
+        instance: dg.DagsterInstance,
+        artefacts: ArtefactStore,
+        specs: Sequence[PartitionSpec],
+        shown: Shown,
+        wait: Callable[[float], None],
     ) -> None:
-        self._instance, self._artefacts, self._shown = instance, artefacts, shown
+        self._instance, self._artefacts, self._shown, self._wait = instance, artefacts, shown, wait
         self._request = BuildRequest(
             launch=uuid.uuid4().hex, asset=specs[0].asset, keys=tuple(spec.key for spec in specs), time=time.time()
         )
@@ -98,7 +103,7 @@ class _Submission:
             if waiting := self._waiting():
                 self._withdraw_unless_it_moves(waiting)
             if self._open:
-                time.sleep(POLL_SECONDS)
+                self._wait(POLL_SECONDS)
         return self._ended
 
     def end(self) -> None:
@@ -112,7 +117,7 @@ class _Submission:
                 # Dagster does not end a run that waits for a slot of a pool
                 if self._events[key].blocked or time.monotonic() > deadline:
                     _kill(self._instance, self._runs[key])
-            time.sleep(POLL_SECONDS)
+            self._wait(POLL_SECONDS)
             self._look_at_runs()
             self._cancel(self._open)
         for key in keys:

@@ -211,17 +211,20 @@ def _announce(store: Any, pin: Any) -> None:
     """Print what a source table holds now, and report it to Dagster."""
     from mimic_assets.cli.environment import open_instance
     from mimic_assets.registration import add_partitions
-    from mimic_assets.sources import observation
+    from mimic_assets.source_pages import is_observed, seen
     from mimic_core.sources import numeric_columns
+    from resources.profiles import state_of
 
     schema = store.schema_of(pin)
     click.echo(f"{pin.name}: {pin.rows:,} rows, {len(schema.names)} columns, version {pin.token}")
     # a column of numbers with one "?" among them is text, and people notice it late
     if others := [name for name in schema.names if not name.startswith("_") and name not in numeric_columns(schema)]:
         click.echo(f"  not numbers, so no features: {', '.join(others)}")
+    table = state_of(pin, store)
     with open_instance() as instance:
         add_partitions(instance, "source_table", [pin.name])
-        instance.report_runless_asset_event(observation(pin.name, store))
+        for event in [] if is_observed(instance, pin.name, table) else seen(pin.name, table):
+            instance.report_runless_asset_event(event)
 
 
 def _kind(pin: Any) -> str:

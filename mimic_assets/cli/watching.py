@@ -95,7 +95,5 @@ def _table(lines: Lines) -> "Table":
     for name in ("asset", "key", "state", "progress"):
         table.add_column(name, no_wrap=name != "key")
     for node, (state, progress) in lines.items():
-        space, _, last = node.key.rpartition("/")
-        key = f"{space}/{last[:8]}" if len(last) == 64 else node.key
-        table.add_row(node.asset, key, state, progress)
+        table.add_row(node.asset, node.key, state, progress)
     return table

@@ -10,6 +10,7 @@ import dagster as dg
 
 from mimic_assets.failures import fails_clearly
 from mimic_assets.jobs import PLANNED
+from mimic_assets.pictures import markdown_table
 from mimic_assets.planning import make_plan
 from mimic_assets.rebuilding import approve_held, choose_new, forget_built, request_build
 from mimic_core.planner import Partition
@@ -116,8 +117,8 @@ def approve(
     """Approve what the sensor holds at this moment; what changes later is held anew."""
     held = approve_held(context.instance, inventory, artefacts, rebuild_policy)
     context.log.info(f"approved {len(held)} builds" if held else "nothing is held")
-    rows = "\n".join(f"| {each.node.asset} | {each.node.key} | {'; '.join(each.reasons)} |" for each in held)
-    table = dg.MetadataValue.md(f"| asset | partition | why |\n|---|---|---|\n{rows}") if held else "none"
+    rows = [(each.node.asset, each.node.key, "; ".join(each.reasons)) for each in held]
+    table = dg.MetadataValue.md(markdown_table([("asset", "partition", "why"), *rows], numbers=False)) if held else "none"
     return dg.Output(None, metadata={"builds": len(held), "approved": table})
 
 

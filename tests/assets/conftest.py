@@ -126,6 +126,11 @@ class Tick:
     log: list[str]
 
     @property
+    def observed(self) -> list[dg.AssetObservation]:
+        """The observations that it reported."""
+        return [event for event in self.events if isinstance(event, dg.AssetObservation)]
+
+    @property
     def keys(self) -> list[str]:
         """The partitions for which it asked for runs."""
         return [request.partition_key for request in self.requests]
@@ -167,7 +172,9 @@ class Sensors(logging.Handler):
     def execute(self, request: dg.RunRequest) -> bool:
         """Execute a run that a sensor asked for; tells whether it succeeded."""
         job = self.platform.definitions().resolve_job_def(request.job_name)
-        return job.execute_in_process(instance=self.platform.instance, tags=request.tags, raise_on_error=False).success
+        return job.execute_in_process(
+            instance=self.platform.instance, tags=request.tags, run_config=request.run_config, raise_on_error=False
+        ).success
 
     def drop(self, name: str, content: object) -> Path:
         """Put a file into the spec folder, as if some seconds ago."""

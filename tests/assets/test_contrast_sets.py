@@ -85,11 +85,18 @@ def test_a_contrast_set_shows_counts_location_inputs_and_columns(finished, decis
     assert (facts["decisions"], facts["train_decisions"], facts["test_decisions"]) == (PAIRS, PAIRS * 5 / 6, PAIRS / 6)
     assert (facts["individuals"], facts["source_decisions"]) == (6, 18)
     assert (facts["skipped_decisions"], facts["skipped_individuals"]) == (0, 0)
-    assert facts["inputs"]["source_table"]["token"] == finished.tables.pin(SOURCE).token
+    assert facts["upstream"].endswith(f" | {finished.tables.pin(SOURCE).token[:12]} |")
     assert facts["dagster/uri"] == CONTRASTS
     columns = {column.name: column.type for column in facts["dagster/column_schema"].columns}
     source = {field.name: str(field.type) for field in decision_table().schema}
     assert columns == source | {"_old_decision": "int64", "_old_choice": "int64"}
+
+
+def test_a_contrast_set_shows_the_choice_sets_that_it_was_sampled_from(finished):
+    shown = finished.shown(contrast())
+    assert shown["choice_sets"].startswith("![choice-set sizes](data:image/png")
+    assert (shown["choices_per_decision"], shown["largest_choice_set"], shown["single_choice_decisions"]) == (2.33333, 3, 0)
+    assert "alternatives" not in shown  # its choices have no labels
 
 
 def test_the_data_version_is_the_fingerprint_of_the_manifest(finished):
@@ -103,6 +110,26 @@ def test_a_kept_contract_is_recorded_as_a_passed_check(finished):
     check = record.event.dagster_event.asset_check_evaluation_data
     assert check.passed
     assert check.metadata["outcome"].value["decisions"] == 18
+
+
+def test_the_balance_of_the_pairs_is_counted_and_passes(finished):
+    key = dg.AssetCheckKey(dg.AssetKey("contrast_set"), "contrast_balance")
+    (record,) = finished.instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    check = record.event.dagster_event.asset_check_evaluation_data
+    assert (check.passed, check.severity) == (True, dg.AssetCheckSeverity.ERROR)
+    shown = {name: value.value for name, value in check.metadata.items()}
+    assert (shown["share selected"], shown["pairs"], shown["pairs of each individual"]) == (0.5, PAIRS, 4)
+    assert (shown["individuals"], shown["broken pairs"], shown["individuals with another number"]) == (6, 0, 0)
+
+
+def test_a_run_on_contrasts_is_compared_with_the_rows_of_their_source(finished, decision_table):
+    source, described = finished.manifest(contrast())["distributions"], finished.manifest(dataset())["distributions"]
+    train = decision_table().filter(decision_table()["_train"])
+    assert source["rows"] == described["rows"] == len(train)
+    assert (source["features"]["size"]["missing"], described["features"]["size"]["missing"]) == (1, 0)
+    assert sum(described["features"]["size"]["counts"]) == len(train)
+    assert list(source["features"]) == ["size", "age"]
+    assert [drift["index"] < drift["limit"] for drift in finished.manifest(inference())["drift"]] == [True, True]
 
 
 def test_every_row_is_a_copy_of_the_source_row_that_it_names(finished, decision_table):
@@ -128,7 +155,7 @@ def test_a_dataset_over_a_contrast_set_names_it_with_its_content_as_its_only_inp
     assert manifest["inputs"]["contrast_set"]["name"] == CONTRASTS
     assert manifest["inputs"]["contrast_set"]["token"] == finished.tables.pin(CONTRASTS).token
     assert (manifest["counts"]["decisions"], manifest["counts"]["largest_choice_set"]) == (PAIRS, 2)
-    assert finished.shown(dataset())["inputs"] == manifest["inputs"]
+    assert f"| contrast_set | [{CONTRASTS}]" in finished.shown(dataset())["upstream"]
 
 
 def test_a_run_on_contrasts_scores_every_row_of_the_full_source_table(finished, decision_table):
@@ -242,7 +269,7 @@ def test_a_broken_table_fails_the_check_of_a_first_build_and_makes_no_version(pl
     platform.imported(with_rows(decision_table(), ROW | {"_selected": True}))
     result = platform.build(contrast())
     assert not result.success
-    (check,) = result.get_asset_check_evaluations()
+    check, *_ = result.get_asset_check_evaluations()
     assert (check.check_name, check.passed) == ("decision_table_contract", False)
     assert platform.manifest(contrast()) is None
     assert CONTRASTS not in platform.tables.names()

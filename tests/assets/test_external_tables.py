@@ -14,7 +14,6 @@ from mimic_assets.cli.main import main
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore:Class `DataVersionsByPartition` is currently in beta")
 SOURCE = {"database": "haven", "train_partitions": 2, "test_partitions": 1}
 FEATURES = {"features": ["size", "age"]}
 MISSING = {"missing_values_map": {"size": 0}}

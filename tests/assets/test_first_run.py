@@ -84,7 +84,13 @@ def test_a_dataset_shows_counts_location_inputs_and_columns(finished, decision_t
     assert facts["dagster/row_count"] == facts["rows"] == len(table)
     assert (facts["decisions"], facts["train_decisions"], facts["test_decisions"]) == (18, 15, 3)
     assert (facts["train_individuals"], facts["test_individuals"]) == (5, 1)
-    assert facts["inputs"]["source_table"]["token"] == finished.tables.pin(SOURCE).token
+    assert facts["upstream"].endswith(f" | {finished.tables.pin(SOURCE).token[:12]} |")
+    files = finished.manifest(dataset())["files"]
+    assert facts["bytes"] == sum(file["bytes"] for file in files)
+    assert (facts["shards"], facts["largest_shard_decisions"]) == (3, max(file["decisions"] for file in files))
+    assert facts["shard_sizes"].startswith("![shard sizes](data:image/png;base64,")
+    assert facts["seconds"] == finished.manifest(dataset())["seconds"]
+    assert "- **features**: size, age\n- **missing_values_map**: size = 0" in facts["spec"]
     assert Path(facts["dagster/uri"]).is_dir()
     assert [column.name for column in facts["dagster/column_schema"].columns] == ["size", "age"]
 
@@ -94,16 +100,31 @@ def test_a_run_shows_its_metrics_and_the_version_of_its_dataset(finished):
     history = finished.rows(RESULTS).filter(pc.field("run_id") == run(NETWORK).run_id)
     assert facts["val_loss"] == pytest.approx(pc.min(history["val_loss"]).as_py(), abs=1e-6)
     assert facts["epochs"] == 3
-    assert facts["inputs"]["tfrecord_dataset"]["fingerprint"] == finished.manifest(dataset())["fingerprint"]
+    assert facts["upstream"].endswith(f" | {finished.manifest(dataset())['fingerprint'][:12]} |")
     assert {"train_nll", "test_nll", "test_accuracy", "test_rho_squared"} <= set(facts)
 
 
 def test_an_inference_shows_its_rows_and_both_its_inputs(finished, decision_table):
     facts = finished.shown(inference(run(NETWORK)))
     assert facts["dagster/row_count"] == len(decision_table())
-    assert facts["inputs"]["model_run"]["fingerprint"] == finished.manifest(run(NETWORK))["fingerprint"]
-    assert facts["inputs"]["source_table"]["token"] == finished.tables.pin(SOURCE).token
+    of_run, of_table = facts["upstream"].splitlines()[2:]
+    assert f"[{run(NETWORK).key}]" in of_run
+    assert of_run.endswith(f" | {finished.manifest(run(NETWORK))['fingerprint'][:12]} |")
+    assert of_table.endswith(f" | {finished.tables.pin(SOURCE).token[:12]} |")
     assert facts["test_nll"] == pytest.approx(finished.manifest(run(NETWORK))["metrics"]["test_nll"], abs=1e-6)
+
+
+def test_every_build_shows_its_first_rows(finished):
+    def first(spec):
+        return finished.materialization(spec).metadata["preview"].records[0].data
+
+    scored = first(inference(run(NETWORK)))
+    assert scored["_decision"] == 0
+    assert 0 < scored["probability"] < 1
+    assert scored["run_id"] == run(NETWORK).run_id[:8]
+    encoded = first(dataset())
+    assert (encoded["_decision"], encoded["_choice"], encoded["_selected"]) == (0, 0, True)
+    assert first(run(NETWORK))["epoch"] == 1
 
 
 def test_the_data_version_is_the_fingerprint_of_the_manifest(finished):
@@ -128,7 +149,6 @@ def test_a_kept_contract_is_recorded_as_a_passed_check(finished):
         assert record.event.dagster_event.asset_check_evaluation_data.passed
 
 
-@pytest.mark.filterwarnings("ignore:Class `DataVersionsByPartition` is currently in beta")
 def test_source_tables_are_observed_by_their_content_token(finished):
     observing = dg.Definitions(jobs=[dg.define_asset_job("observe", selection=["source_table"])])
     job = dg.Definitions.merge(finished.definitions(), observing).resolve_job_def("observe")
@@ -422,7 +442,7 @@ def test_an_upstream_that_is_not_built_is_refused_with_the_command_to_run(platfo
     platform.imported(decision_table())
     assert "dataset s/d is not built; run `mimic log-odds build-dataset CONFIG`" in platform.refused(run(LINEAR))
     message = platform.refused(inference(run(LINEAR)))
-    assert f"run s/e/{run(LINEAR).run_id} is not trained; run `mimic log-odds run-experiment CONFIG`" in message
+    assert f"run s/e/{run(LINEAR).run_id[:12]} is not trained; run `mimic log-odds run-experiment CONFIG`" in message
 
 
 def test_a_table_that_is_not_imported_is_refused_with_the_command_to_run(platform):
@@ -455,7 +475,7 @@ def test_a_broken_table_fails_its_check_and_the_previous_version_stays(platform,
     platform.imported(broken(table))
     result = platform.build(dataset())
     assert not result.success
-    (check,) = result.get_asset_check_evaluations()
+    check, *_ = result.get_asset_check_evaluations()
     assert (check.check_name, check.passed) == ("decision_table_contract", False)
     assert check.metadata["outcome"].value["violations"][0]["count"] == 18
     assert platform.manifest(dataset()) == before
@@ -490,7 +510,7 @@ def test_a_broken_table_leaves_the_inferences_as_they_were(platform, decision_ta
     platform.imported(pa.concat_tables([table, table.slice(0, 1)]))
     result = platform.build(inference(run(LINEAR)))
     assert not result.success
-    (check,) = result.get_asset_check_evaluations()
+    check, *_ = result.get_asset_check_evaluations()
     assert not check.passed
     assert "decisions that offer a _choice twice" in json.dumps(check.metadata["outcome"].value)
     assert platform.rows(SCORED) == before

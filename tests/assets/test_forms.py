@@ -31,8 +31,8 @@ FILES = {ContrastSpec: "contrast", DatasetSpec: "dataset", ExperimentSpec: "expe
 KEYS = {
     ContrastSpec: ["haven.example_log_odds_contrasts"],
     DatasetSpec: ["mimic-log-odds/example-dataset"],
-    ExperimentSpec: [f"mimic-log-odds/test-experiment/{FIRST}", f"mimic-log-odds/test-experiment/{SECOND}"],
-    InferenceSpec: [f"haven.example_log_odds_batch_infer/test-experiment/{SECOND}"],
+    ExperimentSpec: [f"mimic-log-odds/test-experiment/{FIRST[:12]}", f"mimic-log-odds/test-experiment/{SECOND[:12]}"],
+    InferenceSpec: [f"haven.example_log_odds_batch_infer/test-experiment/{SECOND[:12]}"],
 }
 TYPES = {
     ContrastSpec: {
@@ -237,7 +237,7 @@ def test_every_key_of_a_spec_is_in_its_form_with_its_type_and_description(kind):
     assert {name: type_of(field.config_type) for name, field in asked.items()} == TYPES[kind]
     for name, field in kind.model_fields.items():
         assert field.description
-        assert asked[name].description.startswith(field.description)
+        assert asked[name].description.startswith(f"{field.description} Example: {json.dumps(field.examples[0])}.")
         assert asked[name].is_required == field.is_required()
 
 
@@ -281,7 +281,7 @@ def test_the_models_of_an_experiment_form_are_forms_of_models():
 def test_every_registration_job_and_its_step_describe_themselves(shared_platform):
     for name in NAMES.values():
         job = shared_platform.definitions().resolve_job_def(f"register_{name}")
-        assert job.description.startswith("Register specs as partitions of ")
+        assert job.description.startswith("A form: fill in specs in the Launchpad. They become partitions of ")
         assert job.graph.node_named(f"{name}_form").definition.description == job.description
 
 
@@ -430,7 +430,7 @@ def test_form_files_and_command_line_give_the_same_run_ids(platform, changes, ex
     given = experiment(*models) if expected else experiment(models[0])
     ids = [run.run_id for run in from_file(ExperimentSpec, given)]
     assert ids == (expected or ids)
-    assert [key.rpartition("/")[2] for key in registered(platform, ExperimentSpec, given)] == ids
+    assert [platform.specs.get(RunSpec, key).spec.run_id for key in registered(platform, ExperimentSpec, given)] == ids
     for path in config_files(platform.home, given):
         assert [partition["run_id"] for partition in command_line("run-experiment", path)] == ids
     assert [Path(path).name for path in spec_files(platform)] == ["000001.json"] * len(ids)

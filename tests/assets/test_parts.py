@@ -176,7 +176,7 @@ for kind, document in json.loads(sys.argv[2]):
     register(instance, specs, [(spec, "")])
     job = defs().resolve_job_def(BUILDS[spec.asset].name)
     ended.append(job.execute_in_process(instance=instance, partition_key=spec.key, raise_on_error=False).success)
-print(json.dumps([ended, [name for name in ("tensorflow", "keras", "scipy", "matplotlib") if name in sys.modules]]))
+print(json.dumps([ended, [name for name in ("tensorflow", "keras", "scipy") if name in sys.modules]]))
 """
 
 

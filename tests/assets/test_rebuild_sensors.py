@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from mimic_assets.attempts import RUNS_AT_ONCE, newest_of
-from mimic_assets.live import VERSION, WANTED, note_version, note_withdrawn
+from mimic_assets.live import VERSION, WANTED, build_tags, note_version, note_withdrawn
 from mimic_assets.planning import make_plan
 from mimic_assets.reasons import Endings
 from mimic_assets.registration import register
@@ -53,11 +53,13 @@ def test_only_tables_that_changed_are_observed_and_new_ones_become_partitions(se
     first = platform.imported(decision_table(), "haven.a")
     platform.imported(decision_table(seed=1), "haven.b")
     platform.instance.delete_dynamic_partition("source_tables", "haven.b")
-    assert [event.partition for event in sensors.tick("source_table_sensor").events] == ["haven.a", "haven.b"]
+    tick = sensors.tick("source_table_sensor")
+    assert [event.partition for event in tick.observed] == ["haven.a", "haven.b"]
+    assert sensors.execute(tick.requests[0])
     assert set(platform.instance.get_dynamic_partitions("source_tables")) == {"haven.a", "haven.b"}
     assert "none of 2 tables changed" in sensors.tick("source_table_sensor").skipped
     platform.imported(decision_table(seed=2), "haven.b")
-    (event,) = sensors.tick("source_table_sensor").events
+    (event,) = sensors.tick("source_table_sensor").observed
     assert event.partition == "haven.b"
     assert event.metadata["rows"].value == 42
     assert event.tags["dagster/data_version"] == platform.tables.pin("haven.b").token
@@ -75,7 +77,7 @@ def test_a_table_that_cannot_be_read_is_logged_once_and_hides_no_other(sensors, 
     platform.tables.register("haven.registered", folder)
     (folder / "part.parquet").unlink()
     tick = sensors.tick("source_table_sensor")
-    assert [event.partition for event in tick.events] == ["haven.a"]
+    assert [event.partition for event in tick.observed] == ["haven.a"]
     assert [line[:47] for line in tick.log] == ["table haven.registered cannot be observed: tabl"]
     assert sensors.tick("source_table_sensor").log == []
 
@@ -116,7 +118,9 @@ def answered(sensors):
 
 def said(evaluations):
     return {
-        key: (each.passed, each.severity.value, each.metadata["state"].value) for key, each in sorted(evaluations.items())
+        key: (each.passed, each.severity.value, each.metadata["state"].value)
+        for key, each in sorted(evaluations.items())
+        if each.asset_key.to_user_string() != "experiment_report"
     }
 
 
@@ -151,6 +155,66 @@ def test_answers_that_were_cut_off_and_those_of_another_dagster_are_given_again(
     sensors.platform.instance.dispose()
     sensors.platform.instance = dg.DagsterInstance.ephemeral()
     assert list(answered(sensors)) == ["s/d"]
+
+
+def test_the_report_on_an_experiment_says_whether_it_is_of_the_runs_that_are_trained(sensors, decision_table):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    platform.built(dataset(), RUN)
+    given = answered(sensors)["s/e"]
+    assert (given.passed, given.severity.value) == (False, "WARN")
+    assert given.description == "not made yet; 1 run is trained"
+    job = platform.definitions().resolve_job_def("report_experiment")
+    assert job.execute_in_process(instance=platform.instance, partition_key="s/e").success
+    assert answered(sensors)["s/e"].passed
+    platform.artefacts.unpublish(RUN.folder)
+    given = answered(sensors)["s/e"]
+    assert (given.passed, given.severity.value) == (False, "WARN")
+    assert given.description == f"1 run was in it, but not trained any more: {RUN.run_id[:8]}"
+
+
+def test_the_overview_is_reported_when_it_changes_without_a_run_and_names_what_needs_somebody(sensors, decision_table):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    add(sensors, dataset())
+    (seen,) = sensors.tick(ANSWER).events
+    shown = {name: value.value for name, value in seen.metadata.items()}
+    assert (shown["source_table/up to date"], shown["tfrecord_dataset/not built"]) == (1, 1)
+    assert "[s/d](/assets/tfrecord_dataset?view=partitions&partition=s%2Fd) not built: " in shown["attention"]
+    assert sensors.tick(ANSWER).events == []
+    platform.built(dataset())
+    (seen,) = sensors.tick(ANSWER).events
+    assert "attention" not in seen.metadata
+    assert "| rows |" in seen.metadata["newest tfrecord_dataset"].value
+    result = (
+        platform.definitions()
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(instance=platform.instance, asset_selection=[dg.AssetKey("overview")])
+    )
+    (made,) = result.asset_materializations_for_node("overview")
+    assert made.metadata == seen.metadata
+
+
+def test_while_something_is_built_the_overview_is_reported_and_answers_are_given_once_a_minute(
+    sensors, decision_table, monkeypatch
+):
+    platform = sensors.platform
+    platform.imported(decision_table())
+    platform.built(dataset())
+    add(sensors, dataset(dataset="other"))
+    monkeypatch.setattr("mimic_assets.sensors.up_to_date.time", SimpleNamespace(time=lambda: 1_000.0))
+    first = sensors.tick(ANSWER)
+    assert (len(first.events), len(first.requests)) == (1, 1)
+    definitions = platform.definitions()
+    tags = build_tags("tfrecord_dataset", "s/other")
+    platform.instance.create_run_for_job(definitions.resolve_job_def("build_dataset"), tags=tags)
+    second = sensors.tick(ANSWER)
+    assert (second.events, second.requests) == ([], [])
+    assert second.skipped == "1 answers changed; while something is built they are given once a minute"
+    monkeypatch.setattr("mimic_assets.sensors.up_to_date.time", SimpleNamespace(time=lambda: 1_055.0))
+    third = sensors.tick(ANSWER)
+    assert (len(third.events), len(third.requests)) == (1, 1)
+    assert third.requests[0].tags["mimic/reason"] == "the answer changed for tfrecord_dataset s/d"
 
 
 def test_nothing_is_answered_while_a_run_answers(sensors, decision_table):
@@ -198,7 +262,7 @@ def test_a_build_that_has_the_check_executed_too_does_not_fail_over_it(sensors, 
 def test_a_build_links_what_it_read_with_the_versions_that_it_used(sensors, decision_table):
     token = sensors.platform.imported(decision_table()).token
     sensors.platform.built(dataset())
-    page = "/assets/source_table?view=events&partition=haven.features"
+    page = "/assets/source_table?view=partitions&partition=haven.features"
     assert f"| source_table | [haven.features]({page}) | {token[:12]} |" in sensors.platform.shown(dataset())["upstream"]
 
 

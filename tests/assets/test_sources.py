@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from mimic_assets.cli.main import main
 from resources.tables import RESULTS
 
-pytestmark = pytest.mark.filterwarnings("ignore:Class `DataVersionsByPartition` is currently in beta")
 SOURCE, OTHER = "haven.features", "haven.others"
 TYPES = {
     "_individual": "int64",
@@ -36,7 +35,7 @@ def shown(event):
 
 
 def columns(event):
-    return {column.name: column.type for column in shown(event)["schema"].columns}
+    return {column.name: column.type for column in shown(event)["dagster/column_schema"].columns}
 
 
 def observations(instance, name=SOURCE):

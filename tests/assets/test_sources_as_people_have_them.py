@@ -251,7 +251,7 @@ def test_invalid_decisions_are_left_out_as_wholes_counted_and_shown_as_a_warning
         ("individuals in both train and test", 1),
     }
     assert "left out: individuals in both train and test: 1 (individual 5)" in facts["notes"]
-    (check,) = [e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+    check, *_ = [e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert check.metadata["dropped decisions"].value == 10
     assert "individuals in both train and test: 1 (individual 5)" in check.metadata["left out"].value

@@ -76,7 +76,7 @@ def test_each_kind_of_config_is_known_by_its_keys_wherever_it_lies(sensors):
         "contrast_set": ["haven.contrasts"],
         "tfrecord_dataset": ["s/d"],
         "model_run": [RUN.key],
-        "inference_table": [f"haven.scored/e/{RUN.run_id}"],
+        "inference_table": [f"haven.scored/e/{RUN.run_id[:12]}"],
     }
     assert sensors.platform.instance.get_dynamic_partitions("model_runs") == [RUN.key]
     assert problems(sensors.platform.artefacts) == {}
@@ -155,7 +155,7 @@ def test_an_experiment_takes_the_layers_file_of_its_name_then_that_of_its_folder
     sensors.drop("own/e.py", "changed")
     sensors.tick(NAME)
     assert {key: found.get(RunSpec, key).layers for key in keys(sensors, "model_run") if "/own/" in key} == {
-        f"s/own/{parse_spec(ExperimentSpec, EXPERIMENT | {'experiment_name': 'own'}).runs[0].run_id}": "changed"
+        parse_spec(ExperimentSpec, EXPERIMENT | {"experiment_name": "own"}).runs[0].key: "changed"
     }
 
 
@@ -168,7 +168,7 @@ def test_what_came_from_the_folder_is_built_once_as_soon_as_what_it_reads_is_the
     (request,) = sensors.tick(NAME).requests
     assert (request.job_name, request.partition_key) == ("build_dataset", "s/d")
     assert request.tags["mimic/build"] == "tfrecord_dataset:s/d"
-    assert request.tags["mimic/wanted"]
+    assert request.tags[".dagster/mimic-wanted"]
     assert sensors.tick(NAME).requests == []
     assert sensors.execute(request)
     (following,) = sensors.tick(NAME).requests

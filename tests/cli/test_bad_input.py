@@ -309,8 +309,8 @@ def test_an_inference_that_cannot_be_run(with_run):
     mimic, run_id = with_run
     mistakes = {
         "run_id: expected a run id (64 hexadecimal digits": {"run_id": "abc"},
-        f"run s/e/{'0' * 64} is not trained; run `mimic log-odds run-experiment CONFIG`": {"run_id": "0" * 64},
-        f"run s/other/{run_id} is not trained": {"experiment_name": "other"},
+        f"run s/e/{'0' * 12} is not trained; run `mimic log-odds run-experiment CONFIG`": {"run_id": "0" * 64},
+        f"run s/other/{run_id[:12]} is not trained": {"experiment_name": "other"},
         "was trained on size, age; age missing; give exactly these": {"features": ["size"]},
         "shoe_size not used by it; give exactly these": {"features": ["size", "age", "shoe_size"]},
         "explain: 'ages' is not one of the features (did you mean 'age'?); list it there": {"explain": ["ages"]},

@@ -270,7 +270,7 @@ def test_json_of_an_experiment_has_an_entry_per_run_in_the_order_of_the_models(w
     network, linear = with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=models))
     for run in (network, linear):
         assert set(run) == MIMIC_KEYS
-        assert run["key"] == f"s/e/{run['run_id']}"
+        assert run["key"] == f"s/e/{run['run_id'][:12]}"
         assert run["metrics"]["test_nll"] > 0
     assert (network["counts"]["epochs"], linear["counts"]["epochs"] >= 1) == (1, True)
 
@@ -411,7 +411,7 @@ def test_a_failed_rebuild_is_shown_and_the_next_success_clears_it(with_dataset):
 
 def test_the_status_shows_version_counts_and_since_when(with_dataset):
     (_, dataset) = with_dataset.partitions("status")
-    assert set(dataset) == {"asset", "key", "state", "reasons", "version", "counts", "since", "error", "epoch"}
+    assert set(dataset) == {"asset", "key", "state", "reasons", "run_id", "version", "counts", "since", "error", "epoch"}
     assert dataset["counts"]["decisions"] == 18
     line = next(line for line in with_dataset.done("status").stdout.splitlines() if "tfrecord_dataset" in line)
     assert dataset["version"] in line

@@ -1,4 +1,4 @@
-"""Dagster's own command line over registered partitions: the commands of the README, as they stand there."""
+"""Dagster's own command line over registered partitions: the commands of docs/using.md, as they stand there."""
 
 import json
 import os
@@ -25,9 +25,9 @@ KEYS = ["mimic-log-odds/another", "mimic-log-odds/example-dataset"]
 SECONDS = 180  # for what takes 10 on a machine that is not busy
 
 
-def commands_of_the_readme() -> dict[str, str]:
-    """Return the commands of the README's section by their names, for example "job launch"."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("**Dagster's command line.**")[1]
+def documented_commands() -> dict[str, str]:
+    """Return the commands of the page's section by their names, for example "job launch"."""
+    text = (ROOT / "docs/using.md").read_text(encoding="utf-8").split("## Dagster's command line\n")[1]
     block = re.search(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE).group(1)
     first, *commands = block.replace("\\\n", " ").splitlines()
     assert first == 'eval "$(mimic env)"'
@@ -90,8 +90,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory, decision_table: Any, enterin
 
 @pytest.fixture(scope="module")
 def before(shell: Shell) -> dict[str, subprocess.CompletedProcess[str]]:
-    """What the commands of the README said while no `mimic dev` ran."""
-    return {name: shell(command) for name, command in commands_of_the_readme().items()}
+    """What the commands of the page said while no `mimic dev` ran."""
+    return {name: shell(command) for name, command in documented_commands().items()}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def sensors_that_looked(shell: Shell) -> set[str]:
 
 
 def test_the_readme_shows_the_four_commands():
-    assert list(commands_of_the_readme()) == ["definitions validate", "asset materialize", "job launch", "job backfill"]
+    assert list(documented_commands()) == ["definitions validate", "asset materialize", "job launch", "job backfill"]
 
 
 def test_without_a_daemon_two_commands_do_their_work_and_two_put_runs_into_the_queue(shell, before):
@@ -149,7 +149,7 @@ def test_the_daemon_builds_what_was_in_the_queue_before_it_started(shell, dev):
 
 
 def test_a_key_that_is_not_registered_is_refused_at_once_or_fails_its_run_and_is_told(shell, dev):
-    commands = commands_of_the_readme()
+    commands = documented_commands()
     launch = shell(commands["job launch"].replace("example-dataset", "unknown"))
     materialize = shell(commands["asset materialize"].replace("example-dataset", "unknown"))
     backfill = shell(commands["job backfill"].replace("--all", "--partitions mimic-log-odds/unknown"))
@@ -161,6 +161,6 @@ def test_a_key_that_is_not_registered_is_refused_at_once_or_fails_its_run_and_is
 
 
 def test_a_setting_that_is_wrong_fails_the_validation_with_its_name(shell):
-    shown = shell(f"export MIMIC_ALERT_WEBHOOK=nowhere\n{commands_of_the_readme()['definitions validate']}")
+    shown = shell(f"export MIMIC_ALERT_WEBHOOK=nowhere\n{documented_commands()['definitions validate']}")
     assert shown.returncode == 1
     assert "MIMIC_ALERT_WEBHOOK: expected https://HOST/PATH" in shown.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster_webserver.cli import cli
 
 from mimic_assets.cli.environment import SHIPPED_BEFORE, prepare
 from mimic_assets.cli.main import main
@@ -78,6 +79,18 @@ def test_builds_of_a_daemon_share_the_cores_unless_a_person_says_otherwise(home,
     assert CliRunner().invoke(main, ["dev", "--port", "3987"]).exit_code == 0
     assert [started[0][name] for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")] == ["1", "3"]
     assert int(started[0]["TF_NUM_INTRAOP_THREADS"]) == max(1, (os.cpu_count() or 1) // Policy.max_in_flight)
+
+
+@pytest.mark.parametrize(("options", "read_only"), [((), False), (("--read-only",), True)])
+def test_dev_starts_a_webserver_that_changes_nothing_where_it_is_told_to(home, monkeypatch, options, read_only):
+    read = []
+    webserver = ("dagster-webserver", ["--empty-workspace"])
+    monkeypatch.setenv("DAGSTER_WEBSERVER_READ_ONLY", "0")  # so that it is restored
+    monkeypatch.setattr(
+        os, "execv", lambda *_: read.append(cli.make_context(*webserver, auto_envvar_prefix="DAGSTER_WEBSERVER"))
+    )
+    assert CliRunner().invoke(main, ["dev", "--port", "3988", *options]).exit_code == 0
+    assert read[0].params["read_only"] is read_only
 
 
 def test_a_folder_for_temporary_files_that_is_not_there_is_no_other_one(home, monkeypatch):

@@ -37,7 +37,7 @@ def test_the_three_configs_run_as_printed_and_give_the_golden_run_ids(with_table
     assert [run["run_id"] for run in runs] == [FIRST, SECOND]
     assert [run["counts"]["epochs"] for run in runs] == [10, 10]
     (scored,) = with_table.partitions("log-odds", "run-batch-infer", EXAMPLE / "inference.json")
-    assert scored["key"] == f"haven.example_log_odds_batch_infer/test-experiment/{SECOND}"
+    assert scored["key"] == f"haven.example_log_odds_batch_infer/test-experiment/{SECOND[:12]}"
     assert scored["counts"]["rows"] == len(pq.read_table("first_table.parquet"))
     assert {row["state"] for row in with_table.partitions("status")} == {"current"}
 

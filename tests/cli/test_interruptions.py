@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import socket
-import subprocess
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -17,7 +17,7 @@ SHARDS = 8
 UNFINISHED = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
 
-def wait_for(process: subprocess.Popen[str], words: str) -> None:
+def wait_for(process: Any, words: str) -> None:
     """Wait until a command has said some words on standard error."""
     seen = []
     for line in process.stderr:
@@ -27,7 +27,7 @@ def wait_for(process: subprocess.Popen[str], words: str) -> None:
     raise AssertionError(f"the command ended without {words!r}: {seen}")
 
 
-def stop(process: subprocess.Popen[str], how: signal.Signals) -> str:
+def stop(process: Any, how: signal.Signals) -> str:
     """Stop a command and wait for its end; returns the rest of what it said."""
     process.send_signal(how)
     _, errors = process.communicate(timeout=30)
@@ -47,7 +47,7 @@ def manifest(mimic, folder: str) -> dict[str, object]:
 def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_run_again_at_once(with_dataset, said):
     before = manifest(with_dataset, "s-tfrecords/d")
     config = with_dataset.dataset(train_partitions=SHARDS)
-    process = with_dataset.start("log-odds", "build-dataset", config)
+    process = with_dataset.fork("log-odds", "build-dataset", config)
     wait_for(process, said)
     stop(process, signal.SIGKILL)
     assert manifest(with_dataset, "s-tfrecords/d") == before
@@ -73,7 +73,7 @@ def test_a_training_goes_on_after_it_was_interrupted_and_killed_and_gives_the_ep
     config = with_dataset.experiment(models=models)
     ended = []
     for how in (signal.SIGINT, signal.SIGKILL):
-        process = with_dataset.start("log-odds", "run-experiment", config)
+        process = with_dataset.fork("log-odds", "run-experiment", config)
         wait_for(process, f"epoch {ended[0] + 4 if ended else 4}")
         stop(process, how)
         said = with_dataset.done("status", "--json")
@@ -87,14 +87,14 @@ def test_a_training_goes_on_after_it_was_interrupted_and_killed_and_gives_the_ep
     assert 4 <= ended[0] < ended[1] < 60
     assert "ended unfinished" in said.stderr
     monkeypatch.setattr(watching, "PATIENCE_SECONDS", 0.5)
-    process = with_dataset.start("log-odds", "run-experiment", config, "--json")
+    process = with_dataset.fork("log-odds", "run-experiment", config, "--json")
     wait_for(process, "epoch")
     followed = with_dataset.done("status", "--follow").stdout.splitlines()
     (run,) = json.loads(process.communicate(timeout=30)[0])["partitions"]
     epochs = [int(found[1]) for line in followed if (found := re.search(r": running, epoch (\d+)/60, loss ", line))]
     assert ended[1] < epochs[0] <= epochs[-1] <= 60
     assert epochs == sorted(set(epochs))
-    assert followed[-2:] == [f"model_run s/e/{run['run_id'][:8]}: current", "nothing is queued or running"]
+    assert followed[-2:] == [f"model_run s/e/{run['run_id'][:12]}: current", "nothing is queued or running"]
     with_dataset.partitions("log-odds", "run-experiment", with_dataset.experiment(models=models, experiment_name="whole"))
     with_dataset.done("tables", "export", "haven.results", "out.parquet")
     resumed, whole = results()[:60], results()[60:]
@@ -111,7 +111,7 @@ def test_an_inference_that_is_killed_leaves_the_previous_rows_and_the_next_one_r
     mimic, run_id = with_run
     mimic.done("log-odds", "run-batch-infer", mimic.inference(run_id))
     config = mimic.inference(run_id, train_partitions=9)
-    process = mimic.start("log-odds", "run-batch-infer", config)
+    process = mimic.fork("log-odds", "run-batch-infer", config)
     wait_for(process, "2/9")
     stop(process, signal.SIGKILL)
     assert scored_partitions(mimic) <= {0, 1}
@@ -136,7 +136,7 @@ def test_a_contrast_build_that_is_killed_leaves_the_previous_rows_and_can_be_run
     mimic.done("log-odds", "build-contrast", mimic.contrast())
     before = manifest(mimic, "contrast-sets/haven.contrasts"), exported(mimic, "haven.contrasts")
     config = mimic.contrast(train_partitions=2 * SHARDS, decisions_per_individual=1)
-    process = mimic.start("log-odds", "build-contrast", config)
+    process = mimic.fork("log-odds", "build-contrast", config)
     wait_for(process, f"2/{2 * SHARDS}")
     stop(process, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -152,7 +152,7 @@ def test_a_contrast_build_that_is_killed_leaves_the_previous_rows_and_can_be_run
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_build_that_is_asked_to_stop_ends_cleanly(with_dataset, how):
     before = manifest(with_dataset, "s-tfrecords/d")
-    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS))
+    process = with_dataset.fork("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS))
     wait_for(process, f"2/{SHARDS}")
     errors = stop(process, how)
     assert process.returncode == 130
@@ -172,21 +172,21 @@ def slots(with_dataset):
 
 def test_a_build_that_is_killed_with_the_last_slot_of_a_pool_does_not_keep_it(with_dataset, slots):
     slots(1)
-    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS))
+    process = with_dataset.fork("log-odds", "build-dataset", with_dataset.dataset(train_partitions=SHARDS))
     wait_for(process, f"2/{SHARDS}")
     stop(process, signal.SIGKILL)
     (killed,) = [run_id for run_id, status in runs().items() if status in UNFINISHED]
     with dg.DagsterInstance.get() as instance:  # if it was killed between two steps, as if it was one step later
         instance.event_log_storage.claim_concurrency_slot("tfrecord_dataset", killed, "step")
         assert instance.event_log_storage.get_concurrency_run_ids() == {killed}
-    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset())
+    process = with_dataset.fork("log-odds", "build-dataset", with_dataset.dataset())
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
 
 
 def test_a_build_that_waits_for_a_slot_of_a_pool_ends_at_once(with_dataset, slots):
     slots(0)
-    process = with_dataset.start("log-odds", "build-dataset", with_dataset.dataset())
+    process = with_dataset.fork("log-odds", "build-dataset", with_dataset.dataset())
     wait_for(process, "waits for a slot of the pool tfrecord_dataset")
     errors = stop(process, signal.SIGTERM)
     assert process.returncode == 130

@@ -67,30 +67,30 @@ def test_a_retired_run_is_gone_until_it_is_trained_again(with_dataset):
     with_dataset.done("log-odds", "run-batch-infer", with_dataset.inference(keep))
     before, folders = commits(with_dataset), with_dataset.home / "mimic/objects/s-models/e"
     said = with_dataset.done("runs", "retire", gone[0][:8], f"s/e/{gone[1]}", f"s/e/{gone[1][:8]}")
-    assert said.stdout == f"retired: s/e/{gone[0]}\nretired: s/e/{gone[1]}\n"
-    assert status(with_dataset) == {f"s/e/{keep}": "current"}
+    assert said.stdout == f"retired: s/e/{gone[0][:12]}\nretired: s/e/{gone[1][:12]}\n"
+    assert status(with_dataset) == {f"s/e/{keep[:12]}": "current"}
     assert result_rows(with_dataset) == {keep}
     assert commits(with_dataset) == before + 1
     with dg.DagsterInstance.get() as instance:
-        assert instance.get_dynamic_partitions("model_runs") == [f"s/e/{keep}"]
+        assert instance.get_dynamic_partitions("model_runs") == [f"s/e/{keep[:12]}"]
     assert "no run" in with_dataset.refused("runs", "retire", gone[0])
     with_dataset.done("gc", "--grace", "0")
     assert [path.name for path in folders.iterdir()] == [keep]
     with_dataset.done("log-odds", "run-experiment", with_dataset.experiment(models=MODELS[1:2]))
-    assert status(with_dataset) == {f"s/e/{keep}": "current", f"s/e/{gone[0]}": "current"}
+    assert status(with_dataset) == {f"s/e/{keep[:12]}": "current", f"s/e/{gone[0][:12]}": "current"}
     assert result_rows(with_dataset) == {keep, gone[0]}
 
 
 def test_all_that_speaks_against_retiring_is_said_at_once_and_nothing_changes(mimic, unfinished):
     applied, training = registered(mimic)
     mimic.done("log-odds", "run-batch-infer", mimic.inference(applied), "--register-only")
-    run = unfinished(f"s/e/{training}")
+    run = unfinished(f"s/e/{training[:12]}")
     before = listing(mimic.home)
-    unknown = f"s/e/{applied[:-1]}x"
+    unknown = f"s/e/{applied[:11]}x"
     said = mimic.refused("runs", "retire", applied, training, unknown, "0" * 8, "s")
-    assert f"run s/e/{applied} is applied by haven.scored/e/{applied}; " in said
-    assert f"run s/e/{training} is being trained by Dagster run {run}; wait for it, or end it first" in said
-    assert f"no run '{unknown}' is registered (did you mean 's/e/{applied}'?)" in said
+    assert f"run s/e/{applied[:12]} is applied by haven.scored/e/{applied[:12]}; " in said
+    assert f"run s/e/{training[:12]} is being trained by Dagster run {run}; wait for it, or end it first" in said
+    assert f"no run '{unknown}' is registered (did you mean 's/e/{applied[:12]}'?)" in said
     assert "no run '00000000' is registered" in said
     assert "no run 's' is registered" in said
     assert listing(mimic.home) == before
@@ -105,7 +105,7 @@ def test_a_retirement_that_is_interrupted_can_be_repeated(mimic, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(SpecStore, "remove", interrupted)
         mimic.refused("runs", "retire", *runs, exit_code=130)
-    assert status(mimic) == {f"s/e/{run}": "waiting" for run in runs}
+    assert status(mimic) == {f"s/e/{run[:12]}": "waiting" for run in runs}
     mimic.done("runs", "retire", *runs)
     assert status(mimic) == {}
 
@@ -113,7 +113,7 @@ def test_a_retirement_that_is_interrupted_can_be_repeated(mimic, monkeypatch):
 def test_a_run_that_was_never_trained_is_retired_too_and_a_dry_run_changes_nothing(mimic):
     (run,) = registered(mimic, 1)
     before = listing(mimic.home)
-    assert mimic.done("runs", "retire", run, "--dry-run").stdout == f"would retire: s/e/{run}\n"
+    assert mimic.done("runs", "retire", run, "--dry-run").stdout == f"would retire: s/e/{run[:12]}\n"
     assert listing(mimic.home) == before
     mimic.done("runs", "retire", run)
     assert status(mimic) == {}

@@ -94,7 +94,7 @@ def test_without_an_output_the_rows_are_printed_as_csv_and_the_summary_goes_to_s
     )
     assert len(result.stdout.splitlines()) == 43
     lines = result.stderr.splitlines()
-    assert lines[0] == f"scored: texts.csv by s/e/{ids[LINEAR]}"
+    assert lines[0] == f"scored: texts.csv by s/e/{ids[LINEAR][:12]}"
     assert lines[1] == "  rows 42, decisions 18, train_rows 35, test_rows 7, single_choice_decisions 0"
     assert lines[2].startswith("  train      decisions 15, NLL ")
     # what a program reads of the file are the numbers to the last bit
@@ -109,7 +109,7 @@ def test_the_json_has_counts_and_the_metrics_of_the_inference(trained, run, file
     result = mimic.done("predict", ids[run][:8], file, "--output", "out.parquet", "--force", "--json")
     found = json.loads(result.stdout)
     assert list(found) == ["run", "file", "output", "counts", "metrics", "effects", "notes"]
-    assert (found["run"], found["file"], found["output"]) == (f"s/e/{ids[run]}", file, "out.parquet")
+    assert (found["run"], found["file"], found["output"]) == (f"s/e/{ids[run][:12]}", file, "out.parquet")
     assert (found["counts"]["rows"], found["counts"]["decisions"]) == (42, 18)
     numbers, expected = (
         {name: value for name, value in each.items() if value is not None} for each in (found["metrics"], metrics[run])
@@ -133,7 +133,7 @@ def test_labels_and_splits_may_be_absent_empty_or_in_the_names_of_folders(traine
     plain = pq.read_table("plain.parquet")
     for file in ("bare.csv", "empty.csv", "rows"):
         result = mimic.done("predict", ids[NETWORK], file, "--output", "other.parquet", "--force", "--json")
-        assert bool(json.loads(result.stdout)["metrics"]) == (file == "rows")
+        assert ("test_nll" in json.loads(result.stdout)["metrics"]) == (file == "rows")
         other = pq.read_table("other.parquet")
         assert other.drop_columns("_train").equals(plain.drop_columns("_train"))
         assert other["_train"].equals(plain["_train"]) == (file != "bare.csv")

@@ -1,8 +1,13 @@
-"""How a command tells whether a daemon would answer it."""
+"""How a command tells whether a daemon would answer it, and how it is ended while it follows one."""
 
+import os
+import signal
+import sys
 import time
+import weakref
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.run_request import (
     InstigatorType,  # what a daemon notes of a sensor, which has no public names
 )
@@ -11,6 +16,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
+from mimic_assets.cli.interruptions import noting, terminable
 from mimic_assets.cli.submission import QUEUE, daemon_lives
 from mimic_assets.requests import SENSOR
 
@@ -39,3 +45,51 @@ def test_a_daemon_lives_only_where_the_sensor_that_answers_had_a_tick_that_did_n
             instance.create_tick(tick)
             lives.append(daemon_lives(instance))
     assert lives == [False, False, True]
+
+
+class Garbage:
+    """What is called for when it is removed."""
+
+
+def garbage_that_sends(number: signal.Signals) -> Garbage:
+    garbage = Garbage()
+    weakref.finalize(garbage, os.kill, os.getpid(), number)
+    return garbage
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_garbage_is_removed_ends_the_next_wait(number):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    garbage = garbage_that_sends(number)
+    with noting() as wait:
+        wait(0)
+        del garbage
+        with pytest.raises(KeyboardInterrupt):
+            wait(0)
+        wait(0)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_garbage_is_removed_ends_what_goes_on_after_it(number):
+    hook = sys.unraisablehook
+    garbage = garbage_that_sends(number)
+    with pytest.raises(KeyboardInterrupt), terminable():  # noqa: PT012  the wait is what it ends
+        del garbage
+        time.sleep(10)
+    assert sys.unraisablehook is hook
+
+
+def test_a_signal_after_the_last_wait_ends_the_context():
+    with pytest.raises(KeyboardInterrupt), noting():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_signal_ends_at_once_what_goes_on_after_the_first():
+    went = []
+    with pytest.raises(KeyboardInterrupt), noting():  # noqa: PT012  what is done after each signal is the point
+        os.kill(os.getpid(), signal.SIGINT)
+        went.append("first")
+        os.kill(os.getpid(), signal.SIGTERM)
+        went.append("second")
+    assert went == ["first"]

@@ -133,23 +133,19 @@ def test_a_run_that_is_executed_ends_with_its_command_and_publishes_nothing(mimi
     process.send_signal(signal.SIGINT)
     assert f"mimic: tfrecord_dataset s/d: canceled its run {runs()[-1].run_id}" in ended(process)
     assert statuses(-1) == ["CANCELED"]
-    assert runs()[-1].tags["mimic/withdrawn"] == runs()[-1].run_id  # so it does not count as a failure
+    assert runs()[-1].tags[".dagster/mimic-withdrawn"] == runs()[-1].run_id  # so it does not count as a failure
     assert mimic.published() == published
 
 
 def test_several_partitions_are_followed_together_and_one_that_fails_stops_no_other(mimic):
-    names = {"ok": {}, "broken": {"max_choices": 2}, "also-ok": {}}
+    names = {"broken": {"max_choices": 2}, "ok": {}}
     specs = [parse_spec(DatasetSpec, DATASET | {"dataset": name} | changes) for name, changes in names.items()]
     resources = local_resources(mimic.home / "mimic")
     with dg.DagsterInstance.get() as instance:
         register(instance, resources["specs"], [(spec, "") for spec in specs])
         outcomes = build(instance, specs, resources["artefacts"])
-    assert [(outcome.key, outcome.status) for outcome in outcomes] == [
-        ("s/ok", "built"),
-        ("s/broken", "failed"),
-        ("s/also-ok", "built"),
-    ]
-    assert "max_choices" in outcomes[1].error
+    assert [(outcome.key, outcome.status) for outcome in outcomes] == [("s/broken", "failed"), ("s/ok", "built")]
+    assert "max_choices" in outcomes[0].error
 
 
 def statuses(since: int) -> list[str]:
@@ -158,7 +154,7 @@ def statuses(since: int) -> list[str]:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Wait for the end of a command that was interrupted; returns what it said."""
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "mimic: interrupted" in errors
     assert "Traceback" not in errors

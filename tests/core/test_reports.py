@@ -14,9 +14,10 @@ import pytest
 from mimic_core.comparison import SCHEMA
 from mimic_core.errors import NotFoundError
 from mimic_core.leaderboard import rank
+from mimic_core.plots import png
 from mimic_core.report_page import draw_report, render_page
-from mimic_core.report_plots import learning_curves, png, svg
-from mimic_core.report_text import best_two, conclusion, leaderboard_rows, seeds_rows, training_rows
+from mimic_core.report_plots import learning_curves, svg
+from mimic_core.report_text import best_two, conclusion, leaderboard_rows, leading_rows, seeds_rows, training_rows
 from mimic_core.reports import ReportedRun, compose
 from mimic_core.specs import RunSpec
 
@@ -199,6 +200,16 @@ def test_the_tables_have_a_row_for_each_run():
     assert len({len(row) for row in rows}) == 1
     ids = [row["run_id"][:8] for row in report.document["leaderboard"]]
     assert [row[:3] for row in rows[1:]] == [("D4, seed 1", ids[0], "1.5000"), ("D4, seed 2", ids[1], "1.7500")]
+    narrow = leading_rows(report.document)
+    assert narrow[0] == (
+        "model",
+        "run",
+        "NLL",
+        "to\N{NO-BREAK SPACE}the\N{NO-BREAK SPACE}best",
+        "95%\N{NO-BREAK SPACE}interval",
+        "accuracy",
+    )
+    assert [row[:3] for row in narrow[1:]] == [row[:3] for row in rows[1:]]
     assert training_rows(report.document)[0] == ("model", "run", "exported epoch", "seconds", "seed")
     assert [row[2:] for row in training_rows(report.document)[1:]] == [("1 of 2", "3.2", "1"), ("1 of 2", "3.2", "2")]
 

@@ -158,10 +158,10 @@ def test_keys_and_folders_are_those_of_the_architecture():
     dataset, inference = parse_spec(DatasetSpec, DATASET), parse_spec(InferenceSpec, INFERENCE)
     run = parse_spec(ExperimentSpec, EXPERIMENT).runs[1]
     assert (dataset.key, dataset.folder) == ("mimic-log-odds/example-dataset", "mimic-log-odds-tfrecords/example-dataset")
-    assert run.key == inference.run_key == f"mimic-log-odds/test-experiment/{SECOND}"
+    assert run.key == inference.run_key == f"mimic-log-odds/test-experiment/{SECOND[:12]}"
     assert run.folder == inference.run_folder == f"mimic-log-odds-models/test-experiment/{SECOND}"
     assert (run.dataset_key, run.dataset_folder) == (dataset.key, dataset.folder)
-    assert inference.key == f"haven.example_log_odds_batch_infer/test-experiment/{SECOND}"
+    assert inference.key == f"haven.example_log_odds_batch_infer/test-experiment/{SECOND[:12]}"
     assert dataset.source == inference.source == "haven.example_log_odds_features"
     assert run.results == "haven.mimic_log_odds_results"
     assert dataset.partitions == inference.partitions == {"train": 2, "test": 1}

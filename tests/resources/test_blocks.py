@@ -168,6 +168,19 @@ def test_every_row_of_a_part_comes_once_in_whole_individuals_in_their_order(stor
         assert bool(spilled) == (order in SPILLED[way])
 
 
+@pytest.mark.parametrize("order", ["sorted", "shuffled"])
+def test_whoever_reads_is_told_how_far_it_is(store, pins, monkeypatch, order):
+    if order == "shuffled":
+        monkeypatch.setattr(blocks, "BYTES_HELD", 1)
+    pin, source = pins[order, "registered"]
+    (part,) = plan_parts({"train": 1, "test": 1}, store.row_groups(pin))
+    told: list[tuple[str, int, int]] = []
+    list(store.blocks(pin, SCHEMA, part, on_rows=lambda stage, done, total: told.append((stage, done, total))))
+    stages = {"sorted": ["read"], "shuffled": ["looked through", "read and written to temporary files", "done"]}[order]
+    last = {stage: (done, total) for stage, done, total in told}
+    assert last == dict.fromkeys(stages, (len(source), len(source)))
+
+
 def test_rows_in_the_order_of_their_individuals_are_held_no_longer_than_their_row_groups(store, pins, monkeypatch):
     monkeypatch.setattr(blocks, "FEWEST_ROWS", 1)
     monkeypatch.setattr(blocks, "BYTES_HELD", 11 * blocks.row_bytes(SCHEMA))  # two row groups and a last one of a file

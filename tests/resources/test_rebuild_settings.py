@@ -4,7 +4,7 @@ import pytest
 
 from mimic_core.errors import SpecError
 from mimic_core.rebuilds import Policy
-from resources.environments import rebuild_policy, rebuilds_by_itself, spec_folder
+from resources.environments import code_url, owners, rebuild_policy, rebuilds_by_itself, spec_folder
 
 VARIABLES = ("MIMIC_SETTLE_SECONDS", "MIMIC_MAX_IN_FLIGHT", "MIMIC_MAX_RUNS_PER_CHANGE")
 
@@ -43,3 +43,25 @@ def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch):
     monkeypatch.setenv("MIMIC_REBUILD", "yes")
     with pytest.raises(SpecError, match="MIMIC_REBUILD is 'yes', expected 1"):
         rebuilds_by_itself()
+
+
+def test_owners_are_teams_and_addresses_between_commas(monkeypatch):
+    assert owners() == ["team:mimic"]
+    monkeypatch.setenv("MIMIC_OWNERS", "team:choice, ada@example.org")
+    assert owners() == ["team:choice", "ada@example.org"]
+
+
+@pytest.mark.parametrize("value", ["ada", "team:", "team:a,", "ada@example", "a b@example.org"])
+def test_an_owner_that_dagster_would_refuse_is_refused_with_what_to_do(monkeypatch, value):
+    monkeypatch.setenv("MIMIC_OWNERS", value)
+    with pytest.raises(SpecError, match=r"MIMIC_OWNERS names .*, expected team:NAME or an e-mail address"):
+        owners()
+
+
+def test_the_url_of_the_code_is_http_and_has_no_slash_at_its_end(monkeypatch):
+    assert code_url() is None
+    monkeypatch.setenv("MIMIC_CODE_URL", "https://example.org/mimic/")
+    assert code_url() == "https://example.org/mimic"
+    monkeypatch.setenv("MIMIC_CODE_URL", "example.org/mimic")
+    with pytest.raises(SpecError, match=r"MIMIC_CODE_URL is 'example.org/mimic', expected an http or https URL"):
+        code_url()

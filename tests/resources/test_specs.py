@@ -127,3 +127,11 @@ def test_a_damaged_spec_is_refused_with_its_name(specs):
     path.write_bytes(path.read_bytes().replace(b'"max_choices": 3', b'"max_choices": 4'))
     with pytest.raises(CorruptFileError, match=r"000001\.json: damaged"):
         specs.get(DatasetSpec, "s/d")
+
+
+def test_a_run_whose_id_begins_as_that_of_another_is_refused(specs):
+    specs.register(inference())
+    other = inference(run_id="0" * 63 + "1")
+    for register in (specs.register, specs.require_free):
+        with pytest.raises(SpecError, match=r"haven.scored/e/000000000000 is the key of run 0{64} already, and run 0{63}1"):
+            register(other)

@@ -1,0 +1,70 @@
+"""The overview: one asset without partitions, whose newest materialization says how everything stands."""
+
+from typing import Any
+
+import dagster as dg
+
+from mimic_assets.failures import fails_clearly
+from mimic_assets.pictures import and_more, inert, markdown_table
+from mimic_assets.planning import plan_with_reports
+from mimic_core.overview import Overview, compose
+from resources.inventory import Inventory
+
+AT_ONCE = 900  # characters; Dagster's page puts Markdown of 1,000 and more behind a link
+ELSEWHERE = "; `mimic status` has all of them"
+TITLES = {"model_run": "best"}  # of each experiment
+
+
+@dg.asset(group_name="overview", kinds={"markdown"})
+@fails_clearly
+def overview(context: dg.AssetExecutionContext, inventory: Inventory) -> dg.MaterializeResult[Any]:
+    """Begin here: what there is in every stage, what is out of date and why, and how good the newest is.
+
+    - *Overview* and the newest materialization show it. `attention` names what needs somebody, and what to do.
+      Then come the best run of each experiment and the newest of the other stages, with their key numbers. The numbers by
+      stage and state are plotted over time.
+    - The sensor `up_to_date_sensor` refreshes it within a minute of every change. *Materialize* does so at once.
+    - `mimic status` says the same on a terminal.
+    """
+    return dg.MaterializeResult(metadata=overview_shown(compose(*plan_with_reports(context.instance, inventory))))
+
+
+def overview_shown(found: Overview) -> dict[str, Any]:
+    """Return the metadata that shows an overview: tables as far as they are seen at once, and what needs attention."""
+    shown = {"stages": dg.MetadataValue.md(markdown_table(list(found.stages)))}
+    behind, rows = sum(found.behind.values()), list(found.attention)
+    if behind:
+        shown["attention"] = dg.MetadataValue.md(_first_lines(rows[1:], behind))
+    if len(markdown_table(rows, numbers=False)) >= AT_ONCE:
+        shown["all attention"] = dg.MetadataValue.md(
+            markdown_table(rows, numbers=False) + and_more(behind - len(rows) + 1, ELSEWHERE)
+        )
+    shown |= {
+        f"{TITLES.get(asset, 'newest')} {asset}": dg.MetadataValue.md(_glance(list(table), found.built[asset]))
+        for asset, table in found.newest.items()
+    }
+    return {**shown, **found.numbers}
+
+
+def _first_lines(rows: list[tuple[str, ...]], whole: int) -> str:
+    """Return what needs attention as a list, of which the page breaks the lines, as far as it is seen at once."""
+    lines: list[str] = []
+    for partition, state, advice in rows:
+        line = inert(f"- {partition} {state}. To do: {advice}")
+        if lines and len("\n".join([*lines, line])) >= AT_ONCE:
+            break
+        lines.append(line)
+    return "\n".join(lines) + and_more(whole - len(lines), ELSEWHERE)
+
+
+def _glance(rows: list[tuple[str, ...]], whole: int) -> str:
+    """Return the first rows of a table as Markdown that the page shows at once, and how many more there are.
+
+    Args:
+        whole: how many there are, of which `rows` may be some.
+    """
+    kept = max(
+        (number for number in range(2, len(rows) + 1) if len(markdown_table(rows[:number])) < AT_ONCE),
+        default=2,
+    )
+    return markdown_table(rows[:kept]) + and_more(whole - kept + 1, ELSEWHERE)

@@ -1,0 +1,215 @@
+"""Overview: how many partitions of each stage are what, which of them need attention, and the newest and best, as tables."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from mimic_core.planner import Partition, Plan
+from mimic_core.report_ages import REPORT
+from mimic_core.report_text import number, share
+from mimic_core.world import CONTRAST, DATASET, INFERENCE, RUN, SOURCE, STAGES, Node, State, World
+
+MOST_ROWS = 25  # of a stage in a table; with the longest keys and reasons these are about 12 KB
+MOST_LETTERS = 160  # of a reason
+WORDS = {
+    State.CURRENT: "up to date",
+    State.OUT_OF_DATE: "out of date",
+    State.FAILED: "failed",
+    State.MISSING: "not built",
+    State.WAITING: "waits",
+    State.QUEUED: "building",
+    State.RUNNING: "building",
+}
+COLUMNS = tuple(dict.fromkeys(WORDS.values()))
+URGENT = (State.FAILED, State.OUT_OF_DATE, State.MISSING, State.RUNNING, State.QUEUED, State.WAITING)
+SHOWN = (*STAGES, REPORT)
+
+Row = tuple[str, ...]
+Cell = Callable[[Node, Mapping[str, Any]], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What there is, at a glance.
+
+    Attributes:
+        numbers: of partitions, by `<asset>/<state in words>`.
+        stages: a table of the same numbers; texts, headings first, as in the others.
+        attention: the partitions that are not up to date, the most urgent first.
+        newest: asset -> a table of what was built last; of runs the best one of each experiment.
+        behind: by asset, how many are not up to date, of which `attention` has `MOST_ROWS`.
+        built: by asset, how many there are of which `newest` has `MOST_ROWS`.
+    """
+
+    numbers: Mapping[str, int]
+    stages: Sequence[Row]
+    attention: Sequence[Row]
+    newest: Mapping[str, Sequence[Row]]
+    behind: Mapping[str, int]
+    built: Mapping[str, int]
+
+
+def compose(plan: Plan, world: World) -> Overview:
+    """Compose the overview.
+
+    Args:
+        plan: with the reports.
+        world: that it was made from.
+    """
+    by_asset: dict[str, list[Partition]] = defaultdict(list)
+    for partition in plan.partitions.values():
+        by_asset[partition.node.asset].append(partition)
+    counted = {asset: Counter(WORDS[partition.state] for partition in by_asset[asset]) for asset in SHOWN}
+    attention: list[Partition] = []
+    newest, behind, built = {}, {}, {}
+    for asset in SHOWN:
+        urgent = [partition for partition in by_asset[asset] if partition.state != State.CURRENT]
+        attention += sorted(urgent, key=_urgency)[:MOST_ROWS]
+        rows = _newest(asset, world)
+        newest[asset] = [HEADINGS.get(asset, ()), *rows[:MOST_ROWS]]
+        behind[asset], built[asset] = len(urgent), len(rows)
+    return Overview(
+        numbers={f"{asset}/{words}": counted[asset][words] for asset in SHOWN for words in _states_of(asset)},
+        stages=_stages(counted),
+        attention=[
+            ("partition", "state", "what to do"),
+            *(_attention(partition, world) for partition in sorted(attention, key=_urgency)),
+        ],
+        newest={asset: rows for asset, rows in newest.items() if len(rows) > 1},
+        behind=behind,
+        built=built,
+    )
+
+
+def page_of(asset: str, key: str) -> str:
+    """Return where the page of a partition is in Dagster."""
+    return f"/assets/{asset}?{urlencode({'view': 'partitions', 'partition': key})}"
+
+
+def _states_of(asset: str) -> Sequence[str]:
+    return ("up to date", "failed") if asset == SOURCE else COLUMNS
+
+
+def _urgency(partition: Partition) -> tuple[bool, int]:
+    return partition.node.asset == REPORT, URGENT.index(partition.state)
+
+
+def _stages(counted: Mapping[str, Mapping[str, int]]) -> list[Row]:
+    """Return the table of the stages, without the states in which nothing is: the page is narrow."""
+    columns = [words for words in COLUMNS if words == COLUMNS[0] or any(each.get(words) for each in counted.values())]
+    rows = (
+        (f"[{asset}](/assets/{asset})", *(f"{each[words]:,}" if each.get(words) else "" for words in columns))
+        for asset, each in counted.items()
+    )
+    return [("stage", *columns), *rows]
+
+
+def _attention(partition: Partition, world: World) -> Row:
+    flight = world.in_flight.get(partition.node) or world.failed.get(partition.node)
+    why = " ".join("; ".join(partition.reasons).split())
+    why = why if len(why) <= MOST_LETTERS else f"{why[: MOST_LETTERS - 3]}..."
+    run = f" ([run](/runs/{flight.run_id}))" if flight and flight.run_id else ""
+    state = WORDS[partition.state]
+    return (_link(partition.node), f"{'' if why.startswith(state) else f'{state}: '}{why}{run}", _advice(partition))
+
+
+def _advice(partition: Partition) -> str:
+    node, state = partition.node, partition.state
+    if node.asset == SOURCE:
+        return "import it again, or mend its files"
+    if node.asset == REPORT:
+        return "train a run first" if state == State.WAITING else "materialize it if you want it"
+    if state == State.FAILED:
+        return "mend that, then materialize it"
+    if state in (State.OUT_OF_DATE, State.MISSING):
+        return "materialize it"
+    return "nothing" if WORDS[state] == "building" else "first what it waits for"
+
+
+def _newest(asset: str, world: World) -> list[Row]:
+    if asset == SOURCE:
+        tables = sorted(world.sources.items(), key=lambda item: -item[1].changed_at)
+        return [
+            (_link(Node(SOURCE, name)), f"{table.rows:,}", f"{len(table.columns):,}")
+            for name, table in tables
+            if not table.error
+        ]
+    built = [(node, facts) for node, facts in world.manifests.items() if node.asset == asset and "error" not in facts]
+    built.sort(key=lambda item: item[1].get("built_at", ""), reverse=True)
+    if asset == RUN:
+        built = list(_best(built))
+    return [tuple(cell(node, facts) for _, cell in CELLS[asset]) for node, facts in built] if asset in CELLS else []
+
+
+def _best(built: Sequence[tuple[Node, Mapping[str, Any]]]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
+    """Yield the run of the lowest negative log-likelihood of each experiment, in the order of their newest runs."""
+    experiments: dict[str, list[tuple[Node, Mapping[str, Any]]]] = defaultdict(list)
+    for node, facts in built:
+        experiments[node.key.rpartition("/")[0]].append((node, facts))
+    for runs in experiments.values():
+        yield min(runs, key=lambda item: _loss(item[1]))
+
+
+def _loss(facts: Mapping[str, Any]) -> float:
+    loss = facts.get("metrics", {}).get("test_nll")
+    return float("inf") if loss is None else float(loss)
+
+
+def _link(node: Node) -> str:
+    return f"[{node.key}]({page_of(*node)})"
+
+
+def _count(name: str) -> Cell:
+    return lambda _, facts: f"{facts['counts'][name]:,}" if name in facts.get("counts", {}) else ""
+
+
+def _metric(name: str, text: Callable[[float | None], str] = number) -> Cell:
+    return lambda _, facts: text(facts.get("metrics", {}).get(name))
+
+
+def _built_at(_: Node, facts: Mapping[str, Any]) -> str:
+    # the page is narrow, and would break the line at a space or hyphen
+    return str(facts.get("built_at", ""))[:16].replace("T", "\u00a0").replace("-", "\u2011")
+
+
+PARTITION = ("partition", lambda node, _: _link(node))
+BUILT = ("built (UTC)", _built_at)
+CELLS: Mapping[str, Sequence[tuple[str, Cell]]] = {
+    CONTRAST: [
+        PARTITION,
+        ("rows", _count("rows")),
+        ("pairs", _count("decisions")),
+        ("individuals", _count("individuals")),
+        BUILT,
+    ],
+    DATASET: [
+        PARTITION,
+        ("rows", _count("rows")),
+        ("training", _count("train_decisions")),
+        ("test", _count("test_decisions")),
+        BUILT,
+    ],
+    RUN: [
+        PARTITION,
+        ("test NLL", _metric("test_nll")),
+        ("rho-squared", _metric("test_rho_squared")),
+        ("accuracy", _metric("test_accuracy", share)),
+        ("calibration", _metric("test_calibration_error")),
+        BUILT,
+    ],
+    INFERENCE: [
+        PARTITION,
+        ("rows", _count("rows")),
+        ("decisions", _count("decisions")),
+        ("test NLL", _metric("test_nll")),
+        ("calibration", _metric("test_calibration_error")),
+        ("drift", _metric("feature_drift")),
+        BUILT,
+    ],
+}
+HEADINGS: Mapping[str, Row] = {
+    SOURCE: ("partition", "rows", "columns"),
+    **{asset: tuple(heading for heading, _ in cells) for asset, cells in CELLS.items()},
+}

@@ -1,0 +1,92 @@
+"""The overview: counts, what needs attention, the newest and the best, over hand-made plans."""
+
+import time
+
+from mimic_core.overview import MOST_ROWS, compose, page_of
+from mimic_core.planner import Partition, Plan
+from mimic_core.world import Attempt, Node, State, TableState, World
+
+RUN_A, RUN_B = (Node("model_run", f"s/e/{letter * 12}") for letter in "ab")
+DATASET = Node("tfrecord_dataset", "s/d")
+TABLE = Node("source_table", "haven.features")
+
+
+def plan(*partitions: Partition) -> Plan:
+    return Plan(partitions={partition.node: partition for partition in partitions})
+
+
+def world(**changes) -> World:
+    return World(**{"sources": {}, "registered": {}, "manifests": {}} | changes)
+
+
+def test_partitions_are_counted_by_stage_and_state():
+    found = compose(
+        plan(
+            Partition(node=TABLE, state=State.CURRENT),
+            Partition(node=RUN_A, state=State.QUEUED),
+            Partition(node=RUN_B, state=State.RUNNING),
+        ),
+        world(),
+    )
+    assert found.numbers["source_table/up to date"] == 1
+    assert (found.numbers["model_run/building"], found.numbers["model_run/failed"]) == (2, 0)
+    assert found.stages[0] == ("stage", "up to date", "building")
+    assert found.stages[4] == ("[model_run](/assets/model_run)", "", "2")
+
+
+def test_what_failed_comes_first_with_why_its_run_and_what_to_do():
+    why = "run 1234 failed at this version:\n table haven.features is broken | " + "x" * 200
+    found = compose(
+        plan(
+            Partition(node=RUN_A, state=State.WAITING, reasons=("waits for tfrecord_dataset s/d",)),
+            Partition(node=RUN_B, state=State.FAILED, reasons=(why,)),
+        ),
+        world(failed={RUN_B: Attempt(run_id="1234-5678", state=State.FAILED)}),
+    )
+    partition, reason, advice = found.attention[1]
+    assert partition == f"[s/e/bbbbbbbbbbbb](/assets/model_run?view=partitions&partition=s%2Fe%2F{'b' * 12})"
+    assert reason.startswith("failed: run 1234 failed at this version: table haven.features is broken")
+    assert reason.endswith("x... ([run](/runs/1234-5678))")
+    assert advice == "mend that, then materialize it"
+    assert found.attention[2][1:] == ("waits for tfrecord_dataset s/d", "first what it waits for")
+
+
+def test_reports_come_last_as_nobody_misses_one():
+    report = Node("experiment_report", "s/e")
+    found = compose(
+        plan(Partition(node=report, state=State.OUT_OF_DATE), Partition(node=DATASET, state=State.WAITING)), world()
+    )
+    assert [row[2] for row in found.attention[1:]] == ["first what it waits for", "materialize it if you want it"]
+
+
+def test_the_best_run_of_an_experiment_and_the_newest_of_the_others_are_listed():
+    runs = {
+        RUN_A: {"metrics": {"test_nll": 0.7, "test_accuracy": 0.5}, "built_at": "2026-01-02T10:00:00"},
+        RUN_B: {"metrics": {"test_nll": 0.5}, "built_at": "2026-01-01T10:00:00"},
+        Node("model_run", "s/f/1"): {"built_at": "2026-01-03T10:00:00"},  # trained on everybody: no test numbers
+        Node("model_run", "s/g/1"): {"error": "damaged"},
+    }
+    found = compose(plan(), world(sources={"haven.a": TableState(token="t", rows=1200)}, manifests=runs))
+    assert [row[0].partition("]")[0] for row in found.newest["model_run"][1:]] == ["[s/f/1", "[s/e/bbbbbbbbbbbb"]
+    assert found.newest["model_run"][2][1:3] == ("0.5000", "")
+    assert found.newest["source_table"][1] == (
+        "[haven.a](/assets/source_table?view=partitions&partition=haven.a)",
+        "1,200",
+        "0",
+    )
+    assert "tfrecord_dataset" not in found.newest
+
+
+def test_many_partitions_are_counted_and_take_no_time():
+    nodes = [Node("tfrecord_dataset", f"s/{number}") for number in range(10_000)]
+    manifests = {node: {"counts": {"rows": 10}, "built_at": "2026-01-01T10:00:00"} for node in nodes}
+    many = plan(*(Partition(node=node, state=State.OUT_OF_DATE, reasons=("changed",)) for node in nodes))
+    began = time.process_time()
+    found = compose(many, world(manifests=manifests))
+    assert time.process_time() - began < 2  # 0.1 s where nothing else runs
+    assert len(found.attention) == len(found.newest["tfrecord_dataset"]) == MOST_ROWS + 1
+    assert found.behind["tfrecord_dataset"] == found.built["tfrecord_dataset"] == 10_000
+
+
+def test_tables_have_no_page_for_each_partition():
+    assert page_of("source_table", "haven.a b") == "/assets/source_table?view=partitions&partition=haven.a+b"
