@@ -1,6 +1,6 @@
 # Every target creates .venv from the lock when it is missing. `make` or `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo dev test lint types docs check bench lock clean
+.PHONY: help .venv demo dev test lint types tour docs check bench lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -40,6 +40,11 @@ lint: .venv ## Style and format
 
 types: .venv ## Static types
 	$(BIN)/mypy
+
+tour: .venv ## The pictures of docs/tour.md, anew, by the tests in the browser
+	rm -rf build/tour
+	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python docs/shrink_pictures.py build/tour docs/tour
 
 docs: .venv ## The generated pages are up to date
 	$(BIN)/python docs/generate.py --check

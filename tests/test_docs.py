@@ -1,6 +1,7 @@
 """The documentation says what the code does: generated pages are fresh, nothing is missing, links work, code runs."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+from mimic_assets import catalogue
 from mimic_assets.cli.main import main as mimic
+from mimic_assets.definitions import defs
 from mimic_core import contract, datasets
 from mimic_core.configs import parse_spec, read_document
+from mimic_core.inferences import choice_probabilities
 from mimic_core.manifests import file_entry, seal
-from mimic_core.model_specs import ExperimentModelSpec
 from mimic_core.records import encode
 from mimic_core.shards import plan_parts
 from mimic_core.sources import columns_to_read
-from mimic_core.specs import DatasetSpec, ExperimentSpec, InferenceSpec
+from mimic_core.specs import DatasetSpec
+from resources.environments import OPTIONAL
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -51,6 +55,15 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors that a page's headings make, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def tables(page: Path) -> list[list[dict[str, str]]]:
+    """Return the tables of a page, each row by the names of its columns."""
+    found = re.findall(r"^((?:\|.*\|\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    cells = [
+        [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in part.splitlines()] for part in found
+    ]
+    return [[dict(zip(rows[0], row, strict=True)) for row in rows[2:]] for rows in cells]
 
 
 def decision_table() -> pa.Table:
@@ -115,14 +128,26 @@ def test_every_command_is_documented(command):
     assert f"## {command}\n\n```text\nUsage: {command} " in (DOCS / "cli.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", [DatasetSpec, ExperimentSpec, ExperimentModelSpec, InferenceSpec])
-def test_every_spec_key_is_documented_with_a_description(kind):
+@pytest.mark.parametrize("kind", generator.SECTIONS)
+def test_every_spec_key_is_documented_with_type_default_example_and_meaning(kind):
     section = (DOCS / "specs.md").read_text(encoding="utf-8").split(f"## {kind.__name__}\n")[1].split("\n## ")[0]
     for name, field in kind.model_fields.items():
         row = next(line for line in section.splitlines() if line.startswith(f"| `{name}` |"))
-        assert field.description
-        assert row.endswith(f"| {field.description} |")
-        assert ("| required |" in row) == field.is_required()
+        _, _, words, default, example, meaning, _ = (cell.strip() for cell in row.split("|"))
+        assert words
+        assert (default == "required") == field.is_required()
+        assert json.loads(example.strip("`")) == field.examples[0]
+        assert meaning == field.description
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in generator.SECTIONS for name in kind.model_fields])
+def test_the_example_of_every_spec_key_can_be_used_beside_those_of_the_required_keys(kind, name):
+    fields = kind.model_fields
+    document = {key: field.examples[0] for key, field in fields.items() if field.is_required()}
+    document |= {"layers": []} if name == "l2" else {}  # of linear models only
+    spec = parse_spec(kind, document | {name: fields[name].examples[0]})
+    assert spec.model_dump(mode="json", exclude_unset=True)[name] == fields[name].examples[0]
+    assert fields[name].is_required() or fields[name].examples[0] != fields[name].get_default(call_default_factory=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -136,6 +161,28 @@ def test_links_lead_somewhere(page):
         assert file.exists(), f"{page}: {target}"
         if anchor:
             assert anchor in anchors(file), f"{page}: {target}"
+
+
+def test_every_asset_check_job_and_sensor_is_explained_on_the_page_of_concepts(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_HOME", str(tmp_path))
+    repository = defs().get_repository_def()
+    graph = repository.asset_graph
+    assets = [key.to_user_string() for key in graph.get_all_asset_keys()]
+    checks = [key.name for key in graph.asset_check_keys]
+    jobs = [job.name for job in repository.get_all_jobs() if not job.name.startswith(("__", "register_"))]
+    sensors = [sensor.name for sensor in repository.sensor_defs]
+    explained = set(re.findall(r"`(\w+)`", (DOCS / "concepts.md").read_text(encoding="utf-8")))
+    assert {*assets, *checks, *jobs, *sensors} - explained == set()
+
+
+def test_every_asset_has_a_page_that_says_more():
+    assert [page for page in catalogue.PAGES.values() if not (ROOT / page).is_file()] == []
+
+
+def test_every_setting_is_documented():
+    (settings,) = (table for table in tables(DOCS / "operations.md") if "variable" in table[0])
+    named = {name for row in settings for name in re.findall(r"[A-Z_]+", row["variable"])}
+    assert {"MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL} <= named
 
 
 def test_every_page_of_the_documentation_is_in_its_index():
@@ -163,6 +210,16 @@ def test_the_python_of_the_format_page_runs(tmp_path, monkeypatch):
     assert names["mask"].numpy()[order].tolist() == [[True, True, True], [True, True, False]]
 
 
+def test_the_numbers_of_the_concepts_page_are_those_of_its_decision_table():
+    offered, said = tables(DOCS / "concepts.md")[:2]
+    utility = np.array([-0.04 * float(row["time"]) - 0.10 * float(row["cost"]) for row in offered])
+    starts = np.flatnonzero([row["_choice"] == "0" for row in offered])
+    computed = dict(zip(("probability", "odds", "log_odds"), choice_probabilities(utility, starts), strict=True))
+    assert [row["_alternative"] for row in said] == [row["_alternative"] for row in offered]
+    for name, column in {"utility": utility, **computed}.items():
+        assert [float(row[name.replace("_", "-")]) for row in said] == pytest.approx(column, abs=5e-5), name
+
+
 def test_the_format_page_names_every_field_of_the_schema():
     spec = parse_spec(DatasetSpec, read_document(FIRST_TABLE / "dataset.json"))
     text = (DOCS / "formats.md").read_text(encoding="utf-8")
@@ -171,3 +228,18 @@ def test_the_format_page_names_every_field_of_the_schema():
         assert f"| `{name}` |" in text
     for name in ("framing", "padding"):
         assert document[name] in text
+
+
+def pictures_of_the_tests() -> set[str]:
+    """Read from the tests in a browser which pictures they make."""
+    flows = (ROOT / "tests/browser/test_flows_in_the_browser.py").read_text(encoding="utf-8")
+    return {f"tour/{name}.png" for name in re.findall(r'picture(?:\(|=)"([a-z-]+)"', flows)}
+
+
+def test_the_pictures_of_the_tour_are_those_that_the_tests_in_a_browser_make():
+    assert {path.relative_to(DOCS).as_posix() for path in (DOCS / "tour").iterdir()} == pictures_of_the_tests()
+
+
+def test_the_tour_shows_every_picture():
+    tour = (DOCS / "tour.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"!\[[^\]]+\]\((tour/[^)]+)\)", tour)) == pictures_of_the_tests()
