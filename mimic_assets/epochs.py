@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mimic_core.training import Progress
 
 OBSERVED = ("loss", "val_loss", "val_accuracy")  # of an epoch; history.jsonl has all of it
-# of many short epochs these are observed, and then one each second: every one is an event on the pages of run and asset
+# of many short epochs the first of a training are observed, and then one each second: every one is an event on the pages
 ALWAYS_OBSERVED = 10
 SECONDS_BETWEEN_EPOCHS = 1.0
 RESULTS_SCHEMA = pa.schema(
@@ -75,15 +75,16 @@ def begin_epochs(context: dg.AssetExecutionContext, spec: RunSpec, version: str,
         if problem:
             context.log.warning(f"no checkpoint of this epoch: {problem}")
 
-    observed_at = 0.0
+    observed_at, told = 0.0, 0
 
     def tell(epoch: "Epoch") -> None:
-        nonlocal observed_at
+        nonlocal observed_at, told
+        told += 1
         _, problem = attempt(append_epoch, artefacts, spec.folder, asdict(epoch))
         if problem:
             context.log.warning(problem)
         now = time.monotonic()
-        if epoch.epoch <= ALWAYS_OBSERVED or epoch.epoch == spec.model.epochs or now >= observed_at + SECONDS_BETWEEN_EPOCHS:
+        if told <= ALWAYS_OBSERVED or epoch.epoch == spec.model.epochs or now >= observed_at + SECONDS_BETWEEN_EPOCHS:
             context.log_event(_observation(context, epoch))
             observed_at = now
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mimic_core.sources import SPLITS
 
 if TYPE_CHECKING:
@@ -127,11 +129,16 @@ def shard_sizes(files: Sequence[Mapping[str, Any]]) -> bytes:
 
 def png(figure: "Figure") -> bytes:
     """Save a figure as PNG of few colours, a third of the bytes; Dagster keeps the pictures of all builds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    whole, small = BytesIO(), BytesIO()
-    figure.savefig(whole, format="png", dpi=100)
-    Image.open(whole).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once, and with nothing packed in between: half the time of figure.savefig
+    small = BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS).save(
+        small, format="png", optimize=True
+    )
     return small.getvalue()
 
 

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,9 @@ INFERENCE = {
 }
 
 
+PLOTTING = ("matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.Image")  # what builds need for their pictures
+
+
 class Forked:
     """A command in a process that has imported everything before it begins: that takes 2 seconds, and 5 for TensorFlow.
 
@@ -76,7 +80,7 @@ class Forked:
             file.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["mimic_assets.definitions", "mimic_assets.cli.main", "pandas", "tensorflow", "pytest"]
+            ["mimic_assets.definitions", "mimic_assets.cli.main", "pandas", "tensorflow", "pytest", *PLOTTING]
         )
         self._process = context.Process(target=call, args=(arguments, dict(os.environ), Path.cwd(), self._files))
         self._process.start()
@@ -238,6 +242,15 @@ def entering(new_instance: Path, forgetting: Callable[[], None]) -> Enter:
         return CommandLine(home, new_instance)
 
     return enter
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """`mimic dev` has signals end the process that it becomes; where a test has it go on as this one, they must not."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Prepared:

@@ -1,10 +1,9 @@
 """How a command tells whether a daemon would answer it, and how it is ended while it follows one."""
 
-import os
-import signal
+import subprocess
 import sys
+import textwrap
 import time
-import weakref
 
 import dagster as dg
 import pytest
@@ -16,7 +15,6 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
-from mimic_assets.cli.interruptions import noting, terminable
 from mimic_assets.cli.submission import QUEUE, daemon_lives
 from mimic_assets.requests import SENSOR
 
@@ -47,49 +45,82 @@ def test_a_daemon_lives_only_where_the_sensor_that_answers_had_a_tick_that_did_n
     assert lives == [False, False, True]
 
 
+SIGNALS = """
+import os, signal, sys, time, weakref
+from mimic_assets.cli.interruptions import noting, terminable
+
 class Garbage:
-    """What is called for when it is removed."""
+    pass
 
-
-def garbage_that_sends(number: signal.Signals) -> Garbage:
+def garbage_that_sends(number):
     garbage = Garbage()
     weakref.finalize(garbage, os.kill, os.getpid(), number)
     return garbage
 
+def interrupted(what, *arguments):
+    try:
+        what(*arguments)
+    except KeyboardInterrupt:
+        return True
+    return False
+"""
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+def in_its_own_process(code: str) -> list[str]:
+    """Run code that sends signals to itself; returns the lines that it prints."""
+    command = [sys.executable, "-c", SIGNALS + textwrap.dedent(code)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize("number", ["signal.SIGINT", "signal.SIGTERM"])
 def test_a_signal_that_comes_while_garbage_is_removed_ends_the_next_wait(number):
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    garbage = garbage_that_sends(number)
-    with noting() as wait:
-        wait(0)
-        del garbage
-        with pytest.raises(KeyboardInterrupt):
+    said = in_its_own_process(f"""
+        handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        garbage = garbage_that_sends({number})
+        with noting() as wait:
             wait(0)
-        wait(0)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+            del garbage
+            print(interrupted(wait, 0), interrupted(wait, 0))
+        print((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers)
+    """)
+    assert said == ["True False", "True"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ["signal.SIGINT", "signal.SIGTERM"])
 def test_a_signal_that_comes_while_garbage_is_removed_ends_what_goes_on_after_it(number):
-    hook = sys.unraisablehook
-    garbage = garbage_that_sends(number)
-    with pytest.raises(KeyboardInterrupt), terminable():  # noqa: PT012  the wait is what it ends
-        del garbage
-        time.sleep(10)
-    assert sys.unraisablehook is hook
+    said = in_its_own_process(f"""
+        hook, garbage = sys.unraisablehook, garbage_that_sends({number})
+        try:
+            with terminable():
+                del garbage
+                time.sleep(50)
+        except KeyboardInterrupt:
+            print("ended")
+        print(sys.unraisablehook is hook)
+    """)
+    assert said == ["ended", "True"]
 
 
 def test_a_signal_after_the_last_wait_ends_the_context():
-    with pytest.raises(KeyboardInterrupt), noting():
-        os.kill(os.getpid(), signal.SIGINT)
+    said = in_its_own_process("""
+        def send():
+            with noting():
+                os.kill(os.getpid(), signal.SIGINT)
+        print(interrupted(send))
+    """)
+    assert said == ["True"]
 
 
 def test_a_second_signal_ends_at_once_what_goes_on_after_the_first():
-    went = []
-    with pytest.raises(KeyboardInterrupt), noting():  # noqa: PT012  what is done after each signal is the point
-        os.kill(os.getpid(), signal.SIGINT)
-        went.append("first")
-        os.kill(os.getpid(), signal.SIGTERM)
-        went.append("second")
-    assert went == ["first"]
+    said = in_its_own_process("""
+        def send():
+            with noting():
+                os.kill(os.getpid(), signal.SIGINT)
+                print("first")
+                os.kill(os.getpid(), signal.SIGTERM)
+                print("second")
+        print(interrupted(send))
+    """)
+    assert said == ["first", "True"]
