@@ -13,6 +13,7 @@ from mimic_core.distributions import MOST_SAMPLED
 from mimic_core.drift import LIMIT, Drift
 from mimic_core.evaluation import Measured
 from mimic_core.score_counts import TOLERANCE, ScoreCounts
+from mimic_core.wording import listed
 
 ASSET = "inference_table"
 SUMS, CALIBRATION, DRIFT = "probabilities_sum_to_one", "calibration", "feature_drift"
@@ -138,11 +139,10 @@ def _drift_said(found: Sequence[Drift] | None) -> str:
     drifting = [drift for drift in found if drift.drifts]
     if not drifting:
         return "no feature is distributed otherwise than in the training data" if found else "nothing to compare: no rows"
-    more = f" and {len(drifting) - MOST_NAMED:,} more" if len(drifting) > MOST_NAMED else ""
-    named = ", ".join(f"{drift.feature} {drift.index:.2f}" for drift in drifting[:MOST_NAMED])
+    named = listed([f"{drift.feature} {drift.index:.2f}" for drift in drifting], MOST_NAMED)
     return (
         f"{len(drifting):,} of {len(found):,} features are distributed otherwise than in the training data, by their "
-        f"population stability index: {named}{more}"
+        f"population stability index: {named}"
     )
 
 

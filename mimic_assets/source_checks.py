@@ -1,6 +1,5 @@
 """Source checks: what a source table is by itself, before anything is built of it, as answers of checks."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,9 +9,11 @@ from mimic_core.freshness import age_in_days, is_stale, say_freshness
 from mimic_core.outcomes import Violation
 from mimic_core.profiles import BOTH
 from mimic_core.sources import SPLITS
+from mimic_core.wording import listed
 from mimic_core.world import SOURCE
 
 FRESHNESS = "freshness"
+MOST_NAMED = 20  # columns
 CHECKS = [
     check_spec(
         SOURCE,
@@ -51,9 +52,9 @@ def contract_answer(name: str, document: dict[str, Any]) -> dg.AssetCheckEvaluat
             "broken rules": rules or "none",
             "decisions": report["decisions"],
             "largest choice set": report["largest_choice_set"],
-            "features with missing values": _listed(lacking),
-            "features with infinite values": _listed(infinite),
-            "columns that are no numbers": _listed(document["others"]),
+            "features with missing values": listed(lacking, MOST_NAMED) or "none",
+            "features with infinite values": listed(infinite, MOST_NAMED) or "none",
+            "columns that are no numbers": listed(document["others"], MOST_NAMED) or "none",
         },
     )
 
@@ -111,8 +112,3 @@ def _answer(
         description=said,
         metadata=metadata or {},
     )
-
-
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + more

@@ -133,7 +133,7 @@ def png(figure: "Figure") -> bytes:
     from PIL import Image
 
     figure.set_dpi(100)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # its methods have no types
     canvas.draw()  # once, and with nothing packed in between: half the time of figure.savefig
     small = BytesIO()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS).save(

@@ -9,6 +9,7 @@ from typing import Any
 
 from mimic_core.planner import Partition, Plan
 from mimic_core.specs import ReportSpec, present_key
+from mimic_core.wording import listed
 from mimic_core.world import RUN, Node, State, World
 
 REPORT = ReportSpec.asset
@@ -62,8 +63,7 @@ def _number(runs: Sequence[str]) -> str:
 
 
 def _named(runs: Sequence[str]) -> str:
-    named = ", ".join(key.rpartition("/")[2][:8] for key in runs[:MOST_NAMED])
-    return f"{named} and {len(runs) - MOST_NAMED:,} more" if len(runs) > MOST_NAMED else named
+    return listed([key.rpartition("/")[2][:8] for key in runs], MOST_NAMED)
 
 
 def _experiment(run: str) -> str:

@@ -3,8 +3,12 @@
 import gc
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -110,6 +114,32 @@ def kept_migrations() -> Iterator[None]:
 def forgetting() -> Callable[[], None]:
     """Give the function that forgets kept jobs, for homes that tests share."""
     return forget_kept_jobs
+
+
+@contextmanager
+def dev_over(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Have `mimic dev` run over a home, with its log in `dev.log` there, while the context lasts that gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("mimic"), "dev", "--port", str(port)]
+    with (folder / "dev.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGINT)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                raise
+
+
+@pytest.fixture(scope="session")
+def running_dev() -> Callable[..., AbstractContextManager[str]]:
+    """Give the context in which `mimic dev` runs."""
+    return dev_over
 
 
 @pytest.fixture

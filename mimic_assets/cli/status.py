@@ -195,13 +195,13 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
 
 def _print_reasons(partitions: "list[Partition]") -> None:
     """Print why partitions are not current; many that are alike are named together."""
+    from mimic_core.wording import listed
     from mimic_core.world import State
 
     behind = [partition for partition in partitions if partition.state != State.CURRENT]
     for (asset, reasons), alike in groupby(behind, key=lambda partition: (partition.node.asset, partition.reasons)):
         keys = [partition.node.key for partition in alike]
-        more = f" and {len(keys) - MOST_ALIKE:,} more" if len(keys) > MOST_ALIKE else ""
-        print_line(f"{asset} {', '.join(keys[:MOST_ALIKE])}{more}: {'; '.join(reasons)}")
+        print_line(f"{asset} {listed(keys, MOST_ALIKE)}: {'; '.join(reasons)}")
     if behind:
         counted = Counter(str(partition.state) for partition in partitions)
         click.echo(", ".join(f"{number:,} {state}" for state, number in counted.items()) + "; see `mimic plan`")

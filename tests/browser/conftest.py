@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -335,24 +333,11 @@ def wait_until_fixture() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
+def address(home: Path, running_dev: Any) -> Iterator[str]:
     """The address of `mimic dev`, which ends as on Ctrl-C."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with (home / "dev.log").open("wb") as log:
-        command = [MIMIC, "dev", "--port", str(port)]
-        server = subprocess.Popen(command, cwd=home, env=environment(home), stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for_location(f"http://127.0.0.1:{port}", home / "dev.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGINT)
-            try:
-                server.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                raise
+    with running_dev(home, environment(home)) as address:
+        wait_for_location(address, home / "dev.log")
+        yield address
 
 
 def wait_for_location(address: str, log: Path) -> None:

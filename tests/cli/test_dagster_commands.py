@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -95,26 +93,11 @@ def before(shell: Shell) -> dict[str, subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="module")
-def dev(shell: Shell, before: object) -> Iterator[Path]:
+def dev(shell: Shell, before: object, running_dev: Any) -> Iterator[Path]:
     """The log of `mimic dev`, which is started when the commands have been run and its sensors have looked once."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = ["mimic", "dev", "--port", str(port)]
-    with (shell.home / "dev.log").open("wb") as log:
-        server = subprocess.Popen(
-            command, cwd=shell.home, env=shell.environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+    with running_dev(shell.home, shell.environment):
         shell.wait_for(lambda: "alert_on_failure" in sensors_that_looked(shell), "the daemon evaluates no sensor")
         yield shell.home / "dev.log"
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGINT)
-            try:
-                server.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                raise
 
 
 def sensors_that_looked(shell: Shell) -> set[str]:
