@@ -43,7 +43,7 @@ def manifest(mimic, folder: str) -> dict[str, object]:
     return json.loads((mimic.home / "mimic/objects" / folder / "manifest.json").read_text())
 
 
-@pytest.mark.parametrize("said", ["tfrecord_dataset s/d", f"{SHARDS - 2}/{SHARDS}"])
+@pytest.mark.parametrize("said", ["tfrecord_dataset s/d", f"[3-{SHARDS - 2}]/{SHARDS}"])
 def test_a_dataset_build_that_is_killed_leaves_the_previous_version_and_can_be_run_again_at_once(with_dataset, said):
     before = manifest(with_dataset, "s-tfrecords/d")
     config = with_dataset.dataset(train_partitions=SHARDS)

@@ -7,7 +7,6 @@ from io import BytesIO
 
 import matplotlib.image
 import pytest
-from matplotlib.figure import Figure
 
 from mimic_core.effects import Effect
 from mimic_core.history import Epoch
@@ -24,16 +23,12 @@ def history(losses=(0.9, 0.6, 0.5, 0.4), val_losses=(0.95, 0.7, 0.65, 0.8), expo
 
 
 @pytest.fixture
-def draw(monkeypatch):
+def draw(drawn_figures):
     """Draw a learning curve, or what else is told; returns its axes."""
-    figures, save = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure) or save(figure, *args, **kwargs)
-    )
 
     def drawn(*arguments, plot=learning_curve):
         plot(*arguments)
-        (axes,) = figures.pop().axes
+        (axes,) = drawn_figures.pop().axes
         return axes
 
     return drawn

@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from matplotlib.figure import Figure
 
 from mimic_core import profile_plots
 from mimic_core.contract import Rules, check_block
@@ -103,16 +102,12 @@ def test_the_version_of_a_profile_follows_content_and_columns():
 
 
 @pytest.fixture
-def draw(monkeypatch):
+def draw(drawn_figures):
     """Draw a picture; returns its axes."""
-    figures, save = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure) or save(figure, *args, **kwargs)
-    )
 
     def drawn(plot, *arguments):
         assert plot(*arguments).startswith(b"\x89PNG")
-        (axes,) = figures.pop().axes
+        (axes,) = drawn_figures.pop().axes
         return axes
 
     return drawn
