@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ LIBRARIES_WARN = (
     "Class `(CodeReferencesMetadataValue|(LocalFile|Url)CodeReference)` is currently in beta",
 )
 
+
+BUILDS_DRAW = [
+    f"mimic_assets.{name}" for name in ("choices_shown", "coefficients", "datasets", "effects", "inference_checks", "runs")
+]
 
 FAILS_ONCE = """
 from pathlib import Path
@@ -107,6 +112,35 @@ def kept_migrations() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
+class DrawnOnce:
+    """The functions of a module of plots, each of which draws when it is first called, and gives that picture ever after."""
+
+    def __init__(self, module: Any) -> None:
+        self._module, self._drawn = module, dict[str, bytes]()
+
+    def __getattr__(self, name: str) -> Callable[..., bytes]:
+        def draw(*arguments: Any) -> bytes:
+            if name not in self._drawn:
+                self._drawn[name] = getattr(self._module, name)(*arguments)
+            return self._drawn[name]
+
+        return draw
+
+
+@pytest.fixture(scope="session")
+def pictures_drawn_once() -> Iterator[None]:
+    """Have builds of this process draw one picture of each kind: they were a fifth of the time of all builds.
+
+    What is drawn is tested with the plots, and builds in processes of their own draw all of theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in map(import_module, BUILDS_DRAW):
+            for name in ("plots", "profile_plots", "distribution_plots"):
+                if hasattr(module, name):
+                    patch.setattr(module, name, DrawnOnce(getattr(module, name)))
         yield
 
 

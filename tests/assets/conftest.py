@@ -101,6 +101,11 @@ class Platform:
         return dg.execute_job(job, instance=instance, tags=tags, reexecution_options=reexecution)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_pictures(pictures_drawn_once: None) -> None:
+    """Builds are many here, and nobody looks at most of them."""
+
+
 @pytest.fixture
 def platform(home: Path) -> Iterator[Platform]:
     platform = Platform(home)

@@ -215,6 +215,11 @@ def changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
 Enter = Callable[[Path, pytest.MonkeyPatch], CommandLine]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_pictures(pictures_drawn_once: None) -> None:
+    """Builds are many here, and nobody looks at most of them."""
+
+
 @pytest.fixture(scope="session")
 def new_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Dagster home in which nothing happened yet, as the first command makes it."""
