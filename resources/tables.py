@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -176,21 +176,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def schema_of(self, pin: Pin) -> pa.Schema:
         """Return the columns and types of a pinned version."""
-        from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-        if pin.columns is not None:
-            return pin.columns
-        iceberg = self._load(pin.name).schemas()[pin.schema_id]
-        return plain_schema(schema_to_pyarrow(iceberg, include_field_ids=False))
+        return pin.columns if pin.columns is not None else self._columns(pin)[0]
 
     def field_ids(self, pin: Pin) -> dict[str, int]:
         """Return the ids of the columns of a pinned version; a column that is dropped and added again has another id.
 
         The files of a registered table have no ids, so it has none.
         """
-        if pin.columns is not None:
-            return {}
-        return {field.name: field.field_id for field in self._load(pin.name).schemas()[pin.schema_id].fields}
+        return {} if pin.columns is not None else dict(self._columns(pin)[1])
 
     def changed_at(self, pin: Pin) -> float:
         """Return when the rows of a pinned version were committed, in seconds since 1970."""
@@ -508,6 +501,22 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _catalog(self) -> "Catalog":
         with self._queue(".opening"):  # the first to open it makes its tables
             return open_catalog(self.catalog_uri, self.warehouse)
+
+    def _columns(self, pin: Pin) -> tuple[pa.Schema, dict[str, int]]:
+        """Return the columns of a pin and their ids."""
+        return self._kept_columns(pin) if pin.snapshot else self._read_columns(pin)
+
+    @cached_property
+    def _kept_columns(self) -> Callable[[Pin], tuple[pa.Schema, dict[str, int]]]:
+        """The same of a version, whose columns never change, so that few are read twice: a catalog may be far away."""
+        return lru_cache(maxsize=256)(self._read_columns)
+
+    def _read_columns(self, pin: Pin) -> tuple[pa.Schema, dict[str, int]]:
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        schema = self._load(pin.name).schemas()[pin.schema_id]
+        ids = {field.name: field.field_id for field in schema.fields}
+        return plain_schema(schema_to_pyarrow(schema, include_field_ids=False)), ids
 
     def _make(self, name: str, schema: pa.Schema, properties: Mapping[str, str], partition_by: Sequence[str] = ()) -> None:
         """Create a table unless it is there."""

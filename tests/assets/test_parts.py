@@ -91,30 +91,28 @@ def test_on_a_table_in_the_order_of_its_individuals_each_step_reads_a_part_of_it
 
 
 @pytest.mark.usefixtures("small_groups")
-@pytest.mark.parametrize(
-    ("order", "widths"),
-    [
-        ("sorted", {"train_partitions": 4, "test_partitions": 4}),
-        ("sorted", {"train_partitions": 5, "test_partitions": 2, "shards_per_step": 2}),
-        ("sorted", {"train_partitions": 64, "test_partitions": 3, "shards_per_step": 20}),
-        ("shuffled", {"train_partitions": 3, "test_partitions": 2}),
-    ],
-)
-def test_neither_shards_nor_steps_nor_row_order_change_what_is_built(platform, table, order, widths):
+def test_neither_shards_nor_steps_nor_row_order_change_what_is_built(platform, table):
     platform.imported(table)
     platform.built(dataset(), contrast(), run(), inference())
     expected = decisions(platform, dataset()), platform.rows("haven.pairs"), platform.rows("haven.scored")
     counts = [platform.manifest(spec)["counts"] for spec in (dataset(), contrast(), inference())]
-    platform.imported(shuffled(table) if order == "shuffled" else table)
-    wide = [dataset(**widths), contrast(**widths), inference(**widths)]
-    platform.built(*wide)
-    assert decisions(platform, wide[0]) == expected[0]
-    assert platform.rows("haven.pairs") == expected[1]
-    assert platform.rows("haven.scored").drop_columns("_partition") == expected[2].drop_columns("_partition")
-    assert [platform.manifest(spec)["counts"] for spec in wide] == counts
-    files = platform.manifest(wide[0])["files"]
-    per_split = [sum(file["split"] == split for file in files) for split in ("train", "test")]
-    assert per_split == [widths["train_partitions"], widths["test_partitions"]]
+    for order, widths in (
+        ("sorted", {"train_partitions": 4, "test_partitions": 4}),
+        ("sorted", {"train_partitions": 5, "test_partitions": 2, "shards_per_step": 2}),
+        ("sorted", {"train_partitions": 64, "test_partitions": 3, "shards_per_step": 20}),
+        ("shuffled", {"train_partitions": 3, "test_partitions": 2}),
+    ):
+        if order == "shuffled":
+            platform.imported(shuffled(table))
+        wide = [dataset(**widths), contrast(**widths), inference(**widths)]
+        platform.built(*wide)
+        assert decisions(platform, wide[0]) == expected[0], widths
+        assert platform.rows("haven.pairs") == expected[1], widths
+        assert platform.rows("haven.scored").drop_columns("_partition") == expected[2].drop_columns("_partition"), widths
+        assert [platform.manifest(spec)["counts"] for spec in wide] == counts, widths
+        files = platform.manifest(wide[0])["files"]
+        per_split = [sum(file["split"] == split for file in files) for split in ("train", "test")]
+        assert per_split == [widths["train_partitions"], widths["test_partitions"]]
 
 
 def test_rows_that_do_not_fit_into_memory_are_written_to_temporary_files_and_give_the_same_bytes(

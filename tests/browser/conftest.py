@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -29,12 +28,18 @@ from mimic_core.world import CODE_VERSIONS, Node, expected_inputs, wanted_versio
 from resources.environments import local_resources
 from resources.said import read_said
 
-MIMIC = Path(sys.executable).with_name("mimic")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOCATION = "mimic_assets.definitions"
 MINUTE = 60_000  # milliseconds; a run begins a new process on a machine that may be busy
 TOUR = Path(os.environ.get("MIMIC_TOUR") or Path(__file__).resolve().parents[2] / "build/tour")
 SETTINGS = {"MIMIC_SETTLE_SECONDS": "0", "MIMIC_MAX_RUNS_PER_CHANGE": "1"}  # two rebuilds at once wait for a person
+
+# what turns while something is waited for takes a core where no graphics card draws it
+STILL = """addEventListener("DOMContentLoaded", () => {
+    const style = document.createElement("style")
+    style.textContent = "* { animation: none !important; transition: none !important }"
+    document.head.append(style)
+})"""
 
 ALTERNATIVES = ("train", "car", "bus")
 MINUTES, FRANCS, TASTE = (55, 35, 70), (14.0, 18.0, 6.0), (0.3, 0.0, -0.4)
@@ -65,8 +70,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def import_table(home: Path, name: str, table: pa.Table) -> None:
     pq.write_table(table, home / "table.parquet")
-    command = [MIMIC, "tables", "import", name, "table.parquet"]
-    subprocess.run(command, cwd=home, env=environment(home), check=True, capture_output=True)
+    local_resources(home / "mimic")["tables"].import_files(name, [home / "table.parquet"])
 
 
 class Clicks:
@@ -363,5 +367,6 @@ def clicks(browser_path: str, address: str, home: Path) -> Iterator[Clicks]:
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=browser_path, args=options)
         page = browser.new_page(viewport={"width": 1500, "height": 1000}, reduced_motion="reduce")
+        page.add_init_script(STILL)
         yield Clicks(page, address, home, instance)
         browser.close()
