@@ -108,6 +108,8 @@ class Clicks:
         deadline = time.monotonic() + 5
         while coming.count() and time.monotonic() < deadline:
             self.page.wait_for_timeout(250)
+        if "/runs/" in self.page.url:
+            self.page.wait_for_timeout(1_500)  # the bars of steps come a second after the rest
         self.page.screenshot(path=TOUR / f"{name}.png", clip={"x": 0, "y": 0, "width": 1500, "height": upper})
 
     def fill_in(self, job: str, **form: Any) -> None:
