@@ -11,7 +11,8 @@ COLOURS = 48  # a page of Dagster's takes 30 to 50 kB then; with fewer pixels it
 def shrink(picture: Path, target: Path) -> int:
     """Write a screenshot with fewer colours, and return its size in bytes."""
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
+        few = image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
     return target.stat().st_size
 
 
