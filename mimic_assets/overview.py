@@ -11,7 +11,7 @@ from mimic_core.overview import Overview, compose
 from resources.inventory import Inventory
 
 AT_ONCE = 900  # characters; Dagster's page puts Markdown of 1,000 and more behind a link
-ELSEWHERE = "; `mimic status` has all of them"
+ELSEWHERE = "; the pages of the assets have all of them"
 TITLES = {"model_run": "best"}  # of each experiment
 
 
@@ -24,7 +24,7 @@ def overview(context: dg.AssetExecutionContext, inventory: Inventory) -> dg.Mate
       Then come the best run of each experiment and the newest of the other stages, with their key numbers. The numbers by
       stage and state are plotted over time.
     - The sensor `up_to_date_sensor` refreshes it within a minute of every change. *Materialize* does so at once.
-    - `mimic status` says the same on a terminal.
+    - `mimic status` says on a terminal what is up to date, of all but the reports, which are made when somebody asks.
     """
     return dg.MaterializeResult(metadata=overview_shown(compose(*plan_with_reports(context.instance, inventory))))
 
@@ -47,14 +47,17 @@ def overview_shown(found: Overview) -> dict[str, Any]:
 
 
 def _first_lines(rows: list[tuple[str, ...]], whole: int) -> str:
-    """Return what needs attention as a list, of which the page breaks the lines, as far as it is seen at once."""
+    """Return what needs attention, of which the page breaks the lines, as far as it is seen at once.
+
+    Each is a paragraph: of a list the page cuts off what is as wide as its margin, and of a table more.
+    """
     lines: list[str] = []
     for partition, state, advice in rows:
-        line = inert(f"- {partition} {state}. To do: {advice}")
-        if lines and len("\n".join([*lines, line])) >= AT_ONCE:
+        line = inert(f"{partition} {state}. To do: {advice}")
+        if lines and len("\n\n".join([*lines, line])) >= AT_ONCE:
             break
         lines.append(line)
-    return "\n".join(lines) + and_more(whole - len(lines), ELSEWHERE)
+    return "\n\n".join(lines) + and_more(whole - len(lines), ELSEWHERE)
 
 
 def _glance(rows: list[tuple[str, ...]], whole: int) -> str:

@@ -140,7 +140,18 @@ def _newest(asset: str, world: World) -> list[Row]:
     built.sort(key=lambda item: item[1].get("built_at", ""), reverse=True)
     if asset == RUN:
         built = list(_best(built))
-    return [tuple(cell(node, facts) for _, cell in CELLS[asset]) for node, facts in built] if asset in CELLS else []
+    rows = [tuple(cell(node, facts) for _, cell in CELLS[asset]) for node, facts in built] if asset in CELLS else []
+    # the likelihood of pairs is not to be compared with that of whole choice sets
+    return [
+        (f"{partition} (on pairs)" if asset == RUN and _on_pairs(facts, world) else partition, *cells)
+        for (partition, *cells), (_, facts) in zip(rows, built if rows else [], strict=True)
+    ]
+
+
+def _on_pairs(run: Mapping[str, Any], world: World) -> bool:
+    """Tell whether the dataset of a run, as it is now, is one of contrasts."""
+    dataset = world.manifests.get(Node(DATASET, run.get("inputs", {}).get(DATASET, {}).get("key", "")), {})
+    return CONTRAST in dataset.get("inputs", {})
 
 
 def _best(built: Sequence[tuple[Node, Mapping[str, Any]]]) -> Iterator[tuple[Node, Mapping[str, Any]]]:

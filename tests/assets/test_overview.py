@@ -22,12 +22,12 @@ def test_nothing_is_shown_of_what_there_is_not():
 def test_tables_are_cut_to_what_the_page_shows_at_once_and_the_rest_is_counted():
     found = shown(300)
     assert found["model_run/out of date"] == 300
-    at_once = found["attention"].splitlines()
-    assert len("\n".join(at_once[:-2])) < AT_ONCE
-    rows = len(at_once) - 2  # without what is said of the others
-    assert at_once[-1] == f"and {300 - rows} more; `mimic status` has all of them"
+    at_once = found["attention"].split("\n\n")
+    assert len("\n\n".join(at_once[:-1])) < AT_ONCE
+    rows = len(at_once) - 1  # without what is said of the others
+    assert at_once[-1] == f"and {300 - rows} more; the pages of the assets have all of them"
     assert found["all attention"].count("/assets/model_run?") == 25
-    assert found["all attention"].endswith("and 275 more; `mimic status` has all of them")
+    assert found["all attention"].endswith("and 275 more; the pages of the assets have all of them")
     assert found["best model_run"].count("/assets/model_run?") == 1  # of one experiment
 
 

@@ -68,6 +68,7 @@ def test_the_best_run_of_an_experiment_and_the_newest_of_the_others_are_listed()
     }
     found = compose(plan(), world(sources={"haven.a": TableState(token="t", rows=1200)}, manifests=runs))
     assert [row[0].partition("]")[0] for row in found.newest["model_run"][1:]] == ["[s/f/1", "[s/e/bbbbbbbbbbbb"]
+    assert "pairs" not in str(found.newest["model_run"])
     assert found.newest["model_run"][2][1:3] == ("0.5000", "")
     assert found.newest["source_table"][1] == (
         "[haven.a](/assets/source_table?view=partitions&partition=haven.a)",
@@ -90,3 +91,14 @@ def test_many_partitions_are_counted_and_take_no_time():
 
 def test_tables_have_no_page_for_each_partition():
     assert page_of("source_table", "haven.a b") == "/assets/source_table?view=partitions&partition=haven.a+b"
+
+
+def test_a_run_on_contrasts_is_marked_as_its_likelihood_is_that_of_pairs():
+    inputs = {"tfrecord_dataset": {"key": DATASET.key, "fingerprint": "f"}}
+    manifests = {
+        RUN_A: {"metrics": {"test_nll": 0.5}, "inputs": inputs},
+        DATASET: {"inputs": {"contrast_set": {"name": "haven.pairs"}}},
+    }
+    found = compose(plan(), world(manifests=manifests))
+    ((partition, *_),) = found.newest["model_run"][1:]
+    assert partition.endswith(") (on pairs)")
