@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from mimic_assets.columns import columns_shown
-from mimic_assets.pictures import inert
+from mimic_assets.pictures import inert, markdown_table
 from mimic_core.overview import page_of
 from mimic_core.pace import describe_bytes, describe_seconds
 
@@ -60,11 +60,11 @@ def data_version_tag(document: dict[str, Any]) -> dict[str, str]:
 
 def _upstream(inputs: dict[str, Any]) -> str:
     """Link the pages of the partitions that a build read, with the beginnings of the versions that it used."""
-    rows = ["| asset | partition | version |", "|---|---|---|"]
+    rows: list[tuple[str, ...]] = [("asset", "partition", "version")]
     for asset, facts in ((asset, facts) for asset, found in inputs.items() for facts in _each(found)):
         key, version = str(facts.get("name") or facts["key"]), facts.get("token") or facts["fingerprint"]
-        rows.append(f"| {asset} | [{key}]({page_of(asset, key)}) | {version[:12]} |")
-    return "\n".join(rows)
+        rows.append((asset, f"[{key}]({page_of(asset, key)})", version[:12]))
+    return markdown_table(rows, numbers=False)
 
 
 def _listed_spec(spec: dict[str, Any]) -> str:

@@ -136,22 +136,23 @@ def _newest(asset: str, world: World) -> list[Row]:
             for name, table in tables
             if not table.error
         ]
+    if asset not in CELLS:
+        return []
     built = [(node, facts) for node, facts in world.manifests.items() if node.asset == asset and "error" not in facts]
     built.sort(key=lambda item: item[1].get("built_at", ""), reverse=True)
     if asset == RUN:
         built = list(_best(built))
-    rows = [tuple(cell(node, facts) for _, cell in CELLS[asset]) for node, facts in built] if asset in CELLS else []
-    # the likelihood of pairs is not to be compared with that of whole choice sets
-    return [
-        (f"{partition} (on pairs)" if asset == RUN and _on_pairs(facts, world) else partition, *cells)
-        for (partition, *cells), (_, facts) in zip(rows, built if rows else [], strict=True)
-    ]
+    rows = []
+    for node, facts in built:
+        partition, *cells = (cell(node, facts) for _, cell in CELLS[asset])
+        rows.append((f"{partition}{_basis(facts, world)}", *cells))
+    return rows
 
 
-def _on_pairs(run: Mapping[str, Any], world: World) -> bool:
-    """Tell whether the dataset of a run, as it is now, is one of contrasts."""
-    dataset = world.manifests.get(Node(DATASET, run.get("inputs", {}).get(DATASET, {}).get("key", "")), {})
-    return CONTRAST in dataset.get("inputs", {})
+def _basis(facts: Mapping[str, Any], world: World) -> str:
+    """Mark a run on contrasts, as its dataset is now, whose likelihood is that of pairs and not of whole choice sets."""
+    dataset = world.manifests.get(Node(DATASET, facts.get("inputs", {}).get(DATASET, {}).get("key", "")), {})
+    return " (on pairs)" if CONTRAST in dataset.get("inputs", {}) else ""
 
 
 def _best(built: Sequence[tuple[Node, Mapping[str, Any]]]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
