@@ -22,6 +22,7 @@ from mimic_assets.sensors.source_tables import source_table_sensor
 from mimic_assets.sensors.specs import spec_sensor
 from mimic_assets.sensors.up_to_date import answer_up_to_date, up_to_date_sensor
 from mimic_assets.sources import source_table
+from mimic_core.collecting import collect_seldom
 from resources.environments import code_url, local_resources, mimic_home, owners, rebuilds_by_itself
 
 ASSETS = [source_table, contrast_set, tfrecord_dataset, model_run, inference_table, experiment_report, overview]
@@ -30,6 +31,7 @@ ASSETS = [source_table, contrast_set, tfrecord_dataset, model_run, inference_tab
 @dg.definitions
 def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
+    collect_seldom()
     return dg.Definitions(
         assets=catalogued(ASSETS, owners(), code_url()),
         jobs=[

@@ -18,6 +18,7 @@ from mimic_assets.cli.report import report
 from mimic_assets.cli.runs import runs
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
+from mimic_core.collecting import collect_seldom
 from mimic_core.errors import ConflictError, DecisionTableError, MimicError, StorageError, TrainingError
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
@@ -69,6 +70,7 @@ def main() -> None:
       mimic log-odds run-batch-infer inference.json
       mimic status
     """
+    collect_seldom()
 
 
 tables.add_command(maintain)

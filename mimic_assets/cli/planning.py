@@ -1,6 +1,5 @@
 """Planning: what the commands share that go by the planner."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,18 +29,12 @@ def planned() -> Iterator[Planned]:
     Raises:
         StorageError: the catalog, or a folder of the object storage, cannot be read.
     """
-    gc.disable()  # what is imported is no garbage, and looking for some takes a seventh of the time of `mimic status`
-    try:
-        from mimic_assets.cli.ended import end_dead_runs
-        from mimic_assets.cli.environment import local_resources, open_instance
-        from mimic_assets.planning import make_plan
+    from mimic_assets.cli.ended import end_dead_runs
+    from mimic_assets.cli.environment import local_resources, open_instance
+    from mimic_assets.planning import make_plan
 
-        resources = local_resources()
-        instance = open_instance()
-    finally:
-        gc.enable()
-    with instance:
+    resources = local_resources()
+    with open_instance() as instance:
         end_dead_runs(instance, resources)
         plan, world = make_plan(instance, resources["inventory"])
-        gc.freeze()  # none of it is garbage before the command ends
         yield Planned(instance=instance, resources=resources, plan=plan, world=world)
