@@ -37,14 +37,14 @@ def table_schema(
     """Describe the columns of a table of an asset.
 
     Args:
-        types: column -> type, in the order of the table.
+        types: column -> type, in the order of the table. What should be unique is said where all columns of it are there.
         origins: column -> the columns that it comes from. The open-source UI (1.13) draws no column lineage, so it is
             said in words too.
     """
-    unique = UNIQUE.get(asset)
+    unique = UNIQUE.get(asset, ())
     return dg.TableSchema(
         [_column(asset, name, kind, (origins or {}).get(name, ())) for name, kind in types.items()],
-        dg.TableConstraints(other=[f"unique: {', '.join(unique)}"]) if unique else None,
+        dg.TableConstraints(other=[f"unique: {', '.join(unique)}"]) if unique and types.keys() >= set(unique) else None,
     )
 
 

@@ -82,7 +82,8 @@ def parse_spec(kind: type[S], document: dict[str, Any], where: str = "config") -
     except ValidationError as error:
         # pydantic calls a list too short when its entries are wrong; only an empty one is
         errors = [e for e in error.errors(include_url=False) if e["type"] != "too_short" or not e["input"]]
-        problems = [_problem(kind, dict(e)) for e in errors]
+        told: set[type[BaseModel]] = set()
+        problems = [_problem(kind, dict(e), told) for e in errors]
     except (TypeError, ValueError) as error:
         problems = [f"a value is not one that JSON can hold: {error}"]
     if len(problems) == 1:
@@ -161,14 +162,18 @@ def _parse_yaml(text: str, path: Path) -> Any:
         raise SpecError(f"{path}: this is not YAML: {error}") from error
 
 
-def _problem(kind: type[BaseModel], error: dict[str, Any]) -> str:
+def _problem(kind: type[BaseModel], error: dict[str, Any], told: set[type[BaseModel]]) -> str:
+    """Say what is wrong; `told` has the models whose keys were listed before, which once is enough."""
     path = _path(error["loc"])
     reason, found = error["type"], error.get("input")
     if reason == "missing":
         return f"{path}: this key is missing"
     if reason == "extra_forbidden":
-        known = list(ordered_fields(_model_at(kind, error["loc"][:-1])))
-        return f"{path}: unknown key{did_you_mean(str(error['loc'][-1]), known)}; the keys are {', '.join(known)}"
+        model = _model_at(kind, error["loc"][:-1])
+        known = list(ordered_fields(model))
+        keys = "" if model in told else f"; the keys are {', '.join(known)}"
+        told.add(model)
+        return f"{path}: unknown key{did_you_mean(str(error['loc'][-1]), known)}{keys}"
     if reason == "value_error":
         said = str(error["ctx"]["error"])
         if not error["loc"]:

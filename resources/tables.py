@@ -25,6 +25,7 @@ from mimic_core.filters import Condition, check_filter, equalities, selected_row
 from mimic_core.manifests import fingerprint
 from mimic_core.shards import Part, RowGroup
 from mimic_core.sources import INDIVIDUAL, TRAIN
+from mimic_core.wording import listed
 from resources import blocks, exports, external, maintenance, reading
 from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inference"
+MOST_NAMED = 20  # tables in a message
 SHARED = (RESULTS, INFERENCE)  # by runs, whose columns may differ
 KIND = "mimic.kind"
 PROPERTIES = {
@@ -102,8 +104,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # ---- reading
 
-    def names(self, kind: str | None = None) -> list[str]:
-        """List the tables that hold a version, sorted; of one kind, or all.
+    def names(self, *kinds: str) -> list[str]:
+        """List the tables that hold a version, sorted; of some kinds, or all.
 
         One that cannot be read is listed too, whatever it is for; who reads it is told why.
         """
@@ -113,7 +115,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             if table is None
             or (
                 (table.current_snapshot() or external.LOCATION in table.properties)
-                and kind in (None, table.properties.get(KIND, SOURCE))
+                and (not kinds or table.properties.get(KIND, SOURCE) in kinds)
             )
         ]
 
@@ -550,9 +552,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _load(self, name: str) -> "Table":
         table = load_table(self._catalog, table_name(name))
         if table is None:
-            names = self.names()
+            names, read = self.names(), self.names(SOURCE, CONTRAST)
+            written = listed([other for other in names if other not in read], MOST_NAMED)
             raise NotFoundError(
-                f"there is no table {name}{did_you_mean(name, names)}; the tables are {', '.join(names) or 'none yet'}; "
+                f"there is no table {name}{did_you_mean(name, names)}; "
+                f"the tables are {listed(read, MOST_NAMED) or 'none yet'}"
+                f"{f', and those of results and inferences {written}' if written else ''}; "
                 "import one with `mimic tables import DATABASE.TABLE FILE`, "
                 "or make a contrast set with `mimic log-odds build-contrast CONFIG`"
             )

@@ -42,3 +42,9 @@ def test_columns_that_a_table_may_lack_are_marked():
 def test_features_are_columns_of_their_owner_that_may_be_null():
     (size,) = table_schema("source_table", {"size": "double"}).columns
     assert size == dg.TableColumn("size", "double", description="a feature, or another column of its owner")
+
+
+def test_only_columns_that_a_table_has_are_said_to_be_unique_in_it():
+    types = {"_individual": "int64", "_decision": "int64", "_choice": "string"}
+    assert table_schema("source_table", types).constraints.other == ["unique: _individual, _decision, _choice"]
+    assert table_schema("source_table", {"_individual": "int64", "size": "double"}).constraints.other == []

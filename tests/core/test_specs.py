@@ -210,6 +210,14 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one():
     )
 
 
+def test_the_known_keys_are_listed_once_however_many_are_unknown():
+    model = {"layers": [], "epoch": 3, "batch": 4}
+    text = refused(ExperimentSpec, EXPERIMENT | {"models": [model, model], "spce": "s"})
+    assert text.startswith("my.json: 5 problems\n")
+    assert text.count("the keys are layers, ") == text.count("the keys are experiment_name, ") == 1
+    assert "models[1].epoch: unknown key (did you mean 'epochs'?)\n" in text
+
+
 def test_an_unknown_key_of_a_model_is_told_the_keys_of_a_model():
     text = refused(ExperimentSpec, with_model(epoch=3))
     assert text.startswith("my.json: models[1].epoch: unknown key (did you mean 'epochs'?); the keys are layers, batch_size")

@@ -276,6 +276,15 @@ def test_without_any_table_the_error_says_how_to_import_one(tables):
         tables.pin(NAME)
 
 
+def test_an_error_about_a_table_that_is_not_there_names_first_those_that_can_be_read(tables, tmp_path):
+    tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
+    tables.import_files("haven.zoo", [parquet(tmp_path / "a.parquet", rows(1))])
+    replace(tables, results("a", 0.5), "a")
+    expected = f"the tables are {NAME}, haven.zoo, and those of results and inferences haven.results; import one with"
+    with pytest.raises(NotFoundError, match=expected):
+        tables.pin("haven.nothing")
+
+
 def test_an_old_version_is_pinned_with_its_rows_and_its_columns(tables, tmp_path):
     first = tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1, 2))])
     tables.import_files(NAME, [parquet(tmp_path / "b.parquet", pa.table({"_individual": [9], "size": ["large"]}))])
