@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from mimic_core.errors import TableError, did_you_mean
 from mimic_core.filters import Condition
+from mimic_core.wording import listed
 
 INDIVIDUAL, DECISION, CHOICE = "_individual", "_decision", "_choice"
 SELECTED, TRAIN = "_selected", "_train"
@@ -18,6 +19,7 @@ FLAGS = (SELECTED, TRAIN)
 WEIGHT, ALTERNATIVE, OFFSET = "_weight", "_alternative", "_sampling_log_probability"
 OPTIONAL = (*FLAGS, WEIGHT, ALTERNATIVE, OFFSET)  # reserved columns that are read wherever a table has them
 SPLITS = ("train", "test")
+MOST_COLUMNS = 20  # that a line names
 
 
 def check_schema(
@@ -39,6 +41,22 @@ def check_schema(
         TableError: missing columns, ids and labels that are neither int64 nor text, flags that are not bool, features,
             weights and log-probabilities that are not numeric; all of them at once.
     """
+    if problems := schema_problems(schema, features, required=required, weights=weights):
+        lines = "\n  ".join(problems)
+        raise TableError(
+            f"table {table} is not a decision table with these features:\n  {lines}\n"
+            f"  its columns are {', '.join(schema.names)}; mend the table or the config"
+        )
+
+
+def schema_problems(
+    schema: pa.Schema,
+    features: Sequence[str] = (),
+    *,
+    required: Sequence[str] = (*KEYS, *FLAGS),
+    weights: Sequence[str] = (),
+) -> list[str]:
+    """Return what `check_schema`, which takes the same arguments, finds wrong with a table, a phrase for each column."""
     problems = []
     for name in dict.fromkeys([*required, *features, *weights]):
         if name not in schema.names:
@@ -54,12 +72,22 @@ def check_schema(
         if name in schema.names and not _is_numeric(schema.field(name).type):
             what = "feature" if name in features else "column"
             problems.append(f"{what} {name!r} is {schema.field(name).type}, expected numbers")
-    if problems:
-        listed = "\n  ".join(problems)
-        raise TableError(
-            f"table {table} is not a decision table with these features:\n  {listed}\n"
-            f"  its columns are {', '.join(schema.names)}; mend the table or the config"
-        )
+    return problems
+
+
+def why_unusable(schema: pa.Schema) -> str:
+    """Say in one line why the columns of a table are not those of a decision table, be it one that is only to be scored.
+
+    >>> keys = {"_individual": pa.int64(), "_decision": pa.int64(), "_choice": pa.string()}
+    >>> why_unusable(pa.schema(keys))
+    ''
+    >>> why_unusable(pa.schema(keys | {"_weight": pa.string(), "_selected": pa.bool_(), "_train": pa.int8()}))[:56]
+    "no decision table: column '_train' is int8, expected boo"
+    """
+    if not schema_problems(schema, required=KEYS):
+        return ""
+    columns = listed(schema.names, MOST_COLUMNS)
+    return f"no decision table: {'; '.join(schema_problems(schema))}; its columns are {columns}"
 
 
 def numeric_columns(schema: pa.Schema) -> tuple[str, ...]:

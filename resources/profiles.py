@@ -9,7 +9,7 @@ from mimic_core import contract, outcomes, profiles
 from mimic_core.errors import CorruptFileError, TableError
 from mimic_core.manifests import seal, unseal
 from mimic_core.shards import plan_parts
-from mimic_core.sources import FLAGS, KEYS, SPLITS, check_schema, columns_to_read, numeric_columns
+from mimic_core.sources import FLAGS, SPLITS, columns_to_read, numeric_columns, why_unusable
 from mimic_core.world import TableState
 from resources.artefacts import ArtefactStore
 from resources.tables import OnRows, Pin, TableStore
@@ -73,8 +73,9 @@ def profile_table(pin: Pin, tables: TableStore, on_spill: Callable[[float], None
     """
     schema = tables.schema_of(pin)
     labelled = all(name in schema.names for name in FLAGS)
+    if why := why_unusable(schema):
+        return {"token": pin.token, "problem": f"table {pin.name} is {why}"}
     try:
-        check_schema(schema, (), table=pin.name, required=KEYS)
         found, outcome = _read(pin, schema, contract.Rules(labelled=labelled), tables, on_spill, on_rows)
     except TableError as error:
         return {"token": pin.token, "problem": str(error)}

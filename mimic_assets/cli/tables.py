@@ -220,11 +220,27 @@ def _announce(store: Any, pin: Any) -> None:
     # a column of numbers with one "?" among them is text, and people notice it late
     if others := [name for name in schema.names if not name.startswith("_") and name not in numeric_columns(schema)]:
         click.echo(f"  not numbers, so no features: {', '.join(others)}")
+    _warn(pin.name, schema)
     table = state_of(pin, store)
     with open_instance() as instance:
         add_partitions(instance, "source_table", [pin.name])
         for event in [] if is_observed(instance, pin.name, table) else seen(pin.name, table):
             instance.report_runless_asset_event(event)
+
+
+def _warn(name: str, schema: "pa.Schema") -> None:
+    """Say what the columns of a table keep people from doing with it; more of its columns may be on their way."""
+    from mimic_core.sources import FLAGS, why_unusable
+
+    check = f"mimic tables check {name}"
+    if why := why_unusable(schema):
+        click.echo(f"warning: {name} is {why}; see `{check}` and docs/tables.md", err=True)
+    elif lacking := [flag for flag in FLAGS if flag not in schema.names]:
+        click.echo(
+            f"warning: {name} has no {' and no '.join(lacking)}: it can be scored, and nothing can be trained on it; "
+            f"see `{check} --unlabelled` and docs/tables.md",
+            err=True,
+        )
 
 
 def _kind(pin: Any) -> str:

@@ -135,3 +135,32 @@ def test_an_import_says_which_columns_cannot_be_features(mimic):
     (mimic.home / "a.csv").write_text("_individual,_decision,_choice,_selected,_train,size,age\n1,1,1,1,1,?,2\n")
     said = mimic.done("tables", "import", NAME, mimic.home / "a.csv").stdout
     assert said.splitlines()[1] == "  not numbers, so no features: size"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "warned"),
+    [
+        ([], ""),
+        (
+            ["_selected", "_train"],
+            f"warning: {NAME} has no _selected and no _train: it can be scored, and nothing can be trained on it; "
+            f"see `mimic tables check {NAME} --unlabelled` and docs/tables.md\n",
+        ),
+        (
+            ["_individual", "_choice", "_train"],
+            f"warning: {NAME} is no decision table: column '_individual' is missing; column '_choice' is missing; "
+            "column '_train' is missing; its columns are _decision, _selected, size, age; "
+            f"see `mimic tables check {NAME}` and docs/tables.md\n",
+        ),
+    ],
+)
+def test_an_import_warns_of_what_a_decision_table_has_and_this_one_has_not(mimic, decision_table, dropped, warned):
+    pq.write_table(decision_table().drop_columns(dropped), mimic.home / "a.parquet")
+    assert mimic.done("tables", "import", NAME, mimic.home / "a.parquet").stderr == warned
+
+
+def test_a_registration_warns_of_a_reserved_column_that_is_no_number(mimic, decision_table):
+    table = decision_table()
+    pq.write_table(table.append_column("_weight", pa.array(["a"] * len(table))), mimic.home / "a.parquet")
+    said = mimic.done("tables", "register", NAME, mimic.home / "a.parquet").stderr
+    assert f"warning: {NAME} is no decision table: column '_weight' is string, expected numbers; its columns are" in said

@@ -66,8 +66,11 @@ def test_a_table_to_be_scored_needs_no_labels_and_no_splits(tables, registered, 
 
 
 def test_what_can_be_no_decision_table_is_told_as_a_problem(tables, registered, decision_table):
-    found = found_in(registered(decision_table().drop_columns(["_choice"])), tables)
-    assert "column '_choice' is missing" in found["problem"]
+    found = found_in(registered(decision_table().drop_columns(["_choice", "_train"])), tables)
+    assert found["problem"] == (
+        "table haven.registered is no decision table: column '_choice' is missing; column '_train' is missing; "
+        "its columns are _individual, _decision, _selected, size, age"
+    )
     assert "profile" not in found
 
 
