@@ -23,7 +23,8 @@ WORDS = {
     State.RUNNING: "building",
 }
 COLUMNS = tuple(dict.fromkeys(WORDS.values()))
-URGENT = (State.FAILED, State.OUT_OF_DATE, State.MISSING, State.RUNNING, State.QUEUED, State.WAITING)
+# of what is up to date only a table whose rows break the contract needs somebody, as builds of it fail
+URGENT = (State.FAILED, State.CURRENT, State.OUT_OF_DATE, State.MISSING, State.RUNNING, State.QUEUED, State.WAITING)
 SHOWN = (*STAGES, REPORT)
 
 Row = tuple[str, ...]
@@ -37,9 +38,9 @@ class Overview:
     Attributes:
         numbers: of partitions, by `<asset>/<state in words>`.
         stages: a table of the same numbers; texts, headings first, as in the others.
-        attention: the partitions that are not up to date, the most urgent first.
+        attention: the partitions that are not up to date, or whose rows break the contract, the most urgent first.
         newest: asset -> a table of what was built last; of runs the best one of each experiment.
-        behind: by asset, how many are not up to date, of which `attention` has `MOST_ROWS`.
+        behind: by asset, how many of these there are, of which `attention` has `MOST_ROWS`.
         built: by asset, how many there are of which `newest` has `MOST_ROWS`.
     """
 
@@ -65,7 +66,7 @@ def compose(plan: Plan, world: World) -> Overview:
     attention: list[Partition] = []
     newest, behind, built = {}, {}, {}
     for asset in SHOWN:
-        urgent = [partition for partition in by_asset[asset] if partition.state != State.CURRENT]
+        urgent = [each for each in by_asset[asset] if each.state != State.CURRENT or _broken(each, world)]
         attention += sorted(urgent, key=_urgency)[:MOST_ROWS]
         rows = _newest(asset, world)
         newest[asset] = [HEADINGS.get(asset, ()), *rows[:MOST_ROWS]]
@@ -106,13 +107,23 @@ def _stages(counted: Mapping[str, Mapping[str, int]]) -> list[Row]:
     return [("stage", *columns), *rows]
 
 
+def _broken(partition: Partition, world: World) -> str:
+    return world.broken.get(partition.node.key, "") if partition.node.asset == SOURCE else ""
+
+
 def _attention(partition: Partition, world: World) -> Row:
+    if broken := _broken(partition, world):
+        return (_link(partition.node), _cut(broken), f"see `mimic tables check {partition.node.key}`")
     flight = world.in_flight.get(partition.node) or world.failed.get(partition.node)
-    why = " ".join("; ".join(partition.reasons).split())
-    why = why if len(why) <= MOST_LETTERS else f"{why[: MOST_LETTERS - 3]}..."
+    why = _cut("; ".join(partition.reasons))
     run = f" ([run](/runs/{flight.run_id}))" if flight and flight.run_id else ""
     state = WORDS[partition.state]
     return (_link(partition.node), f"{'' if why.startswith(state) else f'{state}: '}{why}{run}", _advice(partition))
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS - 3]}..."
 
 
 def _advice(partition: Partition) -> str:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mimic_core.contract import Block
 from mimic_core.manifests import fingerprint
-from mimic_core.outcomes import EXAMPLES
+from mimic_core.outcomes import EXAMPLES, Violation
 from mimic_core.rows import Bool, Float64, Int64, decision_starts, flag_values, numbers
 from mimic_core.sources import ALTERNATIVE, INDIVIDUAL, SELECTED, SPLITS, TRAIN
 from mimic_core.world import TableState
@@ -164,6 +164,14 @@ def document(profile: Profile) -> dict[str, Any]:
         "selects": profile.selects,
         "features": [_feature(profile, index) for index in range(len(profile.names))],
     }
+
+
+def what_breaks(document: Mapping[str, Any]) -> str:
+    """Say what keeps people from building of a table by itself; `document` is its stored profile. Empty: nothing does."""
+    if document["problem"]:
+        return str(document["problem"])
+    broken = "; ".join(str(Violation(**violation)) for violation in document["contract"]["violations"])
+    return broken and f"breaks the decision-table contract: {broken}"
 
 
 def _counted(block: Block, rows: Int64) -> dict[str, int]:

@@ -127,6 +127,7 @@ class World:
         contrasts: the tables of the published contrast sets, by name.
         in_flight: the unfinished run of a partition, or one that was asked for.
         failed: the run that made the version of a partition fail.
+        broken: what keeps people from building of a source table, by its name, where somebody looked into what it holds now.
     """
 
     sources: Mapping[str, TableState]
@@ -135,6 +136,7 @@ class World:
     contrasts: Mapping[str, TableState] = field(default_factory=dict)
     in_flight: Mapping[Node, Attempt] = field(default_factory=dict)
     failed: Mapping[Node, Attempt] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def upstream(self, node: Node) -> tuple[Node, ...]:
         """Return the partitions that a partition reads directly."""

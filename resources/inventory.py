@@ -13,11 +13,13 @@ from typing import Any
 import dagster as dg
 
 from mimic_core.errors import CorruptFileError, MimicError, StorageError
+from mimic_core.profiles import profile_version, what_breaks
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec, ReportSpec
 from mimic_core.world import CONTRAST, Node, Registered, TableState, World, registered
 from resources import external
 from resources.artefacts import MANIFEST, ArtefactStore
 from resources.index import PASSING, Facts, Index
+from resources.profiles import profile_path, read_profile
 from resources.specs import SpecStore
 from resources.tables import SOURCE, Pin, TableStore
 
@@ -43,11 +45,13 @@ class Inventory(dg.ConfigurableResource):  # type: ignore[type-arg]
         locations = self.tables.locations()
         wanted = gather_registered(self.specs, self.index)
         manifests = gather_manifests(self.artefacts, locations, wanted, self.index)
+        sources = gather_sources(self.tables, locations, self.index)
         return World(
-            sources=gather_sources(self.tables, locations, self.index),
+            sources=sources,
             registered=wanted,
             manifests=manifests,
             contrasts=gather_contrasts(self.tables, locations, manifests, self.index),
+            broken=gather_broken(self.artefacts, sources, self.index),
         )
 
     def reports(self, experiments: Sequence[str]) -> dict[Node, Facts]:
@@ -174,6 +178,22 @@ def gather_contrasts(
         return _or_error(lambda: _pinned(tables, tables.pin(key, published[key]["snapshot"])))
 
     return {key: _state(said) for key, said in _facts(index, "contrast tables", stamps, read).items()}
+
+
+def gather_broken(artefacts: ArtefactStore, sources: Mapping[str, TableState], index: Index) -> dict[str, str]:
+    """Return what keeps people from building of the source tables that were looked into, by their names."""
+    versions = {name: profile_version(table) for name, table in sources.items() if not table.error}
+    stamps = {}
+    for name, version in versions.items():
+        if stamp := _stamp(str(artefacts.path(profile_path(name, version)))):
+            stamps[name] = f"{version} {stamp}"
+
+    def read(name: str) -> Facts:
+        document = read_profile(artefacts, name, versions[name])
+        return {"broken": what_breaks(document) if document else ""}
+
+    found = index.facts("source profiles", stamps, read)
+    return {name: facts["broken"] for name, facts in found.items() if facts["broken"]}
 
 
 def _facts(index: Index | None, kind: str, stamps: Mapping[str, str], read: Callable[[str], Facts]) -> dict[str, Facts]:

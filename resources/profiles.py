@@ -26,12 +26,12 @@ def state_of(pin: Pin, tables: TableStore) -> TableState:
 
 def has_profile(artefacts: ArtefactStore, name: str, version: str) -> bool:
     """Tell whether a version of a table was profiled."""
-    return artefacts.path(_path(name, version)).is_file()
+    return artefacts.path(profile_path(name, version)).is_file()
 
 
 def read_profile(artefacts: ArtefactStore, name: str, version: str) -> dict[str, Any] | None:
     """Return what was found in a version of a table; None where nothing is stored, or it is damaged."""
-    path = _path(name, version)
+    path = profile_path(name, version)
     if not artefacts.path(path).is_file():
         return None
     try:
@@ -46,7 +46,7 @@ def write_profile(artefacts: ArtefactStore, name: str, version: str, document: d
     Raises:
         StorageError: it cannot be written.
     """
-    artefacts.write(_path(name, version), [seal({"table": name, "version": version, **document})])
+    artefacts.write(profile_path(name, version), [seal({"table": name, "version": version, **document})])
     for other in artefacts.names(f"{FOLDER}/{name}"):
         if other != f"{version}.json":
             artefacts.remove(f"{FOLDER}/{name}/{other}")
@@ -91,7 +91,8 @@ def profile_table(pin: Pin, tables: TableStore, on_spill: Callable[[float], None
     }
 
 
-def _path(name: str, version: str) -> str:
+def profile_path(name: str, version: str) -> str:
+    """Return where the profile of a version of a table is, in the object storage."""
     return f"{FOLDER}/{name}/{version}.json"
 
 

@@ -80,10 +80,7 @@ def status(keys: tuple[str, ...], follow: bool, as_json: bool) -> None:
     elif rows:
         _print(rows)
         _print_reasons(partitions)
-        for each in rows:
-            if each["epoch"]:
-                kept = "" if each["state"] == "running" else "an unfinished training is kept, "
-                print_line(f"{each['asset']} {each['key']}: {kept}{words_of(each['epoch'])}")
+        _print_notes(rows)
     else:
         click.echo(EMPTY)
     if not as_json:
@@ -124,6 +121,7 @@ def _row(partition: "Partition", world: "World", times: "dict[Node, float]", res
         "counts": counts,
         "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds") if since else None,
         "error": _error(partition, world) if partition.state == State.FAILED else None,
+        "broken": world.broken.get(node.key) if node.asset == SOURCE else None,
         "epoch": epoch_of(partition, world, resources["artefacts"]),
     }
     return row(partition) | said
@@ -205,3 +203,13 @@ def _print_reasons(partitions: "list[Partition]") -> None:
     if behind:
         counted = Counter(str(partition.state) for partition in partitions)
         click.echo(", ".join(f"{number:,} {state}" for state, number in counted.items()) + "; see `mimic plan`")
+
+
+def _print_notes(rows: list[dict[str, Any]]) -> None:
+    """Print what a state does not tell: what the rows of a table break, and how far a training is."""
+    for each in rows:
+        if each["broken"]:
+            print_line(f"{each['asset']} {each['key']}: {each['broken']}; see `mimic tables check {each['key']}`")
+        if each["epoch"]:
+            kept = "" if each["state"] == "running" else "an unfinished training is kept, "
+            print_line(f"{each['asset']} {each['key']}: {kept}{words_of(each['epoch'])}")

@@ -105,7 +105,15 @@ def test_broken_tables_fail_their_checks_and_a_table_whose_files_are_gone_holds_
         (True, "ERROR", "the table has no splits: no column _train")
     ]
     assert "it can be scored" in answers(platform, "decision_table_contract", "haven.scored")[0][2]
+    broken = platform.inventory.world().broken
+    assert broken.keys() == {NAME, "haven.lacking"}
+    assert broken[NAME].startswith("breaks the decision-table contract: individuals in both train and test: 6 (")
+    assert broken["haven.lacking"].startswith("table haven.lacking is no decision table: column '_choice' is missing; its")
+    said = CliRunner().invoke(main, ["status"]).stdout
+    assert f"source_table {NAME}: {broken[NAME]}; see `mimic tables check {NAME}`\n" in said
     assert run_wanted(sensors) is None
+    platform.imported(table)  # nobody looked into that yet
+    assert platform.inventory.world().broken.keys() == {"haven.lacking"}
 
 
 def test_a_table_that_cannot_be_read_any_more_fails_its_checks_until_it_can_be(sensors, decision_table):

@@ -411,7 +411,19 @@ def test_a_failed_rebuild_is_shown_and_the_next_success_clears_it(with_dataset):
 
 def test_the_status_shows_version_counts_and_since_when(with_dataset):
     (_, dataset) = with_dataset.partitions("status")
-    assert set(dataset) == {"asset", "key", "state", "reasons", "run_id", "version", "counts", "since", "error", "epoch"}
+    assert set(dataset) == {
+        "asset",
+        "key",
+        "state",
+        "reasons",
+        "run_id",
+        "version",
+        "counts",
+        "since",
+        "error",
+        "epoch",
+        "broken",
+    }
     assert dataset["counts"]["decisions"] == 18
     line = next(line for line in with_dataset.done("status").stdout.splitlines() if "tfrecord_dataset" in line)
     assert dataset["version"] in line

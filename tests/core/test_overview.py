@@ -102,3 +102,17 @@ def test_a_run_on_contrasts_is_marked_as_its_likelihood_is_that_of_pairs():
     found = compose(plan(), world(manifests=manifests))
     ((partition, *_),) = found.newest["model_run"][1:]
     assert partition.endswith(") (on pairs)")
+
+
+def test_a_table_that_is_up_to_date_and_breaks_the_contract_needs_somebody():
+    broken = {TABLE.key: "breaks the decision-table contract:\ndecisions without a selected row: 2 (0, 1)"}
+    other = Partition(node=Node("source_table", "haven.other"), state=State.CURRENT)
+    found = compose(plan(Partition(node=TABLE, state=State.CURRENT), other), world(broken=broken))
+    assert found.attention[1:] == [
+        (
+            f"[haven.features]({page_of(*TABLE)})",
+            "breaks the decision-table contract: decisions without a selected row: 2 (0, 1)",
+            "see `mimic tables check haven.features`",
+        )
+    ]
+    assert (found.behind["source_table"], found.numbers["source_table/up to date"]) == (1, 2)
