@@ -13,11 +13,11 @@ from resources.external import LOCATION
 from resources.iceberg import local_path
 from resources.listing import files_below, folders_of, size_and_change
 from resources.loading import locations
+from resources.removal import NOTE, forget_note, was_removed
 from resources.usage import InUse
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
@@ -97,7 +97,7 @@ def maintain(
             table = load()
             if LOCATION in table.properties:
                 return Maintained(table=name)  # its files are not ours, and it has no versions
-            _require_own(table, warehouse, name)
+            require_own(table.location(), warehouse, name)
             pins = {*pinned, *terms.in_use.pins.get(name, ())}
             with queue():
                 table = load()
@@ -127,11 +127,25 @@ def maintain(
     return Maintained(table=name, expired=len(expired), files=files, bytes=size, compacted=before, into=after)
 
 
+def require_own(location: str, warehouse: Path, name: str) -> None:
+    """Check that a table lies below the warehouse of the open catalog, which is not so in a copy of another one.
+
+    Raises:
+        SpecError: it lies elsewhere.
+    """
+    found, expected = snapshots.real_path(location), str(warehouse.resolve())
+    if not found.startswith(f"{expected}/"):
+        raise SpecError(
+            f"table {name}: its files are in {found}, expected a folder below {expected}; this catalog may be a copy of "
+            "that of another MIMIC_HOME, whose table this is. Do this there"
+        )
+
+
 def remove_unknown(warehouse: Path, catalog: "Callable[[], Catalog]", terms: Terms) -> Maintained:
     """Remove folders of tables that the catalog does not know, if all that they hold is older than the grace period.
 
-    A folder with metadata of a table is left alone and named: another catalog may know it. What a creation that was killed
-    leaves are data files without.
+    A folder with metadata of a table is left alone and named, unless the table was removed: another catalog may know it.
+    What a creation that was killed leaves are data files without.
 
     Raises:
         StorageError: the catalog or a table's metadata cannot be read, or a file cannot be removed.
@@ -154,22 +168,15 @@ def remove_unknown(warehouse: Path, catalog: "Callable[[], Catalog]", terms: Ter
             facts = [size_and_change(entry) for entry in entries]
             if not all(fact is not None and fact[1] < before for fact in facts):
                 continue
-            if any(".metadata.json" in entry.name for entry in entries):
+            metadata = [entry for entry in entries if ".metadata.json" in entry.name]
+            if metadata and not was_removed(folder, metadata):
                 foreign.append(path)
                 continue
-            removed = _remove(parts, set(), terms)
+            removed = _remove(parts, {str(folder / NOTE)}, terms)
+            if not terms.dry_run:
+                forget_note(folder)
             files, size = files + removed[0], size + removed[1]
     return Maintained(table=UNKNOWN, files=files, bytes=size, error=_foreign(foreign))
-
-
-def _require_own(table: "Table", warehouse: Path, name: str) -> None:
-    """Check that a table lies below the warehouse of the open catalog, which is not so in a copy of another one."""
-    found, expected = snapshots.real_path(table.location()), str(warehouse.resolve())
-    if not found.startswith(f"{expected}/"):
-        raise SpecError(
-            f"table {name}: its files are in {found}, expected a folder below {expected}; this catalog may be a copy of "
-            "that of another MIMIC_HOME, whose table this is. Maintain it there"
-        )
 
 
 def _foreign(folders: Sequence[str]) -> str | None:

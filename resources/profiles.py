@@ -57,7 +57,12 @@ def forget_profiles(artefacts: ArtefactStore, kept: Collection[str]) -> None:
     root = artefacts.path(FOLDER)
     for folder in root.iterdir() if root.is_dir() else ():
         if folder.is_dir() and folder.name not in kept:
-            artefacts.discard(f"{FOLDER}/{folder.name}")
+            forget_profile(artefacts, folder.name)
+
+
+def forget_profile(artefacts: ArtefactStore, name: str) -> None:
+    """Remove the profile of a table."""
+    artefacts.discard(f"{FOLDER}/{name}")
 
 
 def profile_table(pin: Pin, tables: TableStore, on_spill: Callable[[float], None], on_rows: OnRows) -> dict[str, Any]:

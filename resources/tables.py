@@ -26,7 +26,7 @@ from mimic_core.manifests import fingerprint
 from mimic_core.shards import Part, RowGroup
 from mimic_core.sources import INDIVIDUAL, TRAIN
 from mimic_core.wording import listed
-from resources import blocks, exports, external, maintenance, reading
+from resources import blocks, exports, external, maintenance, reading, removal
 from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
 from resources.commits import retry
@@ -447,6 +447,32 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         self.require_kind(name, SOURCE)
         retry(name, move)
         return self.pin(name)
+
+    def registered_at(self, name: str) -> str:
+        """Return where the files of a registered table lie; empty for a table with rows of its own.
+
+        Raises:
+            NotFoundError: there is no such table.
+        """
+        location = self._load(name).properties.get(external.LOCATION)
+        return str(local_path(location)) if location else ""
+
+    def remove(self, name: str) -> None:
+        """Take a source table out of the catalog; maintenance removes its files later, but never those of a registered one.
+
+        Raises:
+            NotFoundError: there is no such table.
+            TableError: it serves another purpose.
+            SpecError: its files are not in the warehouse of this store.
+        """
+        from pyiceberg.exceptions import NoSuchTableError
+
+        self.require_kind(name, SOURCE)
+        with explaining(f"table {name}"), self._queue(name), suppress(NoSuchTableError):
+            location = self._load(name).location()
+            maintenance.require_own(location, local_path(self.warehouse), name)
+            removal.note_removal(local_path(location))  # first: a kill in between leaves the table
+            self._catalog.drop_table(table_name(name))
 
     def export(
         self, pin: Pin, file: Path, where: Sequence[Condition] = (), *, on_rows: Callable[[int], None] = lambda _: None

@@ -14,6 +14,7 @@ from mimic_assets.cli.maintenance import gc, maintain
 from mimic_assets.cli.plan import plan
 from mimic_assets.cli.predict import predict
 from mimic_assets.cli.rebuild import build, rebuild
+from mimic_assets.cli.removal import remove
 from mimic_assets.cli.report import report
 from mimic_assets.cli.runs import runs
 from mimic_assets.cli.status import status
@@ -74,6 +75,7 @@ def main() -> None:
 
 
 tables.add_command(maintain)
+tables.add_command(remove)
 main.add_command(tables)
 main.add_command(log_odds)
 main.add_command(runs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def tables() -> None:
-    """Import, register, check, list, show, export and maintain tables.
+    """Import, register, check, list, show, export, maintain and remove tables.
 
     \b
     Example:

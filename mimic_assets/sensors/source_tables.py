@@ -28,8 +28,9 @@ from resources.profiles import has_profile
     job_name=PROFILES,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Observes the source tables whose content changed, adds partitions for new ones, and starts the job "
-    f"{PROFILES} for those that nobody looked into since, that cannot be read, or that became too old.",
+    description="Observes the source tables whose content changed, adds partitions for new ones, removes those of tables "
+    f"that are gone, and starts the job {PROFILES} for those that nobody looked into since, that cannot be read, or that "
+    "became too old.",
 )
 def source_table_sensor(
     context: dg.SensorEvaluationContext, inventory: Inventory, artefacts: ArtefactStore, freshness: Freshness
@@ -37,13 +38,16 @@ def source_table_sensor(
     """Report an observation for each table that holds something else than at the last tick, and request a run."""
     cursor = json.loads(context.cursor or "{}")
     last = set(cursor.get("contents", ()))
+    # before the tables: what is imported in between is there, and not gone
+    known = set(context.instance.get_dynamic_partitions(str(source_tables.name)))
     tables = inventory.sources()
     contents = {name: _content(name, table) for name, table in tables.items()}
     changed = [name for name in tables if contents[name] not in last]
     for name in changed:
         if tables[name].error:
             context.log.error(f"table {name} cannot be observed: {tables[name].error}")
-    known = set(context.instance.get_dynamic_partitions(str(source_tables.name)))
+    for gone in known - tables.keys():
+        context.instance.delete_dynamic_partition(str(source_tables.name), gone)
     if new := [name for name in tables if name not in known]:
         add_partitions(context.instance, SOURCE, new)
     readable = {name: table for name, table in tables.items() if not table.error}

@@ -10,6 +10,7 @@ from mimic_assets.choices_shown import paired_shown
 from mimic_assets.cli.main import main
 from mimic_core.freshness import SECONDS_PER_DAY
 from mimic_core.profiles import alternatives_document, count_alternatives
+from resources.profiles import forget_profile
 
 NAME, SENSOR = "haven.features", "source_table_sensor"
 CHECKS = ("decision_table_contract", "individuals_disjoint", "freshness")
@@ -131,6 +132,20 @@ def test_a_table_that_cannot_be_read_any_more_fails_its_checks_until_it_can_be(s
     assert run_wanted(sensors) == ([NAME], [])
     assert passed(platform) == {check: {NAME} for check in CHECKS}
     assert run_wanted(sensors) is None
+
+
+def test_a_table_that_was_removed_has_no_partition_any_more_and_comes_back_with_its_page(sensors, decision_table):
+    platform = sensors.platform
+    for name in (NAME, "haven.other"):
+        platform.imported(decision_table(), name)
+    assert run_wanted(sensors) == ([NAME, "haven.other"], [])
+    platform.tables.remove(NAME)
+    assert run_wanted(sensors) is None
+    assert platform.instance.get_dynamic_partitions("source_tables") == ["haven.other"]
+    forget_profile(platform.artefacts, NAME)  # as the command does
+    platform.imported(decision_table())
+    assert run_wanted(sensors) == ([NAME], [])
+    assert len(answers(platform, "freshness")) == 2
 
 
 def test_to_register_the_same_files_again_keeps_the_page_and_the_answers(sensors, decision_table):

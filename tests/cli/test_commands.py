@@ -63,6 +63,7 @@ def test_the_commands_are_those_that_are_documented():
         "tables list",
         "tables maintain",
         "tables register",
+        "tables remove",
         "tables show",
     ]
 

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import ANY
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import snapshot as producers
 from sqlalchemy.exc import OperationalError
 
-from mimic_core.errors import ConflictError, MimicError, NotFoundError, StorageError
+from mimic_core.errors import ConflictError, MimicError, NotFoundError, SpecError, StorageError, TableError
 from resources import compaction, snapshots, staging
 from resources.environments import local_resources
 from resources.maintenance import UNKNOWN, Maintained, Terms
@@ -393,6 +394,84 @@ def test_tables_of_another_catalog_are_left_alone_and_named(tables, tmp_path):
     assert listing(tmp_path) == before
     assert all(f"warehouse/haven/{name}" in result.error for name in ("features", "registered", "scores"))
     assert "see that MIMIC_CATALOG names the right catalog" in result.error
+
+
+def test_the_files_of_a_removed_table_go_after_the_grace_period_also_if_that_is_cut_off(tables, tmp_path, monkeypatch):
+    imported(tables, tmp_path, rows(1), "haven.other")
+    imported(tables, tmp_path, rows(*range(100_000)))
+    read = tables.batches(tables.pin(NAME))
+    first = next(read)
+    folder = Path(tables._load(NAME).location().removeprefix("file://"))
+    tables.remove(NAME)
+    assert tables.names() == ["haven.other"]
+    assert sum(map(len, [first, *read])) == 100_000  # who reads already goes on
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "removed"]
+    for path in files:
+        os.utime(path, (0, 0))  # however old they are: it counts when they went out of use
+    assert (
+        tables.remove_unknown(later(0.5))
+        == tables.remove_unknown(later(since=time.time() - 60))
+        == Maintained(table=UNKNOWN)
+    )
+    said = tables.remove_unknown(later(2, dry_run=True))
+    assert (said.files, said.bytes) == (len(files), sum(path.stat().st_size for path in files))
+
+    removals: list[Path] = []
+
+    def unlink(path, **_):
+        if len(removals) == 3:
+            raise PermissionError("killed")
+        removals.append(path)
+        whole(path)
+
+    whole = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(StorageError, match="killed"):
+        tables.remove_unknown(later(2))
+    monkeypatch.undo()
+    assert tables.remove_unknown(later(2)) == Maintained(table=UNKNOWN, files=len(files) - 3, bytes=ANY)
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+    assert ids(tables, tables.pin("haven.other")) == [1]
+
+
+def test_a_removal_that_is_killed_before_the_catalog_changes_leaves_the_table(tables, tmp_path, monkeypatch):
+    pin = imported(tables, tmp_path, rows(1))
+    note = Path(tables._load(NAME).location().removeprefix("file://"), "metadata/removed")
+
+    def drop(name):
+        raise PermissionError("killed")
+
+    monkeypatch.setattr(tables._catalog, "drop_table", drop)
+    with pytest.raises(StorageError, match="killed"):
+        tables.remove(NAME)
+    monkeypatch.undo()
+    assert note.exists()
+    assert [tables.remove_unknown(later()).files, tables.maintain(NAME, later()).files] == [0, 1]
+    assert not note.exists()
+    assert (tables.pin(NAME), ids(tables, pin)) == (pin, [1])
+
+
+def test_a_table_that_was_made_where_one_was_removed_is_no_removed_one(tables, tmp_path):
+    imported(tables, tmp_path, rows(1))
+    tables.remove(NAME)
+    time.sleep(0.02)  # by the clock of files a moment later
+    pin = imported(tables, tmp_path, rows(2))
+    other = TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+    assert f"knows no table in {tmp_path}/mimic/warehouse/haven/features" in str(other.remove_unknown(later()).error)
+    assert tables.maintain(NAME, later()).files > 3  # those of the removed one
+    assert (ids(tables, pin), len(data_files(tables))) == ([2], 1)
+
+
+def test_a_table_of_another_home_or_purpose_is_not_removed(tables, tmp_path):
+    imported(tables, tmp_path, rows(1))
+    shutil.copytree(tmp_path / "mimic", tmp_path / "copy")
+    before = listing(tmp_path / "mimic/warehouse")
+    with pytest.raises(SpecError, match=f"expected a folder below {tmp_path}/copy/warehouse; this catalog may be a copy"):
+        local_resources(tmp_path / "copy")["tables"].remove(NAME)
+    assert listing(tmp_path / "mimic/warehouse") == before
+    tables.ensure(SCORES, IDS, kind=RESULTS)
+    with pytest.raises(TableError, match="holds results rows, expected source rows"):
+        tables.remove(SCORES)
 
 
 def test_a_copied_home_maintains_no_table_of_the_original(tables, tmp_path):
