@@ -23,7 +23,7 @@ OF_BUILDS = (
 )
 OF_REPORTS = (
     "Whether the report is of the runs that are trained now. Yellow: materialize it when you want it to be. The sensor "
-    "up_to_date_sensor keeps it."
+    "up_to_date_sensor keeps it, once there is a report."
 )
 
 

@@ -38,7 +38,8 @@ class Overview:
     Attributes:
         numbers: of partitions, by `<asset>/<state in words>`.
         stages: a table of the same numbers; texts, headings first, as in the others.
-        attention: the partitions that are not up to date, or whose rows break the contract, the most urgent first.
+        attention: the partitions that are not up to date, or whose rows break the contract, the most urgent first; no
+            reports that were never made.
         newest: asset -> a table of what was built last; of runs the best one of each experiment.
         behind: by asset, how many of these there are, of which `attention` has `MOST_ROWS`.
         built: by asset, how many there are of which `newest` has `MOST_ROWS`.
@@ -66,7 +67,7 @@ def compose(plan: Plan, world: World) -> Overview:
     attention: list[Partition] = []
     newest, behind, built = {}, {}, {}
     for asset in SHOWN:
-        urgent = [each for each in by_asset[asset] if each.state != State.CURRENT or _broken(each, world)]
+        urgent = [each for each in by_asset[asset] if _is_missed(each) or _broken(each, world)]
         attention += sorted(urgent, key=_urgency)[:MOST_ROWS]
         rows = _newest(asset, world)
         newest[asset] = [HEADINGS.get(asset, ()), *rows[:MOST_ROWS]]
@@ -91,6 +92,12 @@ def page_of(asset: str, key: str) -> str:
 
 def _states_of(asset: str) -> Sequence[str]:
     return ("up to date", "failed") if asset == SOURCE else COLUMNS
+
+
+def _is_missed(partition: Partition) -> bool:
+    """Tell whether somebody may miss a partition as it should be; a report is made only when somebody asks for it."""
+    never_made = partition.node.asset == REPORT and partition.state in (State.MISSING, State.WAITING)
+    return partition.state != State.CURRENT and not never_made
 
 
 def _urgency(partition: Partition) -> tuple[bool, int]:
@@ -131,7 +138,7 @@ def _advice(partition: Partition) -> str:
     if node.asset == SOURCE:
         return "import it again, or mend its files"
     if node.asset == REPORT:
-        return "train a run first" if state == State.WAITING else "materialize it if you want it"
+        return "materialize it if you want it"
     if state == State.FAILED:
         return "mend that, then materialize it"
     if state in (State.OUT_OF_DATE, State.MISSING):

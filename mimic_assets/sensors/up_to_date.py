@@ -25,8 +25,7 @@ from mimic_core.answers import still_there, unsaid
 from mimic_core.overview import compose
 from mimic_core.planner import Partition, Plan
 from mimic_core.rebuilds import IN_FLIGHT
-from mimic_core.report_ages import REPORT
-from mimic_core.world import State, World
+from mimic_core.world import World
 from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.said import read_said, write_said
@@ -146,10 +145,5 @@ def _changed(
     run_id, said = read_said(artefacts)
     if instance.get_run_by_id(run_id) is None:
         said = {}  # this instance of Dagster is another one, or lost its past
-    reports = {node for node, partition in plan.partitions.items() if node.asset == REPORT and not _waits(partition)}
     published = {node: str(manifest.get("version", "")) for node, manifest in world.manifests.items()}
-    return plan, world, said, unsaid(plan, said, dict.fromkeys(reports, "") | published, MOST)
-
-
-def _waits(partition: Partition) -> bool:
-    return partition.state == State.WAITING
+    return plan, world, said, unsaid(plan, said, published, MOST)

@@ -51,12 +51,20 @@ def test_what_failed_comes_first_with_why_its_run_and_what_to_do():
     assert found.attention[2][1:] == ("waits for tfrecord_dataset s/d", "first what it waits for")
 
 
-def test_reports_come_last_as_nobody_misses_one():
-    report = Node("experiment_report", "s/e")
+def test_reports_come_last_and_nobody_misses_one_that_was_never_made():
+    old, never_made, without_runs = (Node("experiment_report", f"s/{name}") for name in "efg")
     found = compose(
-        plan(Partition(node=report, state=State.OUT_OF_DATE), Partition(node=DATASET, state=State.WAITING)), world()
+        plan(
+            Partition(node=old, state=State.OUT_OF_DATE),
+            Partition(node=never_made, state=State.MISSING),
+            Partition(node=without_runs, state=State.WAITING),
+            Partition(node=DATASET, state=State.WAITING),
+        ),
+        world(),
     )
     assert [row[2] for row in found.attention[1:]] == ["first what it waits for", "materialize it if you want it"]
+    assert found.behind["experiment_report"] == 1
+    assert (found.numbers["experiment_report/not built"], found.numbers["experiment_report/waits"]) == (1, 1)
 
 
 def test_the_best_run_of_an_experiment_and_the_newest_of_the_others_are_listed():
