@@ -11,20 +11,21 @@ from mimic_core import profile_plots
 MOST_ROWS = 40  # of a table
 
 
-def choice_sets_shown(sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def choice_sets_shown(sizes: Sequence[tuple[int, int]], of: str = "") -> dict[str, Any]:
     """Return the metadata for the sizes of choice sets; none without decisions.
 
     Args:
         sizes: number of choices, ascending, and how many decisions offer so many.
+        of: what each name begins with, where they are not those of the partition that is shown.
     """
     if not sizes:
         return {}
     decisions, rows = (sum(values) for values in zip(*((count, size * count) for size, count in sizes), strict=True))
     return {
-        "choice_sets": picture("choice-set sizes", profile_plots.choice_set_sizes(sizes)),
-        "choices_per_decision": float(f"{rows / decisions:.6g}"),
-        "largest_choice_set": sizes[-1][0],
-        "single_choice_decisions": dict(sizes).get(1, 0),
+        f"{of}choice_sets": picture("choice-set sizes", profile_plots.choice_set_sizes(sizes)),
+        f"{of}choices_per_decision": float(f"{rows / decisions:.6g}"),
+        f"{of}largest_choice_set": sizes[-1][0],
+        f"{of}single_choice_decisions": dict(sizes).get(1, 0),
     }
 
 

@@ -277,7 +277,7 @@ def _choices(sampled: list[SampledPart]) -> dict[str, Any]:
     """Return the pictures of the choice sets that were sampled from, and of what the pairs are."""
     alternatives = add_alternatives(part.alternatives for part in sampled)
     sizes = add_sizes(part.sizes for part in sampled)
-    return choice_sets_shown(list(sizes.items())) | paired_shown(alternatives_document(alternatives))
+    return choice_sets_shown(list(sizes.items()), "source_") | paired_shown(alternatives_document(alternatives))
 
 
 def _inputs(pin: Pin, tables: TableStore) -> dict[str, Any]:
