@@ -12,7 +12,6 @@ from resources.inventory import Inventory
 
 AT_ONCE = 900  # characters; Dagster's page puts Markdown of 1,000 and more behind a link
 ELSEWHERE = "; the pages of the assets have all of them"
-TITLES = {"model_run": "best"}  # of each experiment
 
 
 @dg.asset(group_name="overview", kinds={"markdown"})
@@ -21,8 +20,8 @@ def overview(context: dg.AssetExecutionContext, inventory: Inventory) -> dg.Mate
     """Begin here: what there is in every stage, what is out of date and why, and how good the newest is.
 
     - *Overview* and the newest materialization show it. `attention` names what needs somebody, and what to do.
-      Then come the best run of each experiment and the newest of the other stages, with their key numbers. The numbers by
-      stage and state are plotted over time.
+      Then come the best run of each experiment and the newest of the other stages, with their key numbers. Runs on pairs
+      stand apart: their numbers do not compare with the others'. The numbers by stage and state are plotted over time.
     - The sensor `up_to_date_sensor` refreshes it within a minute of every change. *Materialize* does so at once.
     - `mimic status` says on a terminal what is up to date, of all but the reports, which are made when somebody asks.
     """
@@ -39,10 +38,8 @@ def overview_shown(found: Overview) -> dict[str, Any]:
         shown["all attention"] = dg.MetadataValue.md(
             markdown_table(rows, numbers=False) + and_more(behind - len(rows) + 1, ELSEWHERE)
         )
-    shown |= {
-        f"{TITLES.get(asset, 'newest')} {asset}": dg.MetadataValue.md(_glance(list(table), found.built[asset]))
-        for asset, table in found.newest.items()
-    }
+    for title, table in found.newest.items():
+        shown |= _newest_shown(title, list(table), found.built[title])
     return {**shown, **found.numbers}
 
 
@@ -60,14 +57,20 @@ def _first_lines(rows: list[tuple[str, ...]], whole: int) -> str:
     return "\n\n".join(lines) + and_more(whole - len(lines), ELSEWHERE)
 
 
-def _glance(rows: list[tuple[str, ...]], whole: int) -> str:
-    """Return the first rows of a table as Markdown that the page shows at once, and how many more there are.
+def _newest_shown(title: str, rows: list[tuple[str, ...]], whole: int) -> dict[str, Any]:
+    """Return a table as far as it is seen at once: all rows, if need be with fewer columns, else the first; and as it is.
 
     Args:
-        whole: how many there are, of which `rows` may be some.
+        whole: how many rows there are, of which `rows` may be some.
     """
-    kept = max(
-        (number for number in range(2, len(rows) + 1) if len(markdown_table(rows[:number])) < AT_ONCE),
-        default=2,
-    )
-    return markdown_table(rows[:kept]) + and_more(whole - kept + 1, ELSEWHERE)
+    table = markdown_table(rows) + and_more(whole - len(rows) + 1, ELSEWHERE)
+    if _is_seen(rows):
+        return {title: dg.MetadataValue.md(table)}
+    seen = next((part for width in range(len(rows[0]), 1, -1) if _is_seen(part := [row[:width] for row in rows])), rows)
+    kept = max((number for number in range(2, len(seen) + 1) if _is_seen(seen[:number])), default=2)
+    at_once = markdown_table(seen[:kept]) + and_more(whole - kept + 1, ELSEWHERE)
+    return {title: dg.MetadataValue.md(at_once), f"all {title}": dg.MetadataValue.md(table)}
+
+
+def _is_seen(rows: list[tuple[str, ...]]) -> bool:
+    return len(markdown_table(rows)) < AT_ONCE

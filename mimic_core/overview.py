@@ -40,9 +40,10 @@ class Overview:
         stages: a table of the same numbers; texts, headings first, as in the others.
         attention: the partitions that are not up to date, or whose rows break the contract, the most urgent first; no
             reports that were never made.
-        newest: asset -> a table of what was built last; of runs the best one of each experiment.
+        newest: title -> a table of what was built last of an asset; of runs the best one of each experiment, those on pairs
+            apart.
         behind: by asset, how many of these there are, of which `attention` has `MOST_ROWS`.
-        built: by asset, how many there are of which `newest` has `MOST_ROWS`.
+        built: by title, how many there are of which `newest` has `MOST_ROWS`.
     """
 
     numbers: Mapping[str, int]
@@ -69,9 +70,10 @@ def compose(plan: Plan, world: World) -> Overview:
     for asset in SHOWN:
         urgent = [each for each in by_asset[asset] if _is_missed(each) or _broken(each, world)]
         attention += sorted(urgent, key=_urgency)[:MOST_ROWS]
-        rows = _newest(asset, world)
-        newest[asset] = [HEADINGS.get(asset, ()), *rows[:MOST_ROWS]]
-        behind[asset], built[asset] = len(urgent), len(rows)
+        behind[asset] = len(urgent)
+        for title, rows in _newest(asset, world).items():
+            newest[title] = [HEADINGS[asset], *rows[:MOST_ROWS]]
+            built[title] = len(rows)
     return Overview(
         numbers={f"{asset}/{words}": counted[asset][words] for asset in SHOWN for words in _states_of(asset)},
         stages=_stages(counted),
@@ -79,7 +81,7 @@ def compose(plan: Plan, world: World) -> Overview:
             ("partition", "state", "what to do"),
             *(_attention(partition, world) for partition in sorted(attention, key=_urgency)),
         ],
-        newest={asset: rows for asset, rows in newest.items() if len(rows) > 1},
+        newest={title: rows for title, rows in newest.items() if len(rows) > 1},
         behind=behind,
         built=built,
     )
@@ -146,31 +148,36 @@ def _advice(partition: Partition) -> str:
     return "nothing" if WORDS[state] == "building" else "first what it waits for"
 
 
-def _newest(asset: str, world: World) -> list[Row]:
+def _newest(asset: str, world: World) -> dict[str, list[Row]]:
+    """Return the rows of what was built last of an asset, by the title of their table."""
     if asset == SOURCE:
         tables = sorted(world.sources.items(), key=lambda item: -item[1].changed_at)
-        return [
-            (_link(Node(SOURCE, name)), f"{table.rows:,}", f"{len(table.columns):,}")
-            for name, table in tables
-            if not table.error
-        ]
+        return {
+            f"newest {asset}": [
+                (_link(Node(SOURCE, name)), f"{table.rows:,}", f"{len(table.columns):,}")
+                for name, table in tables
+                if not table.error
+            ]
+        }
     if asset not in CELLS:
-        return []
+        return {}
     built = [(node, facts) for node, facts in world.manifests.items() if node.asset == asset and "error" not in facts]
     built.sort(key=lambda item: item[1].get("built_at", ""), reverse=True)
+    found = {f"newest {asset}": built}
     if asset == RUN:
-        built = list(_best(built))
-    rows = []
-    for node, facts in built:
-        partition, *cells = (cell(node, facts) for _, cell in CELLS[asset])
-        rows.append((f"{partition}{_basis(facts, world)}", *cells))
-    return rows
+        # the likelihood of a pair is no likelihood of a choice set, so the two never stand below each other
+        whole, pairs = ([item for item in built if _is_on_pairs(item[1], world) is on_pairs] for on_pairs in (False, True))
+        found = {f"best {asset}": list(_best(whole)), f"best {asset} on pairs": list(_best(pairs))}
+    return {
+        title: [tuple(cell(node, facts) for _, cell in CELLS[asset]) for node, facts in items]
+        for title, items in found.items()
+    }
 
 
-def _basis(facts: Mapping[str, Any], world: World) -> str:
-    """Mark a run on contrasts, as its dataset is now, whose likelihood is that of pairs and not of whole choice sets."""
+def _is_on_pairs(facts: Mapping[str, Any], world: World) -> bool:
+    """Tell whether a run was trained on contrasts, as its dataset is now."""
     dataset = world.manifests.get(Node(DATASET, facts.get("inputs", {}).get(DATASET, {}).get("key", "")), {})
-    return " (on pairs)" if CONTRAST in dataset.get("inputs", {}) else ""
+    return CONTRAST in dataset.get("inputs", {})
 
 
 def _best(built: Sequence[tuple[Node, Mapping[str, Any]]]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
@@ -187,8 +194,14 @@ def _loss(facts: Mapping[str, Any]) -> float:
     return float("inf") if loss is None else float(loss)
 
 
-def _link(node: Node) -> str:
-    return f"[{node.key}]({page_of(*node)})"
+def _link(node: Node, text: str = "") -> str:
+    return f"[{text or node.key}]({page_of(*node)})"
+
+
+def _link_of_run(node: Node, _: Mapping[str, Any]) -> str:
+    # without its space and with the digits that tables show, so that more runs are seen at once
+    _space, experiment, run = node.key.split("/")
+    return _link(node, f"{experiment}/{run[:8]}")
 
 
 def _count(name: str) -> Cell:
@@ -222,7 +235,7 @@ CELLS: Mapping[str, Sequence[tuple[str, Cell]]] = {
         BUILT,
     ],
     RUN: [
-        PARTITION,
+        ("run", _link_of_run),
         ("test NLL", _metric("test_nll")),
         ("rho-squared", _metric("test_rho_squared")),
         ("accuracy", _metric("test_accuracy", share)),

@@ -33,3 +33,28 @@ def test_tables_are_cut_to_what_the_page_shows_at_once_and_the_rest_is_counted()
 
 def test_one_partition_is_shown_once():
     assert "all attention" not in shown(1)
+
+
+def test_the_best_runs_of_several_experiments_are_seen_at_once_with_fewer_columns_and_all_of_them_on_demand():
+    def best(number: int) -> tuple[list[str], list[str]]:
+        """The lines that are seen at once, and those behind a link, where there are so many experiments."""
+        metrics = {"test_nll": 0.8123, "test_rho_squared": 0.1234, "test_accuracy": 0.65, "test_calibration_error": 0.01}
+        manifests = {
+            Node("model_run", f"swissmetro/swissmetro-networks-{run}/{run:012x}"): {
+                "metrics": metrics,
+                "built_at": "2026-01-02T10:00:00",
+            }
+            for run in range(number)
+        }
+        found = overview_shown(compose(Plan(partitions={}), World(sources={}, registered={}, manifests=manifests)))
+        tables = [found.get(name) for name in ("best model_run", "all best model_run")]
+        return tuple(table.value.splitlines() if table else [] for table in tables)
+
+    at_once, everything = best(3)
+    assert (len(at_once), at_once[0].count("|"), everything) == (2 + 3, 7, [])
+    at_once, everything = best(5)
+    assert (len(at_once), at_once[0]) == (2 + 5, "| run | test NLL | rho-squared | accuracy |")
+    assert (len(everything), everything[0].count("|")) == (2 + 5, 7)
+    at_once, everything = best(30)
+    assert at_once[-1] == f"and {30 - (len(at_once) - 4)} more; the pages of the assets have all of them"
+    assert everything[-1].startswith("and 5 more")

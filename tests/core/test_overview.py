@@ -75,15 +75,15 @@ def test_the_best_run_of_an_experiment_and_the_newest_of_the_others_are_listed()
         Node("model_run", "s/g/1"): {"error": "damaged"},
     }
     found = compose(plan(), world(sources={"haven.a": TableState(token="t", rows=1200)}, manifests=runs))
-    assert [row[0].partition("]")[0] for row in found.newest["model_run"][1:]] == ["[s/f/1", "[s/e/bbbbbbbbbbbb"]
-    assert "pairs" not in str(found.newest["model_run"])
-    assert found.newest["model_run"][2][1:3] == ("0.5000", "")
-    assert found.newest["source_table"][1] == (
+    assert [row[0].partition("]")[0] for row in found.newest["best model_run"][1:]] == ["[f/1", "[e/bbbbbbbb"]
+    assert "best model_run on pairs" not in found.newest
+    assert found.newest["best model_run"][2][1:3] == ("0.5000", "")
+    assert found.newest["newest source_table"][1] == (
         "[haven.a](/assets/source_table?view=partitions&partition=haven.a)",
         "1,200",
         "0",
     )
-    assert "tfrecord_dataset" not in found.newest
+    assert "newest tfrecord_dataset" not in found.newest
 
 
 def test_many_partitions_are_counted_and_take_no_time():
@@ -93,23 +93,25 @@ def test_many_partitions_are_counted_and_take_no_time():
     began = time.process_time()
     found = compose(many, world(manifests=manifests))
     assert time.process_time() - began < 2  # 0.1 s where nothing else runs
-    assert len(found.attention) == len(found.newest["tfrecord_dataset"]) == MOST_ROWS + 1
-    assert found.behind["tfrecord_dataset"] == found.built["tfrecord_dataset"] == 10_000
+    assert len(found.attention) == len(found.newest["newest tfrecord_dataset"]) == MOST_ROWS + 1
+    assert found.behind["tfrecord_dataset"] == found.built["newest tfrecord_dataset"] == 10_000
 
 
 def test_tables_have_no_page_for_each_partition():
     assert page_of("source_table", "haven.a b") == "/assets/source_table?view=partitions&partition=haven.a+b"
 
 
-def test_a_run_on_contrasts_is_marked_as_its_likelihood_is_that_of_pairs():
+def test_runs_on_contrasts_have_a_table_of_their_own_as_their_likelihood_is_that_of_pairs():
     inputs = {"tfrecord_dataset": {"key": DATASET.key, "fingerprint": "f"}}
     manifests = {
         RUN_A: {"metrics": {"test_nll": 0.5}, "inputs": inputs},
+        RUN_B: {"metrics": {"test_nll": 0.8}},  # of the same experiment, in which it would lose
         DATASET: {"inputs": {"contrast_set": {"name": "haven.pairs"}}},
     }
     found = compose(plan(), world(manifests=manifests))
-    ((partition, *_),) = found.newest["model_run"][1:]
-    assert partition.endswith(") (on pairs)")
+    ((whole, nll, *_),) = found.newest["best model_run"][1:]
+    ((pairs, *_),) = found.newest["best model_run on pairs"][1:]
+    assert (whole[:12], nll, pairs[:12]) == ("[e/bbbbbbbb]", "0.8000", "[e/aaaaaaaa]")
 
 
 def test_a_table_that_is_up_to_date_and_breaks_the_contract_needs_somebody():
