@@ -23,6 +23,7 @@ from resources.trainings import (
     end_training,
     epochs_are_published,
     epochs_so_far,
+    epochs_to_go_on_after,
     note_published,
     read_checkpoint,
     write_checkpoint,
@@ -149,13 +150,23 @@ def publish_unfinished(spec: RunSpec, tables: TableStore, artefacts: ArtefactSto
         return 0
 
 
-def say_unfinished(context: dg.AssetExecutionContext, spec: RunSpec, tables: TableStore, artefacts: ArtefactStore) -> None:
-    """Publish the epochs of the training that ends now, before it is finished."""
+def say_unfinished(
+    context: dg.AssetExecutionContext, spec: RunSpec, version: str, tables: TableStore, artefacts: ArtefactStore
+) -> None:
+    """Publish the epochs of the training that ends now, before it is finished, and say what is kept of it.
+
+    Args:
+        version: of the build.
+    """
     published, problem = attempt(publish_unfinished, spec, tables, artefacts)
     if problem:
         context.log.warning(f"the epochs so far are not in table {spec.results}: {problem}")
     elif published:
-        context.log.info(f"table {spec.results} has the {published} finished epochs, as not finished")
+        context.log.info(f"table {spec.results} has the {published:,} finished epochs, as not finished")
+    if kept := len(epochs_to_go_on_after(artefacts, spec.folder, version)):
+        said = f"ended after epoch {kept:,} of at most {spec.model.epochs:,}; building it again goes on from there"
+        # not a line of the log: this is on the page of the partition too
+        context.log_event(dg.AssetObservation(context.asset_key, description=said, partition=context.partition_key))
 
 
 def _observation(context: dg.AssetExecutionContext, epoch: "Epoch") -> dg.AssetObservation:

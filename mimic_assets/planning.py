@@ -1,21 +1,26 @@
 """Planning: the planner over what there is in this moment, with the runs of a Dagster instance."""
 
 import gc
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import median
 
 import dagster as dg
 
 from mimic_assets import attempts
 from mimic_assets.requests import awaited
 from mimic_core import planner
+from mimic_core.model_specs import ModelSpec
 from mimic_core.planner import Plan
 from mimic_core.report_ages import experiments, with_reports
-from mimic_core.world import World
+from mimic_core.world import RUN, Node, Unfinished, World
+from resources.artefacts import ArtefactStore
 from resources.inventory import Inventory
 from resources.requests import open_requests
+from resources.trainings import epochs_to_go_on_after
 
 
 def make_plan(instance: dg.DagsterInstance, inventory: Inventory, apart_from: str | None = None) -> tuple[Plan, World]:
@@ -36,9 +41,10 @@ def make_plan(instance: dg.DagsterInstance, inventory: Inventory, apart_from: st
         plan = planner.plan(world)
         wanted = {node: partition.version for node, partition in plan.partitions.items() if partition.ready}
         failed = attempts.failed(instance, wanted) if wanted else {}
-        if not failed:
+        unfinished = _unfinished(world, wanted, inventory.artefacts)
+        if not failed and not unfinished:
             return plan, world
-        world = replace(world, failed=failed)
+        world = replace(world, failed=failed, unfinished=unfinished)
         return planner.plan(world), world
 
 
@@ -49,6 +55,18 @@ def plan_with_reports(
     plan, world = make_plan(instance, inventory, apart_from)
     made = inventory.reports(experiments(world))
     return with_reports(plan, world, made), replace(world, manifests={**world.manifests, **made})
+
+
+def _unfinished(world: World, wanted: Mapping[Node, str], artefacts: ArtefactStore) -> dict[Node, Unfinished]:
+    """Return the trainings that go on when their runs are built in the versions that these should have."""
+    found = {}
+    for node, version in wanted.items():
+        wants = world.registered[node]
+        if node.asset == RUN and (epochs := epochs_to_go_on_after(artefacts, wants.folder, version)):
+            most = ModelSpec.model_validate(json.loads(wants.document)["model"]).epochs
+            seconds = [epoch["seconds"] for epoch in epochs if epoch.get("seconds") is not None]
+            found[node] = Unfinished(epochs=len(epochs), most=most, seconds=median(seconds) if seconds else None)
+    return found
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def model_run(
     build = begin(stored, artefacts, context.run.run_id)
     version = note_pinned(context, build, _inputs(spec, dataset), runs.CODE_VERSION)
     with ExitStack() as unless_finished:
-        unless_finished.callback(say_unfinished, context, spec, tables, artefacts)
+        unless_finished.callback(say_unfinished, context, spec, version, tables, artefacts)
         trained = _train(context, stored, dataset, version, artefacts)
         document = _publish(context, build, dataset, trained, tables, artefacts)
         unless_finished.pop_all()

@@ -127,7 +127,7 @@ def _attention(partition: Partition, world: World) -> Row:
     why = _cut("; ".join(partition.reasons))
     run = f" ([run](/runs/{flight.run_id}))" if flight and flight.run_id else ""
     state = WORDS[partition.state]
-    return (_link(partition.node), f"{'' if why.startswith(state) else f'{state}: '}{why}{run}", _advice(partition))
+    return (_link(partition.node), f"{'' if why.startswith(state) else f'{state}: '}{why}{run}", _advice(partition, world))
 
 
 def _cut(text: str) -> str:
@@ -135,15 +135,15 @@ def _cut(text: str) -> str:
     return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS - 3]}..."
 
 
-def _advice(partition: Partition) -> str:
+def _advice(partition: Partition, world: World) -> str:
     node, state = partition.node, partition.state
     if node.asset == SOURCE:
         return "import it again, or mend its files"
     if node.asset == REPORT:
         return "materialize it if you want it"
-    if state == State.FAILED:
+    if state == State.FAILED and not (node in world.failed and world.failed[node].canceled):
         return "mend that, then materialize it"
-    if state in (State.OUT_OF_DATE, State.MISSING):
+    if state in (State.FAILED, State.OUT_OF_DATE, State.MISSING):
         return "materialize it"
     return "nothing" if WORDS[state] == "building" else "first what it waits for"
 

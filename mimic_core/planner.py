@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import Any
 
 from mimic_core.differences import differences
 from mimic_core.world import (
@@ -109,26 +108,30 @@ def plan(world: World) -> Plan:
     return Plan(partitions=found)
 
 
-def expected_seconds(nodes: Iterable[Node], manifests: Mapping[Node, Mapping[str, Any]]) -> dict[Node, float | None]:
+def expected_seconds(nodes: Iterable[Node], world: World) -> dict[Node, float | None]:
     """Say how long builds may take, in seconds; None where nothing like it was ever built.
 
-    As long as the last one of the partition, else the median of its experiment, else the median of its asset.
-
-    Args:
-        manifests: what is published, with the `seconds` that each build took.
+    A training that goes on as long as its epochs took, if all are left that there may be. Any other build as long as the
+    last one of the partition, else the median of its experiment, else the median of its asset.
     """
+    manifests = world.manifests
     families: dict[tuple[str, str], list[float]] = defaultdict(list)
     for node, manifest in manifests.items():
         if "seconds" in manifest:
             families[node.asset, node.key.rpartition("/")[0]].append(manifest["seconds"])
             families[node.asset, "*"].append(manifest["seconds"])
     usual = {family: median(seconds) for family, seconds in families.items()}
-    return {
+    expected = {
         node: manifests.get(node, {}).get(
             "seconds", usual.get((node.asset, node.key.rpartition("/")[0]), usual.get((node.asset, "*")))
         )
         for node in nodes
     }
+    for node in expected.keys() & world.unfinished.keys():
+        unfinished = world.unfinished[node]
+        if unfinished.seconds is not None:
+            expected[node] = unfinished.seconds * (unfinished.most - unfinished.epochs)
+    return expected
 
 
 def _source(name: str, table: TableState) -> Partition:
@@ -164,6 +167,8 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
         if failed and failed.version == version:
             state, will_build = State.FAILED, False
             reasons = (*reasons, _what_failed(failed))
+        if unfinished := world.unfinished.get(node):
+            reasons = (*reasons, f"goes on after epoch {unfinished.epochs:,} of at most {unfinished.most:,}")
     return Partition(
         node=node,
         state=state,

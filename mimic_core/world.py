@@ -117,6 +117,21 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A training that ended before it was finished, and goes on when its run is built.
+
+    Attributes:
+        epochs: that are finished.
+        most: epochs that there will be at most.
+        seconds: how long one took; None where nobody measured it.
+    """
+
+    epochs: int
+    most: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Everything that the planner knows.
 
@@ -128,6 +143,7 @@ class World:
         in_flight: the unfinished run of a partition, or one that was asked for.
         failed: the run that made the version of a partition fail.
         broken: what keeps people from building of a source table, by its name, where somebody looked into what it holds now.
+        unfinished: the training after whose epochs a build of a run goes on.
     """
 
     sources: Mapping[str, TableState]
@@ -137,6 +153,7 @@ class World:
     in_flight: Mapping[Node, Attempt] = field(default_factory=dict)
     failed: Mapping[Node, Attempt] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    unfinished: Mapping[Node, Unfinished] = field(default_factory=dict)
 
     def upstream(self, node: Node) -> tuple[Node, ...]:
         """Return the partitions that a partition reads directly."""

@@ -74,6 +74,11 @@ def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
     return [epochs[number] for number in sorted(epochs)]
 
 
+def epochs_to_go_on_after(artefacts: ArtefactStore, run: str, version: str) -> list[dict[str, Any]]:
+    """Return the finished epochs after which a build of a version goes on; none where there is no checkpoint of it."""
+    return epochs_so_far(artefacts, run) if artefacts.path(_checkpoint(run, version)).is_file() else []
+
+
 def epochs_are_published(artefacts: ArtefactStore, run: str) -> bool:
     """Tell whether `note_published` was called since the last epoch."""
     path = artefacts.path(f"{run}/{FOLDER}/{PUBLISHED}")

@@ -32,7 +32,7 @@ def plan(keys: tuple[str, ...], failed: bool, as_json: bool) -> None:
     """Show what `mimic rebuild` would build, and what it would not.
 
     In order, upstream first, with the reasons and the time that each may take: as long as its last build, or as others of
-    its experiment or stage. KEY and --failed are as in `mimic rebuild`.
+    its experiment or stage; a training that goes on, as its epochs took. KEY and --failed are as in `mimic rebuild`.
 
     \b
     Examples:
@@ -83,7 +83,7 @@ def print_plan(plan: "Plan", world: "World", scope: "Scope", as_json: bool) -> N
     from mimic_core.selection import find_work
 
     work = find_work(plan, scope)
-    seconds = expected_seconds([partition.node for partition in work.to_build], world.manifests)
+    seconds = expected_seconds([partition.node for partition in work.to_build], world)
     if as_json:
         rows = [row(partition) | {"seconds": seconds[partition.node]} for partition in work.to_build]
         print_json({"partitions": rows, "not_built": not_built(work, plan)})

@@ -82,6 +82,15 @@ def test_a_training_that_fails_publishes_its_epochs_as_not_finished(platform, de
     assert {(row["finished"], row["exported"]) for row in rows} == {(False, False)}
     assert rows[0]["learning_rate"] == pytest.approx(0.01)
     assert platform.manifest(run(DIVERGING)) is None
+    # the page of the partition and the planner say what is kept
+    of = dg.AssetRecordsFilter(asset_key=dg.AssetKey("model_run"), asset_partitions=[run(DIVERGING).key])
+    (record,) = platform.instance.fetch_observations(of, limit=1).records
+    after = f"after epoch {len(rows)} of at most 50"
+    assert record.asset_observation.description == f"ended {after}; building it again goes on from there"
+    plan, world = make_plan(platform.instance, platform.inventory)
+    node = Node("model_run", run(DIVERGING).key)
+    assert plan.partitions[node].reasons[-1] == f"goes on {after}"
+    assert world.unfinished[node].seconds > 0
 
 
 def test_the_sensor_publishes_the_epochs_of_a_training_that_was_killed(ready):

@@ -14,6 +14,7 @@ from mimic_core.world import (
     Node,
     State,
     TableState,
+    Unfinished,
     World,
     expected_inputs,
     registered,
@@ -343,4 +344,17 @@ def test_a_build_is_expected_to_take_as_long_as_the_last_one_or_as_others_like_i
     family = [Node("model_run", f"s/e/{number}") for number in range(4)]
     manifests = {family[0]: {"seconds": 10.0}, family[1]: {"seconds": 30.0}, family[2]: {}, DATASET: {"seconds": 2.0}}
     asked = [*family, Node("model_run", "s/another/1"), Node("tfrecord_dataset", "s/new"), INFERENCE]
-    assert list(expected_seconds(asked, manifests).values()) == [10.0, 30.0, 20.0, 20.0, 20.0, 2.0, None]
+    now = World(sources={}, registered={}, manifests=manifests)
+    assert list(expected_seconds(asked, now).values()) == [10.0, 30.0, 20.0, 20.0, 20.0, 2.0, None]
+    # one that goes on takes as long as the epochs that are left
+    now = replace(now, unfinished={family[0]: Unfinished(epochs=40, most=100, seconds=0.5)})
+    assert list(expected_seconds(family[:2], now).values()) == [30.0, 30.0]
+
+
+def test_a_training_that_goes_on_says_after_which_epoch_also_where_it_was_canceled():
+    kept = {RUN: Unfinished(epochs=40, most=1000)}
+    now = replace(built(world(), DATASET), unfinished=kept)
+    assert plan(now).partitions[RUN].reasons == ("nothing is built", "goes on after epoch 40 of at most 1,000")
+    canceled = Attempt(run_id="0123456789", state=State.FAILED, version=plan(now).partitions[RUN].version, canceled=True)
+    reasons = plan(replace(now, failed={RUN: canceled})).partitions[RUN].reasons
+    assert reasons[1:] == ("run 01234567 was canceled at this version", "goes on after epoch 40 of at most 1,000")
