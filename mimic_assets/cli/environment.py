@@ -76,6 +76,17 @@ def prepare() -> dict[str, str]:
     return chosen
 
 
+def missing_home() -> str:
+    """Say that there is no home yet, and where, for a command that only looks; empty where there is one. Nothing is made."""
+    chosen = settings()
+    if "MIMIC_CATALOG" in chosen or Path(chosen["MIMIC_HOME"]).exists():  # tables may be in a catalog that lies elsewhere
+        return ""
+    return (
+        f"no home at {chosen['MIMIC_HOME']} yet; import a table with `mimic tables import DATABASE.TABLE FILE`, or go where "
+        "your home is, or set MIMIC_HOME"
+    )
+
+
 def resources_to_read() -> dict[str, Any]:
     """Return the resources of this machine for a command that only reads, and makes no homes."""
     from resources import environments

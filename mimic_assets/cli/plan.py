@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mimic_assets.cli.output import EMPTY, about, print_json, print_line
-from mimic_assets.cli.planning import planned
+from mimic_assets.cli.planning import ends_without_home, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KEYS = click.argument("keys", metavar="[KEY]...", nargs=-1)
 FAILED = click.option("--failed", is_flag=True, help="Also what failed at the version that it should have.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+NOTHING: "Mapping[str, Any]" = {"partitions": [], "not_built": []}  # what `--json` prints where there is no home
 ADVICE = {
     "failed at this version": "`mimic rebuild KEY` tries again, --failed all but those refreshed by hand",
     "refreshed by hand": "`mimic rebuild KEY` builds it",
@@ -39,6 +40,8 @@ def plan(keys: tuple[str, ...], failed: bool, as_json: bool) -> None:
       mimic plan
       mimic plan mimic-log-odds/example-dataset --json
     """
+    if ends_without_home(keys, NOTHING if as_json else None):
+        return
     with planned() as now:
         scope = scope_of(keys, failed, now.plan)
     print_plan(now.plan, now.world, scope(now.plan), as_json)

@@ -1,9 +1,13 @@
 """Planning: what the commands share that go by the planner."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import click
+
+from mimic_assets.cli.output import print_json
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -38,3 +42,26 @@ def planned() -> Iterator[Planned]:
         end_dead_runs(instance, resources)
         plan, world = make_plan(instance, resources["inventory"])
         yield Planned(instance=instance, resources=resources, plan=plan, world=world)
+
+
+def ends_without_home(keys: Sequence[str], document: Mapping[str, Any] | None) -> bool:
+    """Tell whether there is no home to look at, and then say so; nothing is made.
+
+    Args:
+        keys: that were asked for.
+        document: what `--json` prints of a home in which nothing is; None without that option.
+
+    Raises:
+        NotFoundError: there is no home, and so none of the keys.
+    """
+    from mimic_assets.cli.environment import missing_home
+    from mimic_core.errors import NotFoundError
+
+    if not (missing := missing_home()):
+        return False
+    if keys:
+        raise NotFoundError(f"there is no partition {keys[0]!r}: {missing}")
+    click.echo(missing, err=document is not None)
+    if document is not None:
+        print_json(document)
+    return True

@@ -14,6 +14,7 @@ from mimic_assets.cli.plan import (
     AS_JSON,
     FAILED,
     KEYS,
+    NOTHING,
     not_built,
     print_left_out,
     print_nothing,
@@ -21,7 +22,7 @@ from mimic_assets.cli.plan import (
     refuse_sources,
     scope_of,
 )
-from mimic_assets.cli.planning import Planned, planned
+from mimic_assets.cli.planning import Planned, ends_without_home, planned
 from mimic_assets.cli.summary import sum_up
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def rebuild(keys: tuple[str, ...], failed: bool, dry_run: bool, as_json: bool) -
       mimic rebuild
       mimic rebuild 07c49bc0 --failed
     """
+    if ends_without_home(keys, NOTHING if as_json else None):
+        return
     with planned() as now:
         scope = scope_of(keys, failed, now.plan)
         if dry_run:

@@ -38,12 +38,12 @@ def coefficients(run: str, ratios: tuple[tuple[str, str], ...], as_json: bool) -
       mimic runs coefficients 9b0556be
       mimic runs coefficients 9b0556be --ratio time cost
     """
-    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.cli.environment import resources_to_read
     from mimic_assets.cli.output import print_columns
     from mimic_assets.coefficients import run_coefficients
     from mimic_core.coefficient_text import RATIO_HEADINGS, ratio_of_text, rows_of_text, statistics_of_text
 
-    resources = local_resources()
+    resources = resources_to_read()
     found = run_coefficients(run, ratios, resources["specs"], resources["artefacts"])
     if as_json:
         click.echo(json.dumps(found.document(), indent=1))
@@ -88,11 +88,11 @@ def compare(runs: tuple[str, str], split: str, resamples: int, seed: int, as_jso
     Example:
       mimic runs compare 07c49bc0 9b0556be
     """
-    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.cli.environment import resources_to_read
     from mimic_assets.cli.output import print_columns
     from mimic_assets.comparisons import compare_runs
 
-    resources = local_resources()
+    resources = resources_to_read()
     compared = compare_runs(resources["specs"], resources["artefacts"], runs, split=split, resamples=resamples, seed=seed)
     if as_json:
         click.echo(json.dumps(compared.document(), indent=1))

@@ -9,7 +9,7 @@ import click
 
 from mimic_assets.cli.output import EMPTY, print_columns, print_json, print_line, print_table
 from mimic_assets.cli.plan import AS_JSON, KEYS, row
-from mimic_assets.cli.planning import planned
+from mimic_assets.cli.planning import ends_without_home, planned
 from mimic_assets.cli.trainings import epoch_of, words_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def status(keys: tuple[str, ...], follow: bool, as_json: bool) -> None:
     """
     if follow and as_json:
         raise click.UsageError("--follow and --json do not go together; give one of them")
+    if ends_without_home(keys, {"partitions": [], "spec_files": {}, "spec_folder": None} if as_json else None):
+        return
     if follow:
         from mimic_assets.cli.watching import watch
 

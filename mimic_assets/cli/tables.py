@@ -75,9 +75,12 @@ def list_tables() -> None:
     """
     from rich.table import Table
 
-    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.cli.environment import local_resources, missing_home
     from mimic_core.errors import MimicError
 
+    if missing := missing_home():
+        click.echo(missing)
+        return
     store = local_resources()["tables"]
     names = store.names()
     if not names:
@@ -106,9 +109,7 @@ def show(name: str) -> None:
     """
     from rich.table import Table
 
-    from mimic_assets.cli.environment import local_resources
-
-    store = local_resources()["tables"]
+    store = _store_with(name)
     pin = store.pin(name)
     schema = store.schema_of(pin)
     first = next(store.batches(pin), None)
@@ -150,7 +151,6 @@ def check(
       mimic tables check haven.example_log_odds_features
       mimic tables check haven.example_log_odds_features --features size,age --missing size,age --max-choices 3
     """
-    from mimic_assets.cli.environment import local_resources
     from mimic_core import contract, outcomes
     from mimic_core.errors import SpecError, TableError
     from mimic_core.filters import check_filter
@@ -158,7 +158,7 @@ def check(
     from resources.reading import counted
     from resources.tables import CONTRAST, SOURCE
 
-    store = local_resources()["tables"]
+    store = _store_with(name)
     store.require_kind(name, SOURCE, CONTRAST)
     pin = store.pin(name)
     schema = store.schema_of(pin)
@@ -199,12 +199,24 @@ def export(name: str, file: Path, where: tuple[str, ...]) -> None:
       mimic tables export haven.example_log_odds_batch_infer out.parquet
       mimic tables export haven.example_log_odds_batch_infer out.csv --where "_train = true and probability > 0.5"
     """
-    from mimic_assets.cli.environment import local_resources
-
-    store = local_resources()["tables"]
+    store = _store_with(name)
     with _counting() as count:
         rows = store.export(store.pin(name), file, _filter(where), on_rows=count)
     click.echo(f"{file}: {rows:,} rows of {name}")
+
+
+def _store_with(name: str) -> Any:
+    """Return the tables of this machine, to look at one of them.
+
+    Raises:
+        NotFoundError: there is no home, which is not made for a look.
+    """
+    from mimic_assets.cli.environment import local_resources, missing_home
+    from mimic_core.errors import NotFoundError
+
+    if missing := missing_home():
+        raise NotFoundError(f"there is no table {name}: {missing}")
+    return local_resources()["tables"]
 
 
 def _announce(store: Any, pin: Any) -> None:

@@ -13,6 +13,7 @@ from resources.spec_folder import Noted, Record, write_record
 
 DATA, OTHER = ("tfrecord_dataset", "s/d"), ("tfrecord_dataset", "s/o")
 LINEAR = {"models": [{"layers": []}]}
+LISTED = {"status": ("spec_files", "spec_folder"), "plan": ("not_built",), "rebuild": ("not_built",)}  # beside partitions
 
 
 def states(mimic) -> dict[tuple[str, str], str]:
@@ -227,10 +228,25 @@ def test_a_terminal_that_is_narrow_gets_whole_keys_in_fewer_columns(home, run, m
 # ---- homes of their own
 
 
+def test_where_there_is_no_home_looking_makes_none_and_says_where_it_looked(mimic):
+    said = f"no home at {mimic.home / 'mimic'} yet; import a table with "
+    for command in ("status", "plan", "rebuild"):
+        assert mimic.done(command).stdout.startswith(said)
+        result = mimic.done(command, "--json")
+        assert set(json.loads(result.stdout)) == {"partitions", *LISTED[command]}
+        assert result.stderr.startswith(said)
+        assert f"there is no partition 's/d': {said}" in mimic.refused(command, "s/d")
+    assert mimic.done("tables", "list").stdout.startswith(said)
+    assert f"there is no table haven.t: {said}" in mimic.refused("tables", "show", "haven.t")
+    mimic.refused("runs", "compare", "0123456789", "1123456789")
+    assert list(mimic.home.iterdir()) == []
+
+
 def test_an_empty_home_says_how_to_begin(mimic):
+    (mimic.home / "mimic").mkdir()
     for command in ("status", "plan", "rebuild"):
         assert mimic.done(command).stdout.startswith("nothing yet; import a table with ")
-        assert json.loads(mimic.done(command, "--json").stdout)["partitions"] == []
+        assert set(json.loads(mimic.done(command, "--json").stdout)) == {"partitions", *LISTED[command]}
 
 
 def test_a_file_of_the_spec_folder_that_is_not_registered_is_named(mimic):
