@@ -27,7 +27,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def log_odds() -> None:
     """Sample contrasts, build datasets, train runs, apply them.
 
-    Each command takes a config, JSON or YAML. While a Dagster daemon such as that of `mimic dev` runs, it builds and the
+    Each command takes a config, JSON or YAML, and builds it also where it is up to date; `mimic rebuild` builds only what is
+    not. While a Dagster daemon such as that of `mimic dev` runs, it builds and the
     command follows; else the command builds. Ctrl-C ends the build either way.
 
     \b
@@ -145,7 +146,10 @@ def _build(
     from mimic_assets.cli.ended import end_dead_runs
     from mimic_assets.cli.environment import local_resources, open_instance
     from mimic_assets.cli.execution import Outcome, name_model
+    from mimic_assets.cli.planning import say_what_is_current
+    from mimic_assets.planning import make_plan
     from mimic_assets.registration import register
+    from mimic_core.world import Node
 
     resources = local_resources()
     with open_instance() as instance, redirect_stdout(sys.stderr):
@@ -158,7 +162,10 @@ def _build(
                 )
                 for s, _ in new
             ]
-        return build(instance, [spec for spec, _ in new], resources["artefacts"], before)
+        specs = [spec for spec, _ in new]
+        plan, _ = make_plan(instance, resources["inventory"])
+        say_what_is_current([Node(spec.asset, spec.key) for spec in specs], plan)
+        return build(instance, specs, resources["artefacts"], before)
 
 
 def _finish(outcomes: "Sequence[Outcome]", as_json: bool, advice: str = "") -> None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from mimic_core.planner import Plan
-    from mimic_core.world import World
+    from mimic_core.world import Node, World
+
+MOST_NAMED = 3  # partitions in one line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +67,17 @@ def ends_without_home(keys: Sequence[str], document: Mapping[str, Any] | None) -
     if document is not None:
         print_json(document)
     return True
+
+
+def say_what_is_current(nodes: "Sequence[Node]", plan: "Plan") -> None:
+    """Say on standard error which partitions that are built now were up to date already."""
+    from mimic_core.wording import listed
+    from mimic_core.world import State
+
+    current = [str(node) for node in nodes if node in plan.partitions and plan.partitions[node].state == State.CURRENT]
+    if current:
+        click.echo(
+            f"mimic: up to date already: {listed(current, MOST_NAMED)}; built again, as this command builds always "
+            "(`mimic rebuild` builds only what is not up to date)",
+            err=True,
+        )

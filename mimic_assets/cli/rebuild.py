@@ -22,7 +22,7 @@ from mimic_assets.cli.plan import (
     refuse_sources,
     scope_of,
 )
-from mimic_assets.cli.planning import Planned, ends_without_home, planned
+from mimic_assets.cli.planning import Planned, ends_without_home, planned, say_what_is_current
 from mimic_assets.cli.summary import sum_up
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
         named = find_partitions(keys, now.plan.partitions)
         if not downstream:
             refuse_sources(named)
+        say_what_is_current([node for node in named if node.asset != SOURCE], now.plan)
         _say_what_is_old(named, now.plan)
         outcomes, work, plan = [], Work(to_build=(), left_out={}), now.plan
         for _, stage in groupby((node for node in named if node.asset != SOURCE), key=lambda node: node.asset):
