@@ -58,9 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description="Write a small seeded decision table: 10 individuals, 10 decisions each, 2 or 3 choices.",
-        epilog="example: python examples/first_table/generate.py first_table.parquet",
+        epilog="example: python examples/first_table/generate.py build/first_table.parquet",
     )
-    parser.add_argument("destination", metavar="OUT.parquet", type=Path, help="the Parquet file to write")
+    parser.add_argument("destination", metavar="OUT.parquet", type=Path, help="the Parquet file to write; its folder is made")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another table (default: 0)")
     return parser.parse_args()
 
@@ -69,6 +69,7 @@ def main() -> None:
     """Write the table and print the counts a good run prints."""
     arguments = parse_arguments()
     table = draw_decisions(arguments.seed)
+    arguments.destination.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(arguments.destination, index=False)
     decisions = table.groupby(["_individual", "_decision"])["_train"].first()
     print(

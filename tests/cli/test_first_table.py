@@ -18,7 +18,7 @@ SECOND = "07c49bc09b5b47fca0fbcd0aba35f414ce6a129a12ee7f0310df016f084cda7f"
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """The table of the example, as its script makes it."""
-    path = tmp_path_factory.mktemp("generated") / "first_table.parquet"
+    path = tmp_path_factory.mktemp("generated") / "build/first_table.parquet"
     subprocess.run([sys.executable, str(EXAMPLE / "generate.py"), str(path)], check=True, capture_output=True)
     return path
 
