@@ -60,7 +60,9 @@ def parse_arguments() -> argparse.Namespace:
         description="Write a small seeded decision table: 10 individuals, 10 decisions each, 2 or 3 choices.",
         epilog="example: python examples/first_table/generate.py build/first_table.parquet",
     )
-    parser.add_argument("destination", metavar="OUT.parquet", type=Path, help="the Parquet file to write; its folder is made")
+    parser.add_argument(
+        "destination", metavar="OUT.parquet", type=Path, help="the Parquet file to write; its folder is made"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another table (default: 0)")
     return parser.parse_args()
 

@@ -88,9 +88,16 @@ def missing_home() -> str:
 
 
 def resources_to_read() -> dict[str, Any]:
-    """Return the resources of this machine for a command that only reads, and makes no homes."""
+    """Return the resources of this machine for a command that only reads, and makes no homes.
+
+    Raises:
+        NotFoundError: there is no home.
+    """
+    from mimic_core.errors import NotFoundError
     from resources import environments
 
+    if missing := missing_home():
+        raise NotFoundError(missing)
     return environments.local_resources(Path(settings()["MIMIC_HOME"]))
 
 

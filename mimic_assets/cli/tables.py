@@ -75,13 +75,13 @@ def list_tables() -> None:
     """
     from rich.table import Table
 
-    from mimic_assets.cli.environment import local_resources, missing_home
+    from mimic_assets.cli.environment import missing_home, resources_to_read
     from mimic_core.errors import MimicError
 
     if missing := missing_home():
         click.echo(missing)
         return
-    store = local_resources()["tables"]
+    store = resources_to_read()["tables"]
     names = store.names()
     if not names:
         click.echo("no tables yet; import one with `mimic tables import DATABASE.TABLE FILE`")
@@ -109,7 +109,9 @@ def show(name: str) -> None:
     """
     from rich.table import Table
 
-    store = _store_with(name)
+    from mimic_assets.cli.environment import resources_to_read
+
+    store = resources_to_read()["tables"]
     pin = store.pin(name)
     schema = store.schema_of(pin)
     first = next(store.batches(pin), None)
@@ -151,6 +153,7 @@ def check(
       mimic tables check haven.example_log_odds_features
       mimic tables check haven.example_log_odds_features --features size,age --missing size,age --max-choices 3
     """
+    from mimic_assets.cli.environment import resources_to_read
     from mimic_core import contract, outcomes
     from mimic_core.errors import SpecError, TableError
     from mimic_core.filters import check_filter
@@ -158,7 +161,7 @@ def check(
     from resources.reading import counted
     from resources.tables import CONTRAST, SOURCE
 
-    store = _store_with(name)
+    store = resources_to_read()["tables"]
     store.require_kind(name, SOURCE, CONTRAST)
     pin = store.pin(name)
     schema = store.schema_of(pin)
@@ -199,24 +202,12 @@ def export(name: str, file: Path, where: tuple[str, ...]) -> None:
       mimic tables export haven.example_log_odds_batch_infer out.parquet
       mimic tables export haven.example_log_odds_batch_infer out.csv --where "_train = true and probability > 0.5"
     """
-    store = _store_with(name)
+    from mimic_assets.cli.environment import resources_to_read
+
+    store = resources_to_read()["tables"]
     with _counting() as count:
         rows = store.export(store.pin(name), file, _filter(where), on_rows=count)
     click.echo(f"{file}: {rows:,} rows of {name}")
-
-
-def _store_with(name: str) -> Any:
-    """Return the tables of this machine, to look at one of them.
-
-    Raises:
-        NotFoundError: there is no home, which is not made for a look.
-    """
-    from mimic_assets.cli.environment import local_resources, missing_home
-    from mimic_core.errors import NotFoundError
-
-    if missing := missing_home():
-        raise NotFoundError(f"there is no table {name}: {missing}")
-    return local_resources()["tables"]
 
 
 def _announce(store: Any, pin: Any) -> None:

@@ -239,8 +239,8 @@ def test_where_there_is_no_home_looking_makes_none_and_says_where_it_looked(mimi
         assert result.stderr.startswith(said)
         assert f"there is no partition 's/d': {said}" in mimic.refused(command, "s/d")
     assert mimic.done("tables", "list").stdout.startswith(said)
-    assert f"there is no table haven.t: {said}" in mimic.refused("tables", "show", "haven.t")
-    mimic.refused("runs", "compare", "0123456789", "1123456789")
+    for command in ("tables show haven.t", "runs compare 01234567 11234567", "predict 01234567 decisions.csv"):
+        assert mimic.refused(*command.split()).startswith(f"mimic: {said}")
     assert list(mimic.home.iterdir()) == []
 
 
