@@ -168,7 +168,7 @@ def _partition(node: Node, world: World, found: Mapping[Node, Partition]) -> Par
             state, will_build = State.FAILED, False
             reasons = (*reasons, _what_failed(failed))
         if unfinished := world.unfinished.get(node):
-            reasons = (*reasons, f"goes on after epoch {unfinished.epochs:,} of at most {unfinished.most:,}")
+            reasons = (*reasons, f"a build goes on after epoch {unfinished.epochs:,} of at most {unfinished.most:,}")
     return Partition(
         node=node,
         state=state,

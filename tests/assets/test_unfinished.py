@@ -89,7 +89,7 @@ def test_a_training_that_fails_publishes_its_epochs_as_not_finished(platform, de
     assert record.asset_observation.description == f"ended {after}; building it again goes on from there"
     plan, world = make_plan(platform.instance, platform.inventory)
     node = Node("model_run", run(DIVERGING).key)
-    assert plan.partitions[node].reasons[-1] == f"goes on {after}"
+    assert plan.partitions[node].reasons[-1] == f"a build goes on {after}"
     assert world.unfinished[node].seconds > 0
 
 

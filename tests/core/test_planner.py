@@ -354,7 +354,7 @@ def test_a_build_is_expected_to_take_as_long_as_the_last_one_or_as_others_like_i
 def test_a_training_that_goes_on_says_after_which_epoch_also_where_it_was_canceled():
     kept = {RUN: Unfinished(epochs=40, most=1000)}
     now = replace(built(world(), DATASET), unfinished=kept)
-    assert plan(now).partitions[RUN].reasons == ("nothing is built", "goes on after epoch 40 of at most 1,000")
+    assert plan(now).partitions[RUN].reasons == ("nothing is built", "a build goes on after epoch 40 of at most 1,000")
     canceled = Attempt(run_id="0123456789", state=State.FAILED, version=plan(now).partitions[RUN].version, canceled=True)
     reasons = plan(replace(now, failed={RUN: canceled})).partitions[RUN].reasons
-    assert reasons[1:] == ("run 01234567 was canceled at this version", "goes on after epoch 40 of at most 1,000")
+    assert reasons[1:] == ("run 01234567 was canceled at this version", "a build goes on after epoch 40 of at most 1,000")
