@@ -29,7 +29,7 @@ def publish_epochs_of(instance: dg.DagsterInstance, run_ids: Iterable[str], reso
         if problem:
             said.append(f"the epochs of run {key} are not published: {problem}")
         elif published:
-            said.append(f"run {key} ended unfinished; its {published} epochs are in the results table")
+            said.append(f"run {key} ended unfinished; its {published:,} epochs are in the results table")
     return said
 
 

@@ -43,7 +43,7 @@ def training_rows(document: Document) -> list[tuple[str, ...]]:
     rows = document["leaderboard"]
     found = [("model", "run", "exported epoch", "seconds", *rows[0]["settings"])]
     for row in rows:
-        epochs = f"{row['exported_epoch']} of {row['epochs']}"
+        epochs = f"{row['exported_epoch']:,} of {row['epochs']:,}"
         found.append((row["model"], row["run_id"][:8], epochs, f"{row['seconds']:,.1f}", *row["settings"].values()))
     return found
 

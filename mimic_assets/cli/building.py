@@ -55,7 +55,7 @@ def _say_kept(spec: PartitionSpec, artefacts: ArtefactStore, what: str) -> None:
     """Say how many epochs of a network an unfinished training has kept, and what that means."""
     if isinstance(spec, RunSpec) and not spec.model.linear and (kept := epochs_so_far(artefacts, spec.folder)):
         click.echo(
-            f"mimic: {spec.asset} {spec.key}: {len(kept)} epochs of an unfinished training are kept; {what}", err=True
+            f"mimic: {spec.asset} {spec.key}: {len(kept):,} epochs of an unfinished training are kept; {what}", err=True
         )
 
 

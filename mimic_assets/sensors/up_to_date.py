@@ -39,7 +39,7 @@ WHILE_BUILDING = 50  # seconds; the daemon ticks every 30, so that no change wai
 def answer_checks(context: dg.OpExecutionContext, inventory: Inventory, artefacts: ArtefactStore) -> Iterator[object]:
     """Answer for the partitions whose answer changed."""
     plan, _, said, new = _changed(context.instance, inventory, artefacts)
-    context.log.info(f"{len(new)} answers changed")
+    context.log.info(f"{len(new):,} answers changed")
     for partition, _ in new.values():
         yield about_newest(evaluation(partition, plan), context.instance)
     given = {name: digest for name, (_, digest) in new.items()}
