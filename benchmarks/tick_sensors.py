@@ -44,7 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "mimic"
         os.environ |= {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
-        subprocess.run([MIMIC, "status"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603  makes both homes
+        home.mkdir()
+        subprocess.run([MIMIC, "status"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603  makes that of Dagster
         with dg.DagsterInstance.get() as instance:
             make_tables(home)
             for size in SIZES:

@@ -153,7 +153,7 @@ def abandoned(mimic) -> Path:
 
 
 def test_unfinished_runs_are_named_and_what_they_may_use_stays(mimic, unfinished):
-    mimic.done("status")
+    mimic.done("env")  # makes the homes
     run = unfinished("s/e/0")
     version = abandoned(mimic)
     said = mimic.done("gc", "--grace", "0")
