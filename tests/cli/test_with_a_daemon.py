@@ -37,6 +37,7 @@ DATASET |= {"features": ["size", "age"], "missing_values_map": {"size": 0}, "spa
 def daemon(shared_home):
     """A daemon over the home that the tests share; as in `mimic dev`, something has opened its databases before."""
     homes = {"MIMIC_HOME": str(shared_home / "mimic"), "DAGSTER_HOME": str(shared_home / "dagster")}
+    (shared_home / "mimic").mkdir(exist_ok=True)
     subprocess.run([Path(sys.executable).with_name("mimic"), "status"], env=os.environ | homes, cwd=shared_home, check=True)
     command = [Path(sys.executable).with_name("dagster-daemon"), "run", "-m", "mimic_assets.definitions"]
     with (shared_home / "daemon.log").open("wb") as log:
