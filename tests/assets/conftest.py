@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,14 @@ class Platform:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.instance = dg.DagsterInstance.ephemeral()
-        resources = local_resources(home / "mimic")
+        self._definitions: dict[tuple[tuple[str, str], ...], dg.Definitions] = {}
+        self.open()
+
+    def open(self) -> None:
+        """Open what is in the home now, also where somebody replaced it."""
+        resources = local_resources(self.home / "mimic")
         names = ("tables", "specs", "artefacts", "inventory")
         self.tables, self.specs, self.artefacts, self.inventory = (resources[name] for name in names)
-        self._definitions: dict[tuple[tuple[str, str], ...], dg.Definitions] = {}
 
     def imported(self, table: pa.Table, name: str = "haven.features") -> Pin:
         pq.write_table(table, self.home / "table.parquet")
@@ -99,6 +104,40 @@ class Platform:
         job = dg.build_reconstructable_job("mimic_assets.cli.execution", "resolved_job", (spec.asset,))
         tags = {"dagster/partition": spec.key}
         return dg.execute_job(job, instance=instance, tags=tags, reexecution_options=reexecution)
+
+
+class Prepared:
+    """A platform that is prepared once; whoever takes it finds it as it was then, at the same place, which tables need."""
+
+    def __init__(self, folder: Path, prepare: Callable[[Platform], None]) -> None:
+        self.home, self.kept = folder / "home", folder / "kept"
+        self.home.mkdir()
+        self.platform = Platform(self.home)
+        prepare(self.platform)
+        shutil.copytree(self.home, self.kept)
+
+    def taken(self, monkeypatch: pytest.MonkeyPatch) -> Platform:
+        shutil.rmtree(self.home)
+        shutil.copytree(self.kept, self.home)
+        self.platform.open()
+        monkeypatch.setenv("MIMIC_HOME", str(self.home / "mimic"))
+        monkeypatch.setenv("DAGSTER_HOME", str(self.home / "dagster"))
+        monkeypatch.chdir(self.home)
+        return self.platform
+
+
+@pytest.fixture(scope="session")
+def prepared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prepared]]:
+    """Give the function that prepares a platform which tests change."""
+    found: list[Prepared] = []
+
+    def prepare(how: Callable[[Platform], None]) -> Prepared:
+        found.append(Prepared(tmp_path_factory.mktemp("prepared"), how))
+        return found[-1]
+
+    yield prepare
+    for each in found:
+        each.platform.instance.dispose()
 
 
 @pytest.fixture(scope="session", autouse=True)

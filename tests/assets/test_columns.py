@@ -8,13 +8,14 @@ from mimic_assets.columns import MOST_DRAWN, columns_shown, table_schema, usual_
 def run(*features: str) -> dict:
     """What is shown of the columns of a run on some features."""
     return columns_shown(
-        {"asset": "model_run", "features": list(features), "inputs": {}}, {"epoch": "int32", "loss": "double"}
+        {"asset": "model_run", "features": list(features), "inputs": {}},
+        {"epoch": "int32", "loss": "double", "experiment_name": "string", "run_id": "string"},
     )
 
 
 def test_columns_have_meanings_origins_and_constraints():
     shown = run("size", "age")
-    epoch, loss = shown["dagster/column_schema"].columns
+    epoch, loss, *_ = shown["dagster/column_schema"].columns
     assert (epoch.name, epoch.type, epoch.constraints.nullable) == ("epoch", "int32", False)
     assert epoch.description == "from 1; for a linear model an iteration of the solver"
     assert loss.description.endswith("in nats; from size, age of tfrecord_dataset")

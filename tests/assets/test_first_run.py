@@ -61,6 +61,23 @@ def finished(shared_platform, decision_table):
     return shared_platform
 
 
+@pytest.fixture(scope="module")
+def prepared(prepared_platform, decision_table):
+    """A platform with a dataset, a network and a linear run."""
+
+    def prepare(platform):
+        platform.imported(decision_table())
+        platform.built(dataset(), run(NETWORK), run(LINEAR))
+
+    return prepared_platform(prepare)
+
+
+@pytest.fixture
+def trained(prepared, monkeypatch):
+    """That platform as it was, for tests that change it."""
+    return prepared.taken(monkeypatch)
+
+
 def flip(path: Path) -> None:
     """Change one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
@@ -180,12 +197,10 @@ def test_the_linear_model_exports_its_last_iteration(finished):
     assert mine["loss"][-1].as_py() == pc.min(mine["loss"]).as_py()
 
 
-def test_retraining_replaces_the_rows_of_the_run_as_a_whole_and_gives_the_same_numbers(platform, decision_table):
-    platform.imported(decision_table())
-    platform.built(dataset(), run(NETWORK), run(LINEAR))
-    before = platform.rows(RESULTS).drop_columns("seconds")
-    platform.built(run(NETWORK))
-    assert platform.rows(RESULTS).drop_columns("seconds") == before
+def test_retraining_replaces_the_rows_of_the_run_as_a_whole_and_gives_the_same_numbers(trained):
+    before = trained.rows(RESULTS).drop_columns("seconds")
+    trained.built(run(NETWORK))
+    assert trained.rows(RESULTS).drop_columns("seconds") == before
 
 
 def test_a_run_keeps_all_that_is_needed_to_apply_it(finished):
@@ -266,62 +281,56 @@ def decisions_of(folder: Path) -> list[tuple[int, int]]:
     return found
 
 
-def test_a_rebuild_with_fewer_partitions_leaves_nothing_stale(platform, decision_table):
-    platform.imported(decision_table())
+def test_a_rebuild_with_fewer_partitions_leaves_nothing_stale(trained):
     many, few = {"train_partitions": 5, "test_partitions": 3}, {"train_partitions": 1, "test_partitions": 1}
-    platform.built(dataset(**many), run(LINEAR), inference(run(LINEAR), **many))
-    before = platform.rows(SCORED)
-    platform.built(dataset(**few), inference(run(LINEAR), **few))
-    folder = platform.folder(dataset())
+    trained.built(dataset(**many), inference(run(LINEAR), **many))
+    before = trained.rows(SCORED)
+    trained.built(dataset(**few), inference(run(LINEAR), **few))
+    folder = trained.folder(dataset())
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.tfrecord")) == [
         "test/00000-of-00001.tfrecord",
         "train/00000-of-00001.tfrecord",
     ]
     assert len(json.loads((folder / "schema.json").read_text())["files"]) == 2
     assert Counter(decisions_of(folder)).most_common(1)[0][1] == 1
-    after = platform.rows(SCORED)
+    after = trained.rows(SCORED)
     assert set(after["_partition"].to_pylist()) == {0}
     assert after.drop_columns("_partition") == before.drop_columns("_partition")
 
 
-def test_more_partitions_than_individuals_is_no_error(platform, decision_table):
-    platform.imported(decision_table())
-    platform.built(dataset(train_partitions=9, test_partitions=9), run(LINEAR), inference(run(LINEAR), train_partitions=9))
-    assert len(list(platform.folder(dataset()).rglob("*.tfrecord"))) == 18
-    assert len(platform.rows(SCORED)) == len(decision_table())
+def test_more_partitions_than_individuals_is_no_error(trained, decision_table):
+    trained.built(dataset(train_partitions=9, test_partitions=9), inference(run(LINEAR), train_partitions=9))
+    assert len(list(trained.folder(dataset()).rglob("*.tfrecord"))) == 18
+    assert len(trained.rows(SCORED)) == len(decision_table())
 
 
-def test_max_choices_does_not_limit_inference(platform, decision_table):
+def test_max_choices_does_not_limit_inference(trained, decision_table):
     table = decision_table()
-    platform.imported(table)
-    platform.built(dataset(), run(LINEAR))
     wide = [
         {"_individual": 9, "_decision": 0, "_choice": c, "_selected": c == 0, "_train": False, "size": 0.1, "age": c / 9}
         for c in range(7)
     ]
-    platform.imported(with_rows(table, *wide))
-    platform.built(inference(run(LINEAR)))
-    scored = platform.rows(SCORED).filter(pc.field("_individual") == 9)
+    trained.imported(with_rows(table, *wide))
+    trained.built(inference(run(LINEAR)))
+    scored = trained.rows(SCORED).filter(pc.field("_individual") == 9)
     assert len(scored) == 7
     assert sum(scored["probability"].to_pylist()) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("change", ["null", "absent"])
-def test_new_decisions_without_selections_or_splits_are_scored(platform, decision_table, change):
+def test_new_decisions_without_selections_or_splits_are_scored(trained, decision_table, change):
     table = decision_table()
-    platform.imported(table)
-    platform.built(dataset(), run(LINEAR))
     if change == "absent":
         new = table.drop_columns(["_selected", "_train"])
     else:
         new = with_column(table, "_selected", [None] * len(table))
         new = with_column(new, "_train", [None] * len(table))
-    platform.imported(new, "haven.new")
-    platform.built(inference(run(LINEAR), table="new"))
-    scored = platform.rows(SCORED)
+    trained.imported(new, "haven.new")
+    trained.built(inference(run(LINEAR), table="new"))
+    scored = trained.rows(SCORED)
     assert scored.select(KEYS) == table.sort_by([(key, "ascending") for key in KEYS]).select(KEYS)
     assert not any(scored["_train"].to_pylist())
-    assert "test_nll" not in platform.manifest(inference(run(LINEAR)))["metrics"]
+    assert "test_nll" not in trained.manifest(inference(run(LINEAR)))["metrics"]
 
 
 def test_the_numbers_of_an_inference_count_weights_and_compare_with_the_shares_of_the_training_split(
@@ -363,11 +372,10 @@ def test_a_decision_with_one_choice_is_certain(platform, decision_table):
     assert platform.manifest(dataset())["counts"]["single_choice_decisions"] == 1
 
 
-def test_two_runs_share_an_inference_table_and_each_replaces_its_own_rows(platform, decision_table):
-    platform.imported(decision_table())
+def test_two_runs_share_an_inference_table_and_each_replaces_its_own_rows(trained, decision_table):
     other = run({"layers": [], "seed": 7})
-    platform.built(dataset(), run(LINEAR), other, inference(run(LINEAR)), inference(other), inference(run(LINEAR)))
-    assert Counter(platform.rows(SCORED)["run_id"].to_pylist()) == {
+    trained.built(other, inference(run(LINEAR)), inference(other), inference(run(LINEAR)))
+    assert Counter(trained.rows(SCORED)["run_id"].to_pylist()) == {
         spec.run_id: len(decision_table()) for spec in (run(LINEAR), other)
     }
 
@@ -378,17 +386,16 @@ def utilities(platform, spec: RunSpec) -> list[float]:
 
 
 def test_the_linear_model_does_not_move_with_max_choices_partitions_or_the_order_of_features_and_rows(
-    platform, decision_table
+    trained, decision_table
 ):
     table = decision_table()
-    platform.imported(table)
-    platform.built(dataset(), run(LINEAR), inference(run(LINEAR)))
+    trained.built(inference(run(LINEAR)))
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
-    platform.imported(shuffled)
+    trained.imported(shuffled)
     other = run(LINEAR, max_choices=9, dataset="wide", features=["age", "size"])
-    platform.built(dataset(dataset="wide", max_choices=9, train_partitions=1, features=["age", "size"]), other)
-    platform.built(inference(other, features=["age", "size"]))
-    assert utilities(platform, other) == pytest.approx(utilities(platform, run(LINEAR)), abs=1e-9)
+    trained.built(dataset(dataset="wide", max_choices=9, train_partitions=1, features=["age", "size"]), other)
+    trained.built(inference(other, features=["age", "size"]))
+    assert utilities(trained, other) == pytest.approx(utilities(trained, run(LINEAR)), abs=1e-9)
 
 
 def test_a_missing_values_map_that_replaces_nothing_changes_nothing(platform, decision_table):
@@ -411,12 +418,11 @@ def test_the_map_that_is_stored_with_the_run_fills_missing_values(platform, deci
     assert platform.rows("haven.scored_filled")["utility"].to_pylist() == before
 
 
-def test_the_features_of_an_inference_may_stand_in_any_order(platform, decision_table):
-    platform.imported(decision_table())
-    platform.built(dataset(), run(LINEAR), inference(run(LINEAR)))
-    before = utilities(platform, run(LINEAR))
-    platform.built(inference(run(LINEAR), features=["age", "size"]))
-    assert utilities(platform, run(LINEAR)) == before
+def test_the_features_of_an_inference_may_stand_in_any_order(trained):
+    trained.built(inference(run(LINEAR)))
+    before = utilities(trained, run(LINEAR))
+    trained.built(inference(run(LINEAR), features=["age", "size"]))
+    assert utilities(trained, run(LINEAR)) == before
 
 
 def test_a_subset_of_the_features_trains_and_scores(platform, decision_table):
@@ -432,10 +438,8 @@ def test_a_subset_of_the_features_trains_and_scores(platform, decision_table):
 
 
 @pytest.mark.parametrize(("features", "message"), [(["size"], "age missing"), (["size", "age", "x"], "x not used by it")])
-def test_another_set_of_features_is_refused(platform, decision_table, features, message):
-    platform.imported(decision_table())
-    platform.built(dataset(), run(LINEAR))
-    assert message in platform.refused(inference(run(LINEAR), features=features))
+def test_another_set_of_features_is_refused(trained, features, message):
+    assert message in trained.refused(inference(run(LINEAR), features=features))
 
 
 def test_an_upstream_that_is_not_built_is_refused_with_the_command_to_run(platform, decision_table):
@@ -457,29 +461,25 @@ def test_a_partition_without_a_spec_is_refused_with_the_command_to_run(platform)
     assert "register one with `mimic log-odds build-dataset CONFIG --register-only`" in failure.user_failure_data.description
 
 
-def test_decisions_larger_than_the_experiment_allows_are_refused(platform, decision_table):
-    platform.imported(decision_table())
-    platform.built(dataset())
-    assert "max_choices: 2 is less than the 3 choices" in platform.refused(run(LINEAR, max_choices=2))
+def test_decisions_larger_than_the_experiment_allows_are_refused(trained):
+    assert "max_choices: 2 is less than the 3 choices" in trained.refused(run(LINEAR, max_choices=2))
 
 
 def broken(table: pa.Table) -> pa.Table:
     return with_column(table, "_selected", [False] * len(table))
 
 
-def test_a_broken_table_fails_its_check_and_the_previous_version_stays(platform, decision_table):
+def test_a_broken_table_fails_its_check_and_the_previous_version_stays(trained, decision_table):
     table = decision_table()
-    platform.imported(table)
-    platform.built(dataset())
-    before, files = platform.manifest(dataset()), sorted(platform.artefacts.path("s-tfrecords").rglob("*"))
-    platform.imported(broken(table))
-    result = platform.build(dataset())
+    before, files = trained.manifest(dataset()), sorted(trained.artefacts.path("s-tfrecords").rglob("*"))
+    trained.imported(broken(table))
+    result = trained.build(dataset())
     assert not result.success
     check, *_ = result.get_asset_check_evaluations()
     assert (check.check_name, check.passed) == ("decision_table_contract", False)
     assert check.metadata["outcome"].value["violations"][0]["count"] == 18
-    assert platform.manifest(dataset()) == before
-    assert sorted(platform.artefacts.path("s-tfrecords").rglob("*")) == files
+    assert trained.manifest(dataset()) == before
+    assert sorted(trained.artefacts.path("s-tfrecords").rglob("*")) == files
 
 
 def test_every_broken_rule_is_named_with_its_count_and_examples(platform, decision_table):
@@ -502,19 +502,18 @@ def test_every_broken_rule_is_named_with_its_count_and_examples(platform, decisi
     assert platform.artefacts.manifest(dataset().folder) is None
 
 
-def test_a_broken_table_leaves_the_inferences_as_they_were(platform, decision_table):
+def test_a_broken_table_leaves_the_inferences_as_they_were(trained, decision_table):
     table = decision_table()
-    platform.imported(table)
-    platform.built(dataset(), run(LINEAR), inference(run(LINEAR)))
-    before, manifest = platform.rows(SCORED), platform.manifest(inference(run(LINEAR)))
-    platform.imported(pa.concat_tables([table, table.slice(0, 1)]))
-    result = platform.build(inference(run(LINEAR)))
+    trained.built(inference(run(LINEAR)))
+    before, manifest = trained.rows(SCORED), trained.manifest(inference(run(LINEAR)))
+    trained.imported(pa.concat_tables([table, table.slice(0, 1)]))
+    result = trained.build(inference(run(LINEAR)))
     assert not result.success
     check, *_ = result.get_asset_check_evaluations()
     assert not check.passed
     assert "decisions that offer a _choice twice" in json.dumps(check.metadata["outcome"].value)
-    assert platform.rows(SCORED) == before
-    assert platform.manifest(inference(run(LINEAR))) == manifest
+    assert trained.rows(SCORED) == before
+    assert trained.manifest(inference(run(LINEAR))) == manifest
 
 
 def test_an_individual_in_both_splits_is_refused(platform, decision_table):
@@ -533,77 +532,64 @@ def test_a_table_without_training_rows_is_refused(platform, decision_table):
 
 
 @pytest.mark.parametrize("name", ["train/00000-of-00002.tfrecord", "test/00000-of-00001.tfrecord", "schema.json"])
-def test_a_flipped_byte_in_a_dataset_is_refused_with_the_name_of_the_file(platform, decision_table, name):
-    platform.imported(decision_table())
-    platform.built(dataset())
-    flip(platform.folder(dataset()) / name)
-    assert f"{name}: damaged" in platform.refused(run(LINEAR))
+def test_a_flipped_byte_in_a_dataset_is_refused_with_the_name_of_the_file(trained, name):
+    flip(trained.folder(dataset()) / name)
+    assert f"{name}: damaged" in trained.refused(run(LINEAR))
 
 
 @pytest.mark.parametrize("name", ["model.keras", "layers.py"])
-def test_a_flipped_byte_in_a_run_is_refused_with_the_name_of_the_file(platform, decision_table, name):
-    platform.imported(decision_table())
-    platform.built(dataset(), run(NETWORK))
-    flip(platform.folder(run(NETWORK)) / name)
-    result = platform.build(inference(run(NETWORK)))
+def test_a_flipped_byte_in_a_run_is_refused_with_the_name_of_the_file(trained, name):
+    flip(trained.folder(run(NETWORK)) / name)
+    result = trained.build(inference(run(NETWORK)))
     messages = {
         event.step_failure_data.user_failure_data.description for event in result.all_events if event.is_step_failure
     }
     assert len(messages) == 1
     assert f"{name}: damaged" in messages.pop()
-    assert len(platform.rows(SCORED)) == 0
+    assert len(trained.rows(SCORED)) == 0
 
 
-def test_a_flipped_byte_in_a_manifest_is_refused_with_its_name(platform, decision_table):
-    platform.imported(decision_table())
-    platform.built(dataset(), run(LINEAR))
-    flip(platform.artefacts.path(f"{run(LINEAR).folder}/manifest.json"))
-    assert "manifest.json: damaged" in platform.refused(inference(run(LINEAR)))
-    flip(platform.artefacts.path(f"{dataset().folder}/manifest.json"))
-    assert "manifest.json: damaged" in platform.refused(run(LINEAR))
+def test_a_flipped_byte_in_a_manifest_is_refused_with_its_name(trained):
+    flip(trained.artefacts.path(f"{run(LINEAR).folder}/manifest.json"))
+    assert "manifest.json: damaged" in trained.refused(inference(run(LINEAR)))
+    flip(trained.artefacts.path(f"{dataset().folder}/manifest.json"))
+    assert "manifest.json: damaged" in trained.refused(run(LINEAR))
 
 
-def test_a_damaged_manifest_is_replaced_by_the_next_build(platform, decision_table):
-    platform.imported(decision_table())
-    platform.built(dataset())
-    flip(platform.artefacts.path(f"{dataset().folder}/manifest.json"))
-    platform.built(dataset())
-    assert platform.manifest(dataset())["counts"]["decisions"] == 18
+def test_a_damaged_manifest_is_replaced_by_the_next_build(trained):
+    flip(trained.artefacts.path(f"{dataset().folder}/manifest.json"))
+    trained.built(dataset())
+    assert trained.manifest(dataset())["counts"]["decisions"] == 18
 
 
 # ---- versions
 
 
-def test_the_version_changes_with_the_table_and_not_with_a_rebuild(platform, decision_table):
-    table = decision_table()
-    platform.imported(table)
-    platform.built(dataset())
-    first = platform.manifest(dataset())["fingerprint"]
-    platform.built(dataset())
-    assert platform.manifest(dataset())["fingerprint"] == first
-    platform.imported(decision_table(seed=1))
-    platform.built(dataset())
-    assert platform.manifest(dataset())["fingerprint"] != first
+def test_the_version_changes_with_the_table_and_not_with_a_rebuild(trained, decision_table):
+    first = trained.manifest(dataset())["fingerprint"]
+    trained.built(dataset())
+    assert trained.manifest(dataset())["fingerprint"] == first
+    trained.imported(decision_table(seed=1))
+    trained.built(dataset())
+    assert trained.manifest(dataset())["fingerprint"] != first
 
 
 # ---- again from where it failed
 
 
-def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(platform, decision_table, fails_once):
-    platform.imported(decision_table())
-    platform.built(dataset())
-    (platform.home / "dagster").mkdir()
+def test_reexecution_from_failure_reruns_the_failed_shard_and_the_commit_only(trained, decision_table, fails_once):
+    (trained.home / "dagster").mkdir()
     with dg.DagsterInstance.get() as instance:
-        register(instance, platform.specs, [(run(NETWORK), fails_once), (inference(run(NETWORK)), "")])
-        first = platform.execute(instance, run(NETWORK))
+        register(instance, trained.specs, [(run(NETWORK), fails_once), (inference(run(NETWORK)), "")])
+        first = trained.execute(instance, run(NETWORK))
         assert first.success
-        (platform.home / "fail").touch()
-        failed = platform.execute(instance, inference(run(NETWORK)))
+        (trained.home / "fail").touch()
+        failed = trained.execute(instance, inference(run(NETWORK)))
         assert not failed.success
-        again = platform.execute(
+        again = trained.execute(
             instance, inference(run(NETWORK)), dg.ReexecutionOptions.from_failure(failed.run_id, instance)
         )
     assert again.success
     steps = {event.step_key for event in again.all_events if event.event_type_value == "STEP_SUCCESS"}
     assert steps == {"inference_table.score_part[part_00001]", "inference_table.publish_inference"}
-    assert platform.rows(SCORED).select(KEYS) == decision_table().sort_by([(key, "ascending") for key in KEYS]).select(KEYS)
+    assert trained.rows(SCORED).select(KEYS) == decision_table().sort_by([(key, "ascending") for key in KEYS]).select(KEYS)

@@ -53,11 +53,6 @@ def test_a_source_table_is_looked_at_before_anything_is_made_of_it(clicks, wait_
     clicks.picture("source-table")
 
 
-def test_a_wrong_form_says_what_is_wrong(clicks):
-    clicks.register("register_dataset", ends="Failure", specs=[TRIPS | {"max_choices": 1}])
-    expect(clicks.page.get_by_text("max_choices: expected a number of at least 2, found 1").first).to_be_visible()
-
-
 def test_a_backfill_trains_all_runs_of_an_experiment_and_of_no_other(clicks, fails_once):
     specs = [MODE_CHOICE, LONG]
     clicks.register("register_experiment", specs=specs, layers_file=fails_once, picture="register-experiment")
