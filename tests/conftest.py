@@ -117,6 +117,25 @@ def kept_migrations() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_engines() -> Iterator[None]:
+    """Make an engine of each database once, where Dagster makes one for every query: it then compiles every statement anew."""
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log
+    from dagster._core.storage.runs.sqlite import sqlite_run_storage
+    from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+
+    made: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            make = module.create_engine
+
+            def kept(address: str, *, _make: Any = make, **options: Any) -> Any:
+                return made[address] if address in made else made.setdefault(address, _make(address, **options))
+
+            patch.setattr(module, "create_engine", kept)
+        yield
+
+
 class DrawnOnce:
     """The functions of a module of plots, each of which draws when it is first called, and gives that picture ever after."""
 
