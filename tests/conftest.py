@@ -119,7 +119,7 @@ def kept_migrations() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_engines() -> Iterator[None]:
-    """Make an engine of each database once, where Dagster makes one for every query: it then compiles every statement anew."""
+    """Make an engine of each database once; Dagster makes one for every query, which then compiles its statement anew."""
     from dagster._core.storage.event_log.sqlite import sqlite_event_log
     from dagster._core.storage.runs.sqlite import sqlite_run_storage
     from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage

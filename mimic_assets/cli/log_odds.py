@@ -28,8 +28,8 @@ def log_odds() -> None:
     """Sample contrasts, build datasets, train runs, apply them.
 
     Each command takes a config, JSON or YAML, and builds it also where it is up to date; `mimic rebuild` builds only what is
-    not. While a Dagster daemon such as that of `mimic dev` runs, it builds and the
-    command follows; else the command builds. Ctrl-C ends the build either way.
+    not. While a Dagster daemon such as that of `mimic dev` runs, it builds and the command follows; else the command builds.
+    Ctrl-C ends the build either way.
 
     \b
     Example:
