@@ -30,9 +30,10 @@ dev: .venv ## The Dagster UI and daemon on one port (PORT=3000)
 	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-# several processes share the cores, so NumPy gets one of them each; hundreds begin, so what Python compiles is kept
+# several processes share the cores, so each gets one for its arithmetic; hundreds begin, so what Python compiles is kept
 test: .venv .venv-engines/installed ## All tests
-	OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
+	OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 PYTHONDONTWRITEBYTECODE= \
+		$(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 lint: .venv ## Style and format
 	$(BIN)/ruff check .

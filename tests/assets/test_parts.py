@@ -97,9 +97,8 @@ def test_neither_shards_nor_steps_nor_row_order_change_what_is_built(platform, t
     expected = decisions(platform, dataset()), platform.rows("haven.pairs"), platform.rows("haven.scored")
     counts = [platform.manifest(spec)["counts"] for spec in (dataset(), contrast(), inference())]
     for order, widths in (
-        ("sorted", {"train_partitions": 4, "test_partitions": 4}),
         ("sorted", {"train_partitions": 5, "test_partitions": 2, "shards_per_step": 2}),
-        ("sorted", {"train_partitions": 64, "test_partitions": 3, "shards_per_step": 20}),
+        ("sorted", {"train_partitions": 24, "test_partitions": 3, "shards_per_step": 8}),
         ("shuffled", {"train_partitions": 3, "test_partitions": 2}),
     ):
         if order == "shuffled":

@@ -20,7 +20,7 @@ PAIRS |= {"decisions_per_individual": 4, "alternatives_per_decision": 1}
 MODE_CHOICE = COMMON | {"experiment_name": "mode-choice", "dataset": "trips", "max_choices": 3, "table": "results"}
 NETWORK = {"layers": ["D4"], "epochs": 8, "batch_size": 64, "optimizer_kwargs": {"learning_rate": 0.01}}
 LONG = MODE_CHOICE | {"experiment_name": "patience", "models": [NETWORK | {"batch_size": 4, "epochs": 5000}]}
-MODE_CHOICE |= {"models": [{"layers": []}, NETWORK | {"seeds": [1, 2]}]}
+MODE_CHOICE |= {"models": [{"layers": []}, NETWORK]}
 RUNS = parse_spec(ExperimentSpec, MODE_CHOICE).runs
 (LONG_RUN,) = parse_spec(ExperimentSpec, LONG).runs
 

@@ -134,9 +134,8 @@ def test_the_daemon_builds_what_was_in_the_queue_before_it_started(shell, dev):
 def test_a_key_that_is_not_registered_is_refused_at_once_or_fails_its_run_and_is_told(shell, dev):
     commands = documented_commands()
     launch = shell(commands["job launch"].replace("example-dataset", "unknown"))
-    materialize = shell(commands["asset materialize"].replace("example-dataset", "unknown"))
     backfill = shell(commands["job backfill"].replace("--all", "--partitions mimic-log-odds/unknown"))
-    assert (launch.returncode, materialize.returncode, backfill.returncode) == (0, 1, 2)
+    assert (launch.returncode, backfill.returncode) == (0, 2)
     assert "Unknown partitions: mimic-log-odds/unknown" in backfill.stderr
     (run,) = shell.runs(**{"dagster/partition": "mimic-log-odds/unknown"})
     told = f"alert_on_failure - tfrecord_dataset mimic-log-odds/unknown failed (run {run.run_id})"

@@ -57,13 +57,11 @@ def test_a_command_in_a_process_of_its_own_prints_only_json_on_standard_output(w
     assert "WARNING" not in errors.upper()
 
 
-def test_dagster_materializes_a_registered_run_with_the_variables_in_the_file_that_env_wrote(with_table):
+def test_dagster_materializes_a_registered_dataset_with_the_variables_in_the_file_that_env_wrote(with_table):
     with_table.done("env", "--write")
-    with_table.done("log-odds", "build-dataset", EXAMPLE / "dataset.json")
-    models = [{"layers": ["D4"], "epochs": 1}]
-    config = with_table.experiment(space="mimic-log-odds", dataset="example-dataset", models=models)
-    (run,) = with_table.partitions("log-odds", "run-experiment", config, "--register-only")
-    command = ["asset", "materialize", "--select", "model_run", "--partition", run["key"], "-m", "mimic_assets.definitions"]
+    (dataset,) = with_table.partitions("log-odds", "build-dataset", EXAMPLE / "dataset.json", "--register-only")
+    selected = ["--select", "tfrecord_dataset", "--partition", dataset["key"]]
+    command = ["asset", "materialize", *selected, "-m", "mimic_assets.definitions"]
     done = subprocess.run(
         [str(Path(sys.executable).with_name("dagster")), *command],
         env={name: value for name, value in os.environ.items() if name not in {"MIMIC_HOME", "DAGSTER_HOME"}},
@@ -75,7 +73,7 @@ def test_dagster_materializes_a_registered_run_with_the_variables_in_the_file_th
     assert done.returncode == 0, done.stderr[-3000:]
     assert not {"PreviewWarning", "BetaWarning"} & set(done.stderr.replace(":", " ").split())
     states = {row["key"]: row["state"] for row in with_table.partitions("status")}
-    assert states[run["key"]] == "current"
+    assert states[dataset["key"]] == "current"
     with dg.DagsterInstance.get() as instance:
-        assert instance.get_materialized_partitions(dg.AssetKey("model_run")) == {run["key"]}
+        assert instance.get_materialized_partitions(dg.AssetKey("tfrecord_dataset")) == {dataset["key"]}
     assert not (with_table.home / ".mimic").exists()
