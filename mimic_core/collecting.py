@@ -12,8 +12,9 @@ def collect_seldom() -> None:
     """Look for garbage more seldom than Python does, and not at the end of this process.
 
     What our processes make first is what they import: hundreds of thousands of objects of which none is garbage, and all
-    are at the end, when nobody needs the room any more. To look through them took a quarter of the CPU time of a run that
-    builds a small dataset. What is to happen at the end belongs into `with` or `atexit`, not into `__del__`.
+    are at the end, when nobody needs the room any more. To look through them took a third of the CPU time of a command that
+    builds a small dataset (`benchmarks/start_up.py`). What is to happen at the end belongs into `with` or `atexit`, not
+    into `__del__`.
     """
     gc.set_threshold(*THRESHOLDS)
     atexit.register(gc.freeze)
