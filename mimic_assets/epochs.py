@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,10 @@ def say_unfinished(
         context.log.warning(f"the epochs so far are not in table {spec.results}: {problem}")
     elif published:
         context.log.info(f"table {spec.results} has the {published:,} finished epochs, as not finished")
-    if kept := len(epochs_to_go_on_after(artefacts, spec.folder, version)):
+    kept = 0
+    with suppress(OSError):  # what cannot be read here hides nothing of why the training ended
+        kept = len(epochs_to_go_on_after(artefacts, spec.folder, version))
+    if kept:
         said = f"ended after epoch {kept:,} of at most {spec.model.epochs:,}; building it again goes on from there"
         # not a line of the log: this is on the page of the partition too
         context.log_event(dg.AssetObservation(context.asset_key, description=said, partition=context.partition_key))

@@ -1,5 +1,6 @@
 """The overview: one asset without partitions, whose newest materialization says how everything stands."""
 
+import re
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,10 @@ from mimic_assets.planning import plan_with_reports
 from mimic_core.overview import Overview, compose
 from resources.inventory import Inventory
 
-AT_ONCE = 900  # characters; Dagster's page puts Markdown of 1,000 and more behind a link
+AT_ONCE, BEHIND_A_LINK = 900, 1_000  # characters of Markdown, by which Dagster's page goes
+# pixels: what the page leaves for a table on a screen of 1,500, and what a letter, one of a heading, and a column take
+ROOM, LETTER, SMALL_LETTER, COLUMN = 390, 8.4, 6.2, 12
+LINK, PARTS = re.compile(r"\[(.*?)\]\(.*?\)"), re.compile(r"(?<=[-/])| ")
 ELSEWHERE = "; the pages of the assets have all of them"
 
 
@@ -35,7 +39,7 @@ def overview_shown(found: Overview) -> dict[str, Any]:
     if behind:
         shown["attention"] = dg.MetadataValue.md(_first_lines(rows[1:], behind))
     if len(markdown_table(rows, numbers=False)) >= AT_ONCE:
-        shown["all attention"] = dg.MetadataValue.md(
+        shown["all attention"] = _behind_a_link(
             markdown_table(rows, numbers=False) + and_more(behind - len(rows) + 1, ELSEWHERE)
         )
     for title, table in found.newest.items():
@@ -64,13 +68,30 @@ def _newest_shown(title: str, rows: list[tuple[str, ...]], whole: int) -> dict[s
         whole: how many rows there are, of which `rows` may be some.
     """
     table = markdown_table(rows) + and_more(whole - len(rows) + 1, ELSEWHERE)
-    if _is_seen(rows):
+    widest = max((number for number in range(2, len(rows[0]) + 1) if _width(rows, number) <= ROOM), default=2)
+    narrower = ([row[:number] for row in rows] for number in range(widest, 1, -1))
+    seen = next((part for part in narrower if len(markdown_table(part)) < AT_ONCE), [row[:widest] for row in rows])
+    kept = max((number for number in range(2, len(seen) + 1) if len(markdown_table(seen[:number])) < AT_ONCE), default=2)
+    if seen[:kept] == rows:
         return {title: dg.MetadataValue.md(table)}
-    seen = next((part for width in range(len(rows[0]), 1, -1) if _is_seen(part := [row[:width] for row in rows])), rows)
-    kept = max((number for number in range(2, len(seen) + 1) if _is_seen(seen[:number])), default=2)
     at_once = markdown_table(seen[:kept]) + and_more(whole - kept + 1, ELSEWHERE)
-    return {title: dg.MetadataValue.md(at_once), f"all {title}": dg.MetadataValue.md(table)}
+    return {title: dg.MetadataValue.md(at_once), f"all {title}": _behind_a_link(table)}
 
 
-def _is_seen(rows: list[tuple[str, ...]]) -> bool:
-    return len(markdown_table(rows)) < AT_ONCE
+def _behind_a_link(text: str) -> dg.MarkdownMetadataValue:
+    """Return Markdown that the page opens at a click, with all the room that it needs."""
+    return dg.MetadataValue.md(text.ljust(BEHIND_A_LINK))
+
+
+def _width(rows: list[tuple[str, ...]], columns: int) -> float:
+    """Return how many pixels some columns need; a table that needs more than there are moves the ends of all lines away."""
+    heading, *others = rows
+    return sum(
+        COLUMN + max(SMALL_LETTER * _longest(heading[column]), *(LETTER * _longest(row[column]) for row in others))
+        for column in range(columns)
+    )
+
+
+def _longest(cell: str) -> int:
+    """Return the letters of the longest part of a cell in which the page does not break the line."""
+    return max(map(len, PARTS.split(LINK.sub(r"\1", cell))))

@@ -40,7 +40,9 @@ def remove_table(instance: dg.DagsterInstance, inventory: Inventory, name: str) 
 
     Raises:
         NotFoundError: there is no table of this name.
+        SpecError: it is a table that mimic writes, or registered specs read it.
     """
+    require_removable(inventory, name)
     inventory.tables.remove(name)
     instance.delete_dynamic_partition(str(source_tables.name), name)
     forget_profile(inventory.artefacts, name)

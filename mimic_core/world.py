@@ -142,7 +142,7 @@ class World:
         contrasts: the tables of the published contrast sets, by name.
         in_flight: the unfinished run of a partition, or one that was asked for.
         failed: the run that made the version of a partition fail.
-        broken: what keeps people from building of a source table, by its name, where somebody looked into what it holds now.
+        broken: what keeps people from building of a source table of which nothing is built, where somebody looked into it.
         unfinished: the training after whose epochs a build of a run goes on.
     """
 

@@ -16,6 +16,7 @@ from mimic_core.errors import CorruptFileError, MimicError, StorageError
 from mimic_core.profiles import profile_version, what_breaks
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec, ReportSpec
 from mimic_core.world import CONTRAST, Node, Registered, TableState, World, registered
+from mimic_core.world import SOURCE as SOURCE_TABLE
 from resources import external
 from resources.artefacts import MANIFEST, ArtefactStore
 from resources.index import PASSING, Facts, Index
@@ -51,7 +52,7 @@ class Inventory(dg.ConfigurableResource):  # type: ignore[type-arg]
             registered=wanted,
             manifests=manifests,
             contrasts=gather_contrasts(self.tables, locations, manifests, self.index),
-            broken=gather_broken(self.artefacts, sources, self.index),
+            broken=gather_broken(self.artefacts, _unused(sources, manifests), self.index),
         )
 
     def reports(self, experiments: Sequence[str]) -> dict[Node, Facts]:
@@ -178,6 +179,13 @@ def gather_contrasts(
         return _or_error(lambda: _pinned(tables, tables.pin(key, published[key]["snapshot"])))
 
     return {key: _state(said) for key, said in _facts(index, "contrast tables", stamps, read).items()}
+
+
+def _unused(sources: Mapping[str, TableState], manifests: Mapping[Node, Facts]) -> dict[str, TableState]:
+    """Return the tables of which nothing is built as they are now; other builds left out in a config what breaks a rule."""
+    inputs = [manifest.get("inputs", {}).get(SOURCE_TABLE, {}) for manifest in manifests.values()]
+    read = {(table.get("name"), table.get("token")) for table in inputs}
+    return {name: table for name, table in sources.items() if (name, table.token) not in read}
 
 
 def gather_broken(artefacts: ArtefactStore, sources: Mapping[str, TableState], index: Index) -> dict[str, str]:

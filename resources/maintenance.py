@@ -13,7 +13,7 @@ from resources.external import LOCATION
 from resources.iceberg import local_path
 from resources.listing import files_below, folders_of, size_and_change
 from resources.loading import locations
-from resources.removal import NOTE, forget_note, was_removed
+from resources.removal import NOTE, forget_note, removed_since, was_removed
 from resources.usage import InUse
 
 if TYPE_CHECKING:
@@ -114,8 +114,11 @@ def maintain(
             with queue():  # nobody commits a file while it is looked at
                 table = load()
                 named = snapshots.named_files(table, expired if terms.dry_run else ())
-                folders = [local_path(table.location()) / part for part in ("data", "metadata")]
-                files, size = _remove(folders, named, terms)
+                folder = local_path(table.location())
+                folders = [folder / part for part in ("data", "metadata")]
+                # what was removed lately, and imported again: the files of the one before were in use until then
+                lately = removed_since(folder, terms.in_use.before(terms.grace))
+                files, size = (0, 0) if lately else _remove(folders, named, terms)
     except CommitFailedException as error:
         raise ConflictError(f"table {name}: others kept committing; maintain it again later") from error
     except (EOFError, ValueError) as error:

@@ -24,6 +24,12 @@ def was_removed(folder: Path, metadata: Sequence["DirEntry[str]"]) -> bool:
     return note.is_file() and note.stat().st_mtime >= max(changes, default=0.0)
 
 
+def removed_since(folder: Path, before: float) -> bool:
+    """Tell whether a table of a folder was removed after a time, until which its files were in use."""
+    note = folder / NOTE
+    return note.is_file() and note.stat().st_mtime >= before
+
+
 def forget_note(folder: Path) -> None:
     """Remove the note, the last of a table's files, so that a removal of files that is cut off can go on."""
     (folder / NOTE).unlink(missing_ok=True)

@@ -472,7 +472,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             location = self._load(name).location()
             maintenance.require_own(location, local_path(self.warehouse), name)
             removal.note_removal(local_path(location))  # first: a kill in between leaves the table
-            self._catalog.drop_table(table_name(name))
+            try:
+                self._catalog.drop_table(table_name(name))
+            except BaseException:
+                removal.forget_note(local_path(location))
+                raise
 
     def export(
         self, pin: Pin, file: Path, where: Sequence[Condition] = (), *, on_rows: Callable[[int], None] = lambda _: None
@@ -578,12 +582,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _load(self, name: str) -> "Table":
         table = load_table(self._catalog, table_name(name))
         if table is None:
-            names, read = self.names(), self.names(SOURCE, CONTRAST)
-            written = listed([other for other in names if other not in read], MOST_NAMED)
+            names, written = self.names(), self.names(*SHARED)
+            read = listed([other for other in names if other not in written], MOST_NAMED)
             raise NotFoundError(
-                f"there is no table {name}{did_you_mean(name, names)}; "
-                f"the tables are {listed(read, MOST_NAMED) or 'none yet'}"
-                f"{f', and those of results and inferences {written}' if written else ''}; "
+                f"there is no table {name}{did_you_mean(name, names)}; the tables are {read or 'none yet'}"
+                f"{f', beside those of results and inferences: {listed(written, MOST_NAMED)}' if written else ''}; "
                 "import one with `mimic tables import DATABASE.TABLE FILE`, "
                 "or make a contrast set with `mimic log-odds build-contrast CONFIG`"
             )

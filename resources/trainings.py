@@ -65,7 +65,9 @@ def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
     A line that is not whole does not count. Two trainings at once write the same epochs, each a line of its own.
     """
     path = artefacts.path(f"{run}/{FOLDER}/{HISTORY}")
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    lines: list[bytes] = []
+    with suppress(FileNotFoundError):  # also of a training that begins anew in this moment
+        lines = path.read_bytes().splitlines(keepends=True)
     epochs = {}
     for line in lines:
         with suppress(ValueError):  # half a line, of a write that was cut off

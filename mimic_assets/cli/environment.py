@@ -87,17 +87,27 @@ def missing_home() -> str:
     )
 
 
+def require_home() -> None:
+    """Check that there is a home, for a command that cannot do anything without.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    from mimic_core.errors import NotFoundError
+
+    if missing := missing_home():
+        raise NotFoundError(missing)
+
+
 def resources_to_read() -> dict[str, Any]:
     """Return the resources of this machine for a command that only reads, and makes no homes.
 
     Raises:
         NotFoundError: there is no home.
     """
-    from mimic_core.errors import NotFoundError
     from resources import environments
 
-    if missing := missing_home():
-        raise NotFoundError(missing)
+    require_home()
     return environments.local_resources(Path(settings()["MIMIC_HOME"]))
 
 

@@ -50,10 +50,11 @@ def maintain(names: tuple[str, ...], keep: float, grace: float, dry_run: bool, a
       mimic tables maintain --dry-run
       mimic tables maintain haven.example_log_odds_features --keep 30
     """
-    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.cli.environment import local_resources, require_home
     from resources.maintenance import Terms
     from resources.upkeep import maintain_all
 
+    require_home()
     resources = local_resources()
     done = []
     with _usage() as usage, _progress() as say:
@@ -87,10 +88,11 @@ def gc(grace: float, dry_run: bool, as_json: bool) -> None:
       mimic gc --dry-run
       mimic gc --grace 0
     """
-    from mimic_assets.cli.environment import local_resources
+    from mimic_assets.cli.environment import local_resources, require_home
     from resources.garbage import collect_garbage
     from resources.maintenance import Terms
 
+    require_home()
     resources = local_resources()
     with _usage() as usage, _progress() as say:
         say("looking")

@@ -18,9 +18,10 @@ def remove(name: str, yes: bool) -> None:
     Example:
       mimic tables remove haven.example_log_odds_features
     """
-    from mimic_assets.cli.environment import local_resources, open_instance
+    from mimic_assets.cli.environment import local_resources, open_instance, require_home
     from mimic_assets.removal import remove_table, require_removable
 
+    require_home()
     inventory = local_resources()["inventory"]
     require_removable(inventory, name)
     location = inventory.tables.registered_at(name)
@@ -33,7 +34,7 @@ def remove(name: str, yes: bool) -> None:
         click.echo(f"forgotten: {name}; its files at {location} are as they were")
     else:
         click.echo(f"removed: {name}")
-        click.echo("`mimic tables maintain` removes its files a day from now", err=True)
+        click.echo("its files stay until `mimic tables maintain` is run, a day from now or later", err=True)
 
 
 def _agreed(what: str) -> bool:

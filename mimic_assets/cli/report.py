@@ -30,12 +30,13 @@ def report(experiment: str, output: Path | None, force: bool, opens: bool, as_js
     """
     from mimic_assets.cli.building import build
     from mimic_assets.cli.ended import end_dead_runs
-    from mimic_assets.cli.environment import local_resources, open_instance
+    from mimic_assets.cli.environment import local_resources, open_instance, require_home
     from mimic_assets.experiments import find_experiment, require_trained
     from mimic_assets.registration import add_partitions
     from mimic_assets.reports import NUMBERS, PAGE, read_report
     from resources.exports import require_new, require_target, write_bytes
 
+    require_home()
     resources = local_resources()
     specs, artefacts = resources["specs"], resources["artefacts"]
     spec = find_experiment(experiment, specs)

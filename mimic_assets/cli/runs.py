@@ -123,8 +123,9 @@ def retire(keys: tuple[str, ...], dry_run: bool) -> None:
     """
     from mimic_assets import retirement
     from mimic_assets.cli.ended import end_dead_runs
-    from mimic_assets.cli.environment import local_resources, open_instance
+    from mimic_assets.cli.environment import local_resources, open_instance, require_home
 
+    require_home()
     resources = local_resources()
     specs = resources["specs"]
     with open_instance() as instance:

@@ -107,7 +107,10 @@ class Platform:
 
 
 class Prepared:
-    """A platform that is prepared once; whoever takes it finds it as it was then, at the same place, which tables need."""
+    """A platform that is prepared once; whoever takes it finds its files as they were, at the same place, which tables need.
+
+    Its Dagster instance goes on: it also knows the runs of the tests before.
+    """
 
     def __init__(self, folder: Path, prepare: Callable[[Platform], None]) -> None:
         self.home, self.kept = folder / "home", folder / "kept"

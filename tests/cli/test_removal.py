@@ -41,7 +41,7 @@ def test_a_removed_table_is_nowhere_any_more_and_a_new_one_of_its_name_begins_an
         write_profile(artefacts, name, "a", {"problem": ""})
     result = mimic.done("tables", "remove", NAME, "--yes")
     assert result.stdout == f"removed: {NAME}\n"
-    assert result.stderr == "`mimic tables maintain` removes its files a day from now\n"
+    assert result.stderr == "its files stay until `mimic tables maintain` is run, a day from now or later\n"
     assert [row["key"] for row in mimic.partitions("status")] == source_partitions() == tables.names() == ["haven.other"]
     assert [has_profile(artefacts, name, "a") for name in (NAME, "haven.other")] == [False, True]
     said = mimic.refused("tables", "remove", NAME, "--yes")

@@ -442,6 +442,7 @@ def test_a_removal_that_is_killed_before_the_catalog_changes_leaves_the_table(ta
         raise PermissionError("killed")
 
     monkeypatch.setattr(tables._catalog, "drop_table", drop)
+    monkeypatch.setattr("resources.removal.forget_note", lambda _: None)  # as a kill has no time for it
     with pytest.raises(StorageError, match="killed"):
         tables.remove(NAME)
     monkeypatch.undo()
@@ -449,6 +450,34 @@ def test_a_removal_that_is_killed_before_the_catalog_changes_leaves_the_table(ta
     assert [tables.remove_unknown(later()).files, tables.maintain(NAME, later()).files] == [0, 1]
     assert not note.exists()
     assert (tables.pin(NAME), ids(tables, pin)) == (pin, [1])
+
+
+def test_a_removal_that_fails_leaves_a_table_that_no_other_catalog_takes_for_a_removed_one(tables, tmp_path, monkeypatch):
+    pin = imported(tables, tmp_path, rows(1))
+
+    def drop(name):
+        raise PermissionError("busy")
+
+    monkeypatch.setattr(tables._catalog, "drop_table", drop)
+    with pytest.raises(StorageError, match="busy"):
+        tables.remove(NAME)
+    monkeypatch.undo()
+    other = TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+    assert "knows no table in" in str(other.remove_unknown(later()).error)
+    assert ids(tables, pin) == [1]
+
+
+def test_a_reader_of_a_removed_table_goes_on_also_where_its_name_is_imported_again_and_maintained(tables, tmp_path):
+    imported(tables, tmp_path, rows(1))
+    old = data_files(tables)
+    for path in Path(tables.warehouse.removeprefix("file://")).rglob("*"):
+        os.utime(path, (time.time() - 3 * DAY,) * 2)
+    tables.remove(NAME)
+    imported(tables, tmp_path, rows(2))
+    assert tables.maintain(NAME, later(0)).files == 0
+    assert old < data_files(tables)
+    assert tables.maintain(NAME, later(2)).files > 3
+    assert not old & data_files(tables)
 
 
 def test_a_table_that_was_made_where_one_was_removed_is_no_removed_one(tables, tmp_path):

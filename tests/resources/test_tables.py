@@ -280,7 +280,7 @@ def test_an_error_about_a_table_that_is_not_there_names_first_those_that_can_be_
     tables.import_files(NAME, [parquet(tmp_path / "a.parquet", rows(1))])
     tables.import_files("haven.zoo", [parquet(tmp_path / "a.parquet", rows(1))])
     replace(tables, results("a", 0.5), "a")
-    expected = f"the tables are {NAME}, haven.zoo, and those of results and inferences haven.results; import one with"
+    expected = f"the tables are {NAME}, haven.zoo, beside those of results and inferences: haven.results; import one with"
     with pytest.raises(NotFoundError, match=expected):
         tables.pin("haven.nothing")
 
