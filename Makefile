@@ -11,8 +11,9 @@ help: ## Show this list
 
 # files of their own, so that an installation that was cut short is not taken for a whole one
 .venv/locked: requirements.lock
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@echo "making .venv from the lock, which takes some minutes"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 .venv/installed: .venv/locked pyproject.toml

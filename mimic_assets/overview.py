@@ -13,8 +13,8 @@ from resources.inventory import Inventory
 
 AT_ONCE, BEHIND_A_LINK = 900, 1_000  # characters of Markdown, by which Dagster's page goes
 # pixels: what the page leaves for a table on a screen of 1,500, and what a letter, one of a heading, and a column take
-ROOM, LETTER, SMALL_LETTER, COLUMN = 390, 8.4, 6.2, 12
-LINK, PARTS = re.compile(r"\[(.*?)\]\(.*?\)"), re.compile(r"(?<=[-/])| ")
+ROOM, LETTER, SMALL_LETTER, COLUMN = 400, 8.4, 6.2, 16
+LINK, PARTS = re.compile(r"\[(.*?)\]\(.*?\)"), re.compile(r"(?<=-)| ")
 ELSEWHERE = "; the pages of the assets have all of them"
 
 

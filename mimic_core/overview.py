@@ -24,7 +24,7 @@ WORDS = {
 }
 COLUMNS = tuple(dict.fromkeys(WORDS.values()))
 # of what is up to date only a table whose rows break the contract needs somebody, as builds of it fail
-URGENT = (State.FAILED, State.CURRENT, State.OUT_OF_DATE, State.MISSING, State.RUNNING, State.QUEUED, State.WAITING)
+URGENT = (State.FAILED, State.CURRENT, State.OUT_OF_DATE, State.MISSING, State.WAITING)
 SHOWN = (*STAGES, REPORT)
 
 Row = tuple[str, ...]
@@ -38,8 +38,8 @@ class Overview:
     Attributes:
         numbers: of partitions, by `<asset>/<state in words>`.
         stages: a table of the same numbers; texts, headings first, as in the others.
-        attention: the partitions that are not up to date, or whose rows break the contract, the most urgent first; no
-            reports that were never made.
+        attention: the partitions that are not up to date, or whose rows break the contract, the most urgent first; none
+            that are being built, and no reports that were never made.
         newest: title -> a table of what was built last of an asset; of runs the best one of each experiment, those on pairs
             apart.
         behind: by asset, how many of these there are, of which `attention` has `MOST_ROWS`.
@@ -99,7 +99,7 @@ def _states_of(asset: str) -> Sequence[str]:
 def _is_missed(partition: Partition) -> bool:
     """Tell whether somebody may miss a partition as it should be; a report is made only when somebody asks for it."""
     never_made = partition.node.asset == REPORT and partition.state in (State.MISSING, State.WAITING)
-    return partition.state != State.CURRENT and not never_made
+    return partition.state not in (State.CURRENT, State.QUEUED, State.RUNNING) and not never_made
 
 
 def _urgency(partition: Partition) -> tuple[bool, int]:
@@ -145,7 +145,7 @@ def _advice(partition: Partition, world: World) -> str:
         return "mend that, then materialize it"
     if state in (State.FAILED, State.OUT_OF_DATE, State.MISSING):
         return "materialize it"
-    return "nothing" if WORDS[state] == "building" else "first what it waits for"
+    return "first what it waits for"
 
 
 def _newest(asset: str, world: World) -> dict[str, list[Row]]:

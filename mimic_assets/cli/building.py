@@ -16,6 +16,8 @@ from resources.trainings import epochs_so_far
 
 OF_TABLE = ("coefficients", "not_identified", "separated", "withheld")  # what is told of a table of coefficients
 
+AGAIN = "building it again goes on after them"
+
 
 def build(
     instance: dg.DagsterInstance,
@@ -44,7 +46,7 @@ def build(
             try:
                 run_id, error = execute(instance, spec, shown.reports[spec.key])
             except KeyboardInterrupt:
-                _say_kept(spec, artefacts, "building it again goes on after them")
+                _say_kept(spec, artefacts, AGAIN)
                 raise
         ended[spec.key] = Ended(run_id=run_id, error=error)
         _complain(spec, error)
@@ -60,8 +62,13 @@ def _say_kept(spec: PartitionSpec, artefacts: ArtefactStore, what: str) -> None:
 
 
 def _submit(instance: dg.DagsterInstance, specs: Sequence[PartitionSpec], artefacts: ArtefactStore) -> dict[str, Ended]:
-    with progress(specs) as shown:
-        ended = submit(instance, artefacts, specs, shown)
+    try:
+        with progress(specs) as shown:
+            ended = submit(instance, artefacts, specs, shown)
+    except KeyboardInterrupt:
+        for spec in specs:
+            _say_kept(spec, artefacts, AGAIN)
+        raise
     for spec in specs:
         _complain(spec, ended[spec.key].error if spec.key in ended else None)
     return ended

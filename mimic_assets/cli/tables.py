@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,17 @@ def import_table(name: str, paths: tuple[Path, ...], append: bool) -> None:
       mimic tables import haven.example_log_odds_features more.csv --append
     """
     from mimic_assets.cli.environment import local_resources
+    from mimic_core.errors import MimicError
 
     store = local_resources()["tables"]
+    before = 0
+    with suppress(MimicError):  # there is none, or one that cannot be read
+        before = store.pin(name).rows
     with _counting() as count:
         pin = store.import_files(name, paths, append=append, on_rows=count)
     _announce(store, pin)
+    if before and not append:
+        click.echo(f"  in place of {before:,} rows; `mimic plan` says what is out of date by that", err=True)
 
 
 @tables.command()
@@ -233,12 +240,13 @@ def _announce(store: Any, pin: Any) -> None:
 
 def _warn(name: str, schema: "pa.Schema") -> None:
     """Say what the columns of a table keep people from doing with it; more of its columns may be on their way."""
+    from mimic_core.errors import did_you_mean
     from mimic_core.sources import FLAGS, why_unusable
 
     check = f"mimic tables check {name}"
     if why := why_unusable(schema):
         click.echo(f"warning: {name} is {why}; see `{check}` and docs/tables.md", err=True)
-    elif lacking := [flag for flag in FLAGS if flag not in schema.names]:
+    elif lacking := [f"{flag}{did_you_mean(flag, schema.names)}" for flag in FLAGS if flag not in schema.names]:
         click.echo(
             f"warning: {name} has no {' and no '.join(lacking)}: it can be scored, and nothing can be trained on it; "
             f"see `{check} --unlabelled` and docs/tables.md",

@@ -164,3 +164,12 @@ def test_a_registration_warns_of_a_reserved_column_that_is_no_number(mimic, deci
     pq.write_table(table.append_column("_weight", pa.array(["a"] * len(table))), mimic.home / "a.parquet")
     said = mimic.done("tables", "register", NAME, mimic.home / "a.parquet").stderr
     assert f"warning: {NAME} is no decision table: column '_weight' is string, expected numbers; its columns are" in said
+
+
+def test_an_import_over_a_table_says_what_it_replaced_and_which_column_may_be_meant(mimic, decision_table):
+    mimic.imported(decision_table())
+    renamed = decision_table().rename_columns({"_selected": "selected"})
+    pq.write_table(renamed, mimic.home / "table.parquet")
+    said = mimic.done("tables", "import", "haven.features", mimic.home / "table.parquet").stderr
+    assert "haven.features has no _selected (did you mean 'selected'?): it can be scored" in said
+    assert "in place of 42 rows; `mimic plan` says what is out of date by that" in said

@@ -126,3 +126,10 @@ def test_a_table_that_is_up_to_date_and_breaks_the_contract_needs_somebody():
         )
     ]
     assert (found.behind["source_table"], found.numbers["source_table/up to date"]) == (1, 2)
+
+
+def test_what_is_being_built_needs_nobody():
+    building = [Partition(node=RUN_A, state=State.RUNNING), Partition(node=RUN_B, state=State.QUEUED)]
+    found = compose(plan(*building, Partition(node=DATASET, state=State.WAITING, reasons=("waits",))), world())
+    assert [row[1:] for row in found.attention[1:]] == [("waits", "first what it waits for")]
+    assert (found.behind["model_run"], found.numbers["model_run/building"]) == (0, 2)
