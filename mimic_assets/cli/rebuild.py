@@ -78,6 +78,7 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
       mimic build mimic-log-odds/example-dataset
       mimic build haven.example_log_odds_features --downstream
     """
+    from mimic_assets.cli.environment import require_home
     from mimic_core.selection import Scope, Work, find_partitions
     from mimic_core.world import SOURCE
 
@@ -85,6 +86,7 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
         nodes = set(plan.below(named))
         return Scope(nodes=nodes, named=nodes)
 
+    require_home()
     with planned() as now:
         named = find_partitions(keys, now.plan.partitions)
         if not downstream:

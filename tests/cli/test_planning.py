@@ -239,9 +239,18 @@ def test_where_there_is_no_home_looking_makes_none_and_says_where_it_looked(mimi
         assert result.stderr.startswith(said)
         assert f"there is no partition 's/d': {said}" in mimic.refused(command, "s/d")
     assert mimic.done("tables", "list").stdout.startswith(said)
-    for command in ("tables show haven.t", "runs compare 01234567 11234567", "predict 01234567 decisions.csv"):
-        assert mimic.refused(*command.split()).startswith(f"mimic: {said}")
-    assert list(mimic.home.iterdir()) == []
+    (mimic.home / "decisions.csv").touch()
+    refused = ["tables show haven.t", "runs compare 01234567 11234567", "predict 01234567 decisions.csv", "report e"]
+    refused += [
+        "tables remove haven.t --yes",
+        "tables maintain --dry-run",
+        "gc --dry-run",
+        "runs retire 01234567",
+        "build s/d",
+    ]
+    for command in refused:
+        assert mimic.refused(*command.split()).startswith(f"mimic: {said}"), command
+    assert [path.name for path in mimic.home.iterdir()] == ["decisions.csv"]
 
 
 def test_an_empty_home_says_how_to_begin(mimic):
