@@ -6,12 +6,12 @@ from typing import Any
 import dagster as dg
 
 from mimic_assets.failures import fails_clearly
-from mimic_assets.pictures import and_more, inert, markdown_table
+from mimic_assets.pictures import and_more, behind_a_link, inert, markdown_table
 from mimic_assets.planning import plan_with_reports
 from mimic_core.overview import Overview, compose
 from resources.inventory import Inventory
 
-AT_ONCE, BEHIND_A_LINK = 900, 1_000  # characters of Markdown, by which Dagster's page goes
+AT_ONCE = 900  # characters; Dagster's page puts Markdown of 1,000 and more behind a link
 # pixels: what the page leaves for a table on a screen of 1,500, and what a letter, one of a heading, and a column take
 ROOM, LETTER, SMALL_LETTER, COLUMN = 400, 8.4, 6.2, 16
 LINK, PARTS = re.compile(r"\[(.*?)\]\(.*?\)"), re.compile(r"(?<=-)| ")
@@ -39,7 +39,7 @@ def overview_shown(found: Overview) -> dict[str, Any]:
     if behind:
         shown["attention"] = dg.MetadataValue.md(_first_lines(rows[1:], behind))
     if len(markdown_table(rows, numbers=False)) >= AT_ONCE:
-        shown["all attention"] = _behind_a_link(
+        shown["all attention"] = behind_a_link(
             markdown_table(rows, numbers=False) + and_more(behind - len(rows) + 1, ELSEWHERE)
         )
     for title, table in found.newest.items():
@@ -75,12 +75,7 @@ def _newest_shown(title: str, rows: list[tuple[str, ...]], whole: int) -> dict[s
     if seen[:kept] == rows:
         return {title: dg.MetadataValue.md(table)}
     at_once = markdown_table(seen[:kept]) + and_more(whole - kept + 1, ELSEWHERE)
-    return {title: dg.MetadataValue.md(at_once), f"all {title}": _behind_a_link(table)}
-
-
-def _behind_a_link(text: str) -> dg.MarkdownMetadataValue:
-    """Return Markdown that the page opens at a click, with all the room that it needs."""
-    return dg.MetadataValue.md(text.ljust(BEHIND_A_LINK))
+    return {title: dg.MetadataValue.md(at_once), f"all {title}": behind_a_link(table)}
 
 
 def _width(rows: list[tuple[str, ...]], columns: int) -> float:

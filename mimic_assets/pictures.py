@@ -22,6 +22,11 @@ def and_more(count: int, remark: str = "") -> str:
     return f"\n\nand {count:,} more{remark}" if count else ""
 
 
+def behind_a_link(text: str) -> dg.MarkdownMetadataValue:
+    """Return Markdown that the page opens at a click, with all the room that it needs; it shows shorter texts at once."""
+    return dg.MetadataValue.md(text.ljust(1_000))
+
+
 def _cell(text: str) -> str:
     """Return a text for a cell, which ends at a line's end and at a bar."""
     return inert(text.replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|"))

@@ -15,7 +15,9 @@ from resources.tables import Pin, TableStore
 if TYPE_CHECKING:
     from mimic_core.history import Epoch
 
-MOST_COLUMNS = 20
+MOST_COLUMNS = 20  # that are read
+# pixels: what the page of a partition leaves on a screen of 1,500, what a letter of a name and of a value, and a column take
+ROOM, NAME_LETTER, LETTER, COLUMN = 620, 7.2, 8.4, 17
 LONGEST_TEXT = 24  # a run id is cut to fewer digits
 RUN_ID_DIGITS = 8
 EXACT_IN_A_BROWSER = 2**53  # whole numbers below it
@@ -55,9 +57,11 @@ def preview_shown(rows: pa.Table, columns: int | None = None) -> dict[str, Any]:
     """
     if not len(rows):
         return {}
-    shown, every = rows.select(shown_columns(rows.column_names)), columns or len(rows.column_names)
-    records = [dg.TableRecord({name: _short(value) for name, value in row.items()}) for row in shown.to_pylist()]
-    types = dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in shown.schema])
+    read, every = rows.select(shown_columns(rows.column_names)), columns or len(rows.column_names)
+    values = [{name: _short(value) for name, value in row.items()} for row in read.to_pylist()]
+    shown = _fitting(read.column_names, values)
+    records = [dg.TableRecord({name: row[name] for name in shown}) for row in values]
+    types = dg.TableSchema([dg.TableColumn(name, str(read.schema.field(name).type)) for name in shown])
     # a table is shown at once, a Markdown text of more than 1,000 characters behind a link
     preview: dict[str, Any] = {"preview": dg.MetadataValue.table(records, types)}
     cut = {"columns": every, "columns_in_preview": len(types.columns)} if every > len(types.columns) else {}
@@ -68,8 +72,23 @@ def shown_columns(names: list[str]) -> list[str]:
     """Return the columns of a table that a preview has, in their order; of many the reserved ones and the first others."""
     if len(names) <= MOST_COLUMNS:
         return names
-    chosen = set(sorted(names, key=lambda name: not name.startswith("_"))[:MOST_COLUMNS])
+    chosen = set(_reserved_first(names)[:MOST_COLUMNS])
     return [name for name in names if name in chosen]
+
+
+def _fitting(names: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    """Return the columns that the page has room for; with more it would push the ends of all its lines out of sight."""
+    chosen, room = set(), float(ROOM)
+    for name in _reserved_first(names):
+        room -= COLUMN + max(NAME_LETTER * len(name), *(LETTER * len(str(row[name])) for row in rows))
+        if room < 0:
+            break
+        chosen.add(name)
+    return [name for name in names if name in chosen]
+
+
+def _reserved_first(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: not name.startswith("_"))
 
 
 def _short(value: Any) -> str | int | float | bool | None:

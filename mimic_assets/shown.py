@@ -6,11 +6,14 @@ from typing import Any
 import dagster as dg
 
 from mimic_assets.columns import columns_shown
-from mimic_assets.pictures import inert, markdown_table
+from mimic_assets.pictures import behind_a_link, inert, markdown_table
 from mimic_core.overview import page_of
 from mimic_core.pace import describe_bytes, describe_seconds
 
 MOST_LISTED = 12  # of a list in a spec, such as features
+LONGEST_WORD = (
+    70  # letters; a longer one, such as the folder of a run, pushes the ends of all lines of the page out of sight
+)
 
 
 def metadata(document: dict[str, Any], location: str, columns: dict[str, str], size: int | None = None) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def metadata(document: dict[str, Any], location: str, columns: dict[str, str], s
         "bytes": stored_bytes(document) if size is None else size,
         "seconds": document["seconds"],
         "version": document["version"],
-        "dagster/uri": location,
+        "dagster/uri": location if max(map(len, location.split("-"))) <= LONGEST_WORD else behind_a_link(f"`{location}`"),
         "upstream": dg.MetadataValue.md(_upstream(document["inputs"])),
         "spec": dg.MetadataValue.md(_listed_spec(document["spec"])),
         **columns_shown(document, columns),

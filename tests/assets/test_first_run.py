@@ -108,7 +108,7 @@ def test_a_dataset_shows_counts_location_inputs_and_columns(finished, decision_t
     assert facts["shard_sizes"].startswith("![shard sizes](data:image/png;base64,")
     assert facts["seconds"] == finished.manifest(dataset())["seconds"]
     assert "- **features**: size, age\n- **missing_values_map**: size = 0" in facts["spec"]
-    assert Path(facts["dagster/uri"]).is_dir()
+    assert Path(facts["dagster/uri"].strip(" `")).is_dir()
     assert [column.name for column in facts["dagster/column_schema"].columns] == ["size", "age"]
 
 
@@ -138,7 +138,7 @@ def test_every_build_shows_its_first_rows(finished):
     scored = first(inference(run(NETWORK)))
     assert scored["_decision"] == 0
     assert 0 < scored["probability"] < 1
-    assert scored["run_id"] == run(NETWORK).run_id[:8]
+    assert scored["odds"] > 0
     encoded = first(dataset())
     assert (encoded["_decision"], encoded["_choice"], encoded["_selected"]) == (0, 0, True)
     assert first(run(NETWORK))["epoch"] == 1
