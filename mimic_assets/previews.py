@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 20  # that are read
 # pixels: what the page of a partition leaves on a screen of 1,500, what a letter of a name and of a value, and a column take
-ROOM, NAME_LETTER, LETTER, COLUMN = 620, 7.2, 8.4, 17
+ROOM, NAME_LETTER, LETTER, COLUMN = 580, 7.2, 8.4, 17
 LONGEST_TEXT = 24  # a run id is cut to fewer digits
 RUN_ID_DIGITS = 8
 EXACT_IN_A_BROWSER = 2**53  # whole numbers below it
@@ -78,10 +78,10 @@ def shown_columns(names: list[str]) -> list[str]:
 
 def _fitting(names: list[str], rows: list[dict[str, Any]]) -> list[str]:
     """Return the columns that the page has room for; with more it would push the ends of all its lines out of sight."""
-    chosen, room = set(), float(ROOM)
+    chosen, room = set[str](), float(ROOM)
     for name in _reserved_first(names):
         room -= COLUMN + max(NAME_LETTER * len(name), *(LETTER * len(str(row[name])) for row in rows))
-        if room < 0:
+        if room < 0 and chosen:
             break
         chosen.add(name)
     return [name for name in names if name in chosen]

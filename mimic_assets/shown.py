@@ -11,9 +11,7 @@ from mimic_core.overview import page_of
 from mimic_core.pace import describe_bytes, describe_seconds
 
 MOST_LISTED = 12  # of a list in a spec, such as features
-LONGEST_WORD = (
-    70  # letters; a longer one, such as the folder of a run, pushes the ends of all lines of the page out of sight
-)
+LONGEST_WORD = 70  # letters; a longer one, such as the folder of a run, pushes the ends of all lines out of sight
 
 
 def metadata(document: dict[str, Any], location: str, columns: dict[str, str], size: int | None = None) -> dict[str, Any]:
