@@ -10,7 +10,7 @@ import re
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import chain
@@ -471,12 +471,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         with explaining(f"table {name}"), self._queue(name), suppress(NoSuchTableError):
             location = self._load(name).location()
             maintenance.require_own(location, local_path(self.warehouse), name)
-            removal.note_removal(local_path(location))  # first: a kill in between leaves the table
-            try:
+            with ExitStack() as unless_dropped:
+                removal.note_removal(local_path(location))  # first: a kill in between leaves the table
+                unless_dropped.callback(removal.forget_note, local_path(location))
                 self._catalog.drop_table(table_name(name))
-            except BaseException:
-                removal.forget_note(local_path(location))
-                raise
+                unless_dropped.pop_all()
 
     def export(
         self, pin: Pin, file: Path, where: Sequence[Condition] = (), *, on_rows: Callable[[int], None] = lambda _: None
