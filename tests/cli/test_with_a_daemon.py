@@ -3,6 +3,7 @@
 The tests share one daemon, and the last ones end it.
 """
 
+import json
 import os
 import re
 import signal
@@ -29,16 +30,25 @@ from resources.environments import local_resources
 from resources.requests import open_requests
 
 SHARDS = 100  # some 10 seconds
+QUEUED, UNKNOWN = "queued", "s/unknown"
 DATASET = {"database": "haven", "table": "features", "train_partitions": 2, "test_partitions": 1, "max_choices": 3}
 DATASET |= {"features": ["size", "age"], "missing_values_map": {"size": 0}, "space": "s"}
 
 
 @pytest.fixture(scope="module")
-def daemon(shared_home):
-    """A daemon over the home that the tests share; as in `mimic dev`, something has opened its databases before."""
+def daemon(shared_home, entering, decision_table):
+    """A daemon over the home that the tests share, in which runs were put into the queue before it started."""
     homes = {"MIMIC_HOME": str(shared_home / "mimic"), "DAGSTER_HOME": str(shared_home / "dagster")}
-    (shared_home / "mimic").mkdir(exist_ok=True)
-    subprocess.run([Path(sys.executable).with_name("mimic"), "status"], env=os.environ | homes, cwd=shared_home, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        mimic = entering(shared_home, patch)
+        mimic.imported(decision_table())
+        mimic.done("log-odds", "build-dataset", mimic.dataset(dataset=QUEUED), "--register-only")
+    for command in (
+        ["backfill", "--job", "build_dataset", "--all", "--noprompt"],
+        ["launch", "--job", "build_dataset", "--tags", json.dumps({PARTITION: UNKNOWN})],
+    ):
+        dagster = [Path(sys.executable).with_name("dagster"), "job", *command, "-m", "mimic_assets.definitions"]
+        subprocess.run(dagster, env=os.environ | homes, cwd=shared_home, check=True, capture_output=True)
     command = [Path(sys.executable).with_name("dagster-daemon"), "run", "-m", "mimic_assets.definitions"]
     with (shared_home / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
@@ -52,12 +62,10 @@ def daemon(shared_home):
 
 
 @pytest.fixture
-def mimic(shared, daemon, decision_table):
+def mimic(shared, daemon):
     """The commands beside the daemon, over a home with a table."""
-    if not (shared.home / "mimic/objects").exists():
-        shared.imported(decision_table())
-        with dg.DagsterInstance.get() as instance:
-            wait_until(lambda: daemon_lives(instance))
+    with dg.DagsterInstance.get() as instance:
+        wait_until(lambda: daemon_lives(instance))
     return shared
 
 
@@ -87,18 +95,29 @@ def said(process: subprocess.Popen[str], words: str) -> None:
     raise AssertionError(f"the command ended without {words!r}: {seen}")
 
 
+def test_what_dagsters_commands_put_into_the_queue_is_built_or_fails_and_is_told(mimic):
+    wait_until(lambda: all(run.is_finished for run in runs()))
+    assert [(run.tags[PARTITION], run.status.value) for run in runs()] == [
+        (f"s/{QUEUED}", "SUCCESS"),
+        (UNKNOWN, "FAILURE"),
+    ]
+    assert [row["state"] for row in mimic.partitions("status")] == ["current", "current"]  # the table and the dataset
+    told = f"alert_on_failure - tfrecord_dataset {UNKNOWN} failed (run {runs()[-1].run_id})"
+    wait_until(lambda: told in (mimic.home / "daemon.log").read_text())
+
+
 def test_a_live_daemon_builds_and_the_command_follows_it(mimic):
     result = mimic.done("log-odds", "build-dataset", mimic.dataset())
     assert "built: tfrecord_dataset s/d" in result.stdout
     assert "submitted to the running daemon" in result.stderr
     assert re.findall(r"part (\d/2)", result.stderr) == ["1/2", "2/2"]
-    (run,) = runs()
+    (run,) = runs(**{PARTITION: "s/d"})
     assert run.tags[BUILD] == "tfrecord_dataset:s/d"
     assert LAUNCH in run.tags
     assert HOST not in run.tags
     store = ArtefactStore(root=str(mimic.home / "mimic/objects"))
     wait_until(lambda: open_requests(store) == [])
-    assert len(runs()) == 1
+    assert len(runs(**{PARTITION: "s/d"})) == 1
 
 
 @pytest.fixture
