@@ -41,7 +41,7 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
 
     Raises:
         SpecError: the URL is none of SQLite or Postgres, or the driver is missing.
-        StorageError: the database does not answer, or cannot be written.
+        StorageError: the database does not answer, cannot be written, or is gone while there are tables' files.
     """
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy.exc import DBAPIError
@@ -52,6 +52,7 @@ def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
         advice = "check MIMIC_CATALOG, free space and rights, then run this again"
         with explaining(f"catalog {without_password(url)}", "cannot be opened", advice):
             Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
+            _is_there(url, warehouse)  # else an empty one would be made, and all tables would seem to be removed
             for attempt in range(RETRIES):
                 try:
                     return SqlCatalog(NAME, **options)
@@ -78,9 +79,7 @@ def metadata_locations(uri: str, warehouse: str) -> dict[str, str]:
     from sqlalchemy import create_engine, inspect, text
 
     url = _url(uri)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        if any(entries_of(Path(local_path(warehouse)))):
-            raise StorageError(f"catalog {url.database}: is gone, while {local_path(warehouse)} holds tables; put it back")
+    if not _is_there(url, warehouse):
         return {}
     with explaining(f"catalog {without_password(url)}", "cannot be read", "check MIMIC_CATALOG, then run this again"):
         engine = create_engine(url)
@@ -163,6 +162,23 @@ def _url(uri: str) -> "URL":
         # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
         url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
     return url
+
+
+def _is_there(url: "URL", warehouse: str) -> bool:
+    """Tell whether a catalog's database is there; of one on a server only a connection knows.
+
+    Raises:
+        StorageError: its file is gone, or is an empty one made by who opened it since, while there are tables' files.
+    """
+    if url.get_backend_name() != "sqlite":
+        return True
+    file, tables = Path(url.database or ""), Path(local_path(warehouse))
+    there = file.is_file() and file.stat().st_size > 0
+    if not there and any(entries_of(tables)):
+        raise StorageError(
+            f"catalog {file}: is gone, while {tables} holds tables; put it back, or move that folder away to begin anew"
+        )
+    return there
 
 
 def _may_pass(error: "DBAPIError") -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from mimic_assets.cli.main import main
 from mimic_core.errors import SpecError, StorageError
-from resources.catalogs import open_catalog, parse_url, without_password
+from resources.catalogs import metadata_locations, open_catalog, parse_url, without_password
 from resources.environments import local_resources
 
 URL = "postgresql://mimic:s3cret@127.0.0.1:1/haven"
@@ -84,6 +84,23 @@ def test_only_what_another_machine_may_be_doing_at_this_moment_is_tried_again(tm
     with nullcontext() if attempts > 1 else pytest.raises(StorageError, match=r"cannot be opened: .*; check MIMIC_CATALOG"):
         open_catalog(f"sqlite:///{tmp_path / 'c.db'}", f"file://{tmp_path}").close()
     assert len(tried) == attempts
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["no file", "an empty file"])  # SQLite makes the second for who connects
+def test_a_catalog_that_is_gone_while_there_are_tables_is_not_made_anew(tmp_path, left):
+    file, warehouse = tmp_path / "c.db", tmp_path / "warehouse"
+    open_catalog(f"sqlite:///{file}", f"file://{warehouse}").close()
+    (warehouse / "haven/features").mkdir(parents=True)
+    file.rename(tmp_path / "elsewhere.db")
+    if left is not None:
+        file.write_bytes(left)
+    gone = rf"c\.db: is gone, while {warehouse} holds tables; put it back, or move that folder away to begin anew"
+    for access in (open_catalog, metadata_locations):
+        with pytest.raises(StorageError, match=gone):
+            access(f"sqlite:///{file}", f"file://{warehouse}")
+    assert (file.read_bytes() if file.exists() else None) == left
+    (tmp_path / "elsewhere.db").rename(file)
+    assert metadata_locations(f"sqlite:///{file}", f"file://{warehouse}") == {}
 
 
 def test_one_variable_moves_the_catalog_and_dagster_shows_its_name_only(tmp_path, monkeypatch):

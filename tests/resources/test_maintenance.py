@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from mimic_core.errors import ConflictError, MimicError, NotFoundError, SpecError, StorageError, TableError
 from resources import compaction, snapshots, staging
+from resources.catalogs import open_catalog
 from resources.environments import local_resources
 from resources.maintenance import UNKNOWN, Maintained, Terms
 from resources.tables import CONTRAST, RESULTS, Pin, TableStore
@@ -383,11 +384,17 @@ def test_old_files_of_a_creation_that_was_killed_go(tables, tmp_path):
     assert ids(tables, tables.pin(NAME)) == [1]
 
 
+def with_another_catalog(tables, tmp_path) -> TableStore:
+    """The same folder of tables under a catalog of other tables."""
+    open_catalog(f"sqlite:///{tmp_path}/other.db", f"file://{tmp_path}/other").close()
+    return TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+
+
 def test_tables_of_another_catalog_are_left_alone_and_named(tables, tmp_path):
     imported(tables, tmp_path, rows(1))
     tables.register("haven.registered", tmp_path / "import.parquet")
     tables.ensure(SCORES, IDS, kind=RESULTS)
-    other = TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+    other = with_another_catalog(tables, tmp_path)
     other.names()
     before = listing(tmp_path)
     (result,) = maintain_all(other, local_resources(tmp_path / "mimic")["artefacts"], [], later)
@@ -462,7 +469,7 @@ def test_a_removal_that_fails_leaves_a_table_that_no_other_catalog_takes_for_a_r
     with pytest.raises(StorageError, match="busy"):
         tables.remove(NAME)
     monkeypatch.undo()
-    other = TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+    other = with_another_catalog(tables, tmp_path)
     assert "knows no table in" in str(other.remove_unknown(later()).error)
     assert ids(tables, pin) == [1]
 
@@ -485,7 +492,7 @@ def test_a_table_that_was_made_where_one_was_removed_is_no_removed_one(tables, t
     tables.remove(NAME)
     time.sleep(0.02)  # by the clock of files a moment later
     pin = imported(tables, tmp_path, rows(2))
-    other = TableStore(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=tables.warehouse, locks=tables.locks)
+    other = with_another_catalog(tables, tmp_path)
     assert f"knows no table in {tmp_path}/mimic/warehouse/haven/features" in str(other.remove_unknown(later()).error)
     assert tables.maintain(NAME, later()).files > 3  # those of the removed one
     assert (ids(tables, pin), len(data_files(tables))) == ([2], 1)
