@@ -367,6 +367,7 @@ def wait_for_location(address: str, log: Path) -> None:
 def clicks(browser_path: str, address: str, home: Path) -> Iterator[Clicks]:
     with sync_playwright() as playwright, dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+        options.append("--js-flags=--no-opt")  # pages are looked at for seconds: to compile them well takes longer
         browser = playwright.chromium.launch(executable_path=browser_path, args=options)
         page = browser.new_page(viewport={"width": 1500, "height": 1000}, reduced_motion="reduce")
         page.add_init_script(STILL)
