@@ -171,6 +171,32 @@ def forgetting() -> Callable[[], None]:
     return forget_kept_jobs
 
 
+RUNS_IMPORT = (  # beside TensorFlow
+    "dagster._core.storage.event_log.sqlite",
+    "dagster._core.storage.runs.sqlite",
+    "dagster._core.storage.schedules.sqlite",
+    "dagster._grpc.server",
+    "mimic_assets.definitions",
+    "pyiceberg.catalog.sql",
+    "pyiceberg.io.pyarrow",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "PIL.Image",
+)
+
+
+def forking_runs(*more: str) -> dict[str, str]:
+    """Return the variables with which a daemon forks its runs from a process that has imported what they need, and more."""
+    path = [str(ROOT / "tests/quick_runs"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path), "PRELOAD": ",".join([*RUNS_IMPORT, *more])}
+
+
+@pytest.fixture(scope="session")
+def quick_runs() -> Callable[..., dict[str, str]]:
+    """Give the function that returns the variables of a daemon whose runs begin quickly."""
+    return forking_runs
+
+
 @contextmanager
 def dev_over(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Have `mimic dev` run over a home, with its log in `dev.log` there, while the context lasts that gives its address."""

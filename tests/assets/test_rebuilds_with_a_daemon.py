@@ -77,13 +77,13 @@ def wait_until(true, seconds=60):
 
 
 @pytest.fixture
-def beside_a_daemon(home, monkeypatch) -> Iterator[Home]:
+def beside_a_daemon(home, monkeypatch, quick_runs) -> Iterator[Home]:
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
     subprocess.run([Path(sys.executable).with_name("mimic"), "env"], check=True, capture_output=True)
     command = [Path(sys.executable).with_name("dagster-daemon"), "run", "-m", "mimic_assets.definitions"]
     with (home / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(command, env=os.environ, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, env=os.environ | quick_runs(), stdout=log, stderr=log, start_new_session=True)
     try:
         with dg.DagsterInstance.get() as instance:
             yield Home(home, instance)

@@ -342,9 +342,9 @@ def wait_until_fixture() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="module")
-def address(home: Path, running_dev: Any) -> Iterator[str]:
+def address(home: Path, running_dev: Any, quick_runs: Any) -> Iterator[str]:
     """The address of `mimic dev`, which ends as on Ctrl-C."""
-    with running_dev(home, environment(home)) as address:
+    with running_dev(home, environment(home) | quick_runs("keras")) as address:
         wait_for_location(address, home / "dev.log")
         yield address
 

@@ -109,7 +109,7 @@ def offending(checked):
 @pytest.mark.parametrize("where", ["", "region = 'n'"], ids=["all", "where"])
 @pytest.mark.parametrize("labelled", [True, False])
 @given(rows=rows_of_tables, cut=st.integers(1, 5))
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 def test_what_is_broken_is_what_a_plain_reading_of_the_rules_finds(labelled, where, rows, cut):
     rules = Rules(features=("size",), max_choices=2, labelled=labelled, where=parse_filter(where) if where else ())
     checked = check_decisions(table(rows).to_batches(max_chunksize=cut), rules)
@@ -160,7 +160,7 @@ def test_neither_the_order_of_rows_nor_the_number_of_passes_matters(rows, seed):
 
 
 @given(rows=rows_of_tables, good=sound)
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 def test_what_is_left_after_dropping_keeps_the_contract_and_no_decision_is_split(rows, good):
     rows = rows + sound_rows(good)
     source, checked = table(rows), check_decisions(table(rows).to_batches(), RULES)

@@ -248,7 +248,7 @@ DECISION = st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.5, 1.0, 3.0]), s
 SHARES = st.fixed_dictionaries({A: st.floats(0.01, 1), B: st.floats(0.01, 1), C: st.sampled_from([0.0, 0.3])})
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=300)
 @given(made=st.lists(DECISION, min_size=1, max_size=12), shares=SHARES, cut=st.integers(0, 4))
 def test_every_number_is_that_of_a_plain_reading_however_individuals_are_divided_into_blocks(made, shares, cut):
     made = sorted(made, key=lambda decision: decision[0])

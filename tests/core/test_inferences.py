@@ -120,7 +120,7 @@ def test_probabilities_sum_to_one_odds_are_never_nan_and_log_odds_finite(scale):
     assert np.isposinf(log_odds[alone]).all()
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(
     st.lists(
         st.lists(st.one_of(st.floats(-1e300, 1e300), st.sampled_from([0.0, 1.0, 1e-300, -745.2])), min_size=1, max_size=5),

@@ -154,7 +154,7 @@ def test_values_are_those_that_are_converted_one_by_one(values, kind, replacemen
 KEYS_OF_ROWS = st.one_of(st.integers(-2, 2), st.integers(2**53, 2**53 + 2), IDS)
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(rows=st.lists(st.tuples(KEYS_OF_ROWS, KEYS_OF_ROWS, KEYS_OF_ROWS), max_size=25), ordered=st.booleans())
 def test_keys_are_sorted_as_tuples_are_and_equal_ones_stay_in_turn(rows, ordered):
     rows = sorted(rows) if ordered else rows
@@ -203,7 +203,7 @@ def table_of(rows, text=False):
     return source
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(decisions=DECISIONS, random=st.randoms(use_true_random=False), cut=st.integers(1, 9))
 def test_the_rows_of_a_block_are_those_of_a_plain_reading(decisions, random, cut):
     rows = shuffled(decisions, random)

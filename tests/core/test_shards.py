@@ -61,7 +61,7 @@ def test_a_shard_index_does_not_depend_on_the_other_rows():
     assert [int(shard_index(ids[i : i + 1], 7)[0]) for i in range(len(ids))] == shard_index(ids, 7).tolist()
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(rows=st.lists(st.tuples(IDS, st.booleans()), max_size=30), train=st.integers(1, 5), test=st.integers(1, 4))
 def test_the_union_of_all_shards_is_the_table_exactly_once(rows, train, test):
     individual, flags = int64([i for i, _ in rows]), np.array([flag for _, flag in rows], bool)
@@ -125,7 +125,7 @@ def tables(draw):
 PARTITIONS = st.fixed_dictionaries({"train": st.integers(1, 5), "test": st.integers(1, 4)})
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=300)
 @given(table=tables(), partitions=PARTITIONS, per_step=st.integers(1, 4), equal=st.booleans())
 def test_every_individual_is_in_one_shard_of_its_split_and_its_part_reads_all_its_rows(table, partitions, per_step, equal):
     rows, sizes, unknown = table
@@ -154,7 +154,7 @@ def test_every_individual_is_in_one_shard_of_its_split_and_its_part_reads_all_it
         assert sum(row == (individual, train) for rows_held in mine for row in rows_held) == in_all
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(table=tables(), partitions=PARTITIONS, per_step=st.integers(1, 4), equal=st.booleans())
 def test_a_whole_part_has_both_splits_of_every_individual(table, partitions, per_step, equal):
     rows, sizes, unknown = table
@@ -168,7 +168,7 @@ def test_a_whole_part_has_both_splits_of_every_individual(table, partitions, per
         assert all(part.whole for part in parts)
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(table=tables(), partitions=PARTITIONS, per_step=st.integers(1, 4))
 def test_ranges_are_taken_only_where_all_steps_together_read_little_more_than_the_table(table, partitions, per_step):
     rows, sizes, unknown = table
@@ -262,7 +262,7 @@ def naive_peak(held):
     return peak
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(table=tables())
 def test_rows_that_wait_are_never_more_than_was_foretold(table):
     rows, sizes, unknown = table
@@ -278,7 +278,7 @@ def test_rows_in_order_wait_for_one_row_group_and_rows_of_unknown_order_for_all(
     assert most_waiting([]) == 0
 
 
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(table=tables())
 def test_below_the_limit_of_a_row_group_no_later_one_has_rows_and_the_limit_is_the_highest(table):
     rows, sizes, unknown = table
