@@ -126,10 +126,23 @@ BROKEN = {  # what it is called -> the change of the table and of the config, an
             "'age' is null or NaN without an entry in missing_values_map: 2 (",
         ],
     ),
-    "of a key": (
-        lambda t: column(column(t, "_individual", None), "_selected", None),
+    "of an individual": (
+        lambda t: column(t, "_individual", None),
         {},
-        ["rows with a null _individual: 1 (individual None decision 0)", "rows with a null _selected: 1 ("],
+        ["rows with a null _individual: 1 (individual None decision 0)"],
+    ),
+    "of a decision": (
+        lambda t: column(t, "_decision", None),
+        {},
+        ["rows with a null _decision: 1 (individual 1 decision None)"],
+    ),
+    "of a selection": (
+        lambda t: column(column(t, "_selected", None), "age", math.inf),
+        {},
+        [
+            f"rows with a null _selected: 1 ({FIRST})",
+            f"feature 'age' is infinite (or too large for float32): 1 ({FIRST})",
+        ],
     ),
 }
 

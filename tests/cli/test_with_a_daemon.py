@@ -54,18 +54,20 @@ def daemon(shared_home, entering, decision_table):
         process = subprocess.Popen(
             command, cwd=shared_home, env=os.environ | homes, stdout=log, stderr=log, start_new_session=True
         )
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGCONT)
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+    try:
+        with dg.DagsterInstance.from_config(homes["DAGSTER_HOME"]) as instance:
+            wait_until(lambda: daemon_lives(instance))
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(60)
 
 
 @pytest.fixture
 def mimic(shared, daemon):
     """The commands beside the daemon, over a home with a table."""
-    with dg.DagsterInstance.get() as instance:
-        wait_until(lambda: daemon_lives(instance))
     return shared
 
 
