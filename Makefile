@@ -59,12 +59,15 @@ bench: .venv .venv-engines/installed ## The benchmarks, each beside its baseline
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
 	$(BIN)/python -m pytest tests/resources/test_atomicity.py tests/resources/test_concurrency.py --rounds 20
 
-lock: .venv ## Resolve the lock from pyproject.toml (UPGRADE=1: newest versions)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --all-extras $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url $(if $(UPGRADE),--upgrade) tests/engines/requirements.in \
-		--output-file tests/engines/requirements.lock
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url $(if $(UPGRADE),--upgrade)
+
+# the images have neither tests nor tools, and of everything else the versions that the tests passed with
+lock: .venv ## Resolve the locks from pyproject.toml (UPGRADE=1: newest versions)
+	$(COMPILE) --extra deploy --extra dev --extra examples pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra deploy pyproject.toml --constraint requirements.lock --output-file deploy/images/cpu.lock
+	$(COMPILE) --extra deploy --extra gpu pyproject.toml --constraint requirements.lock --output-file deploy/images/gpu.lock
+	$(COMPILE) tests/engines/requirements.in --output-file tests/engines/requirements.lock
 
 clean: ## Remove the environments and what tools left here; tables and models in .mimic stay
 	rm -rf .venv .venv-engines build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
