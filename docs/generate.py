@@ -9,6 +9,7 @@ import click
 from pydantic import BaseModel
 
 from mimic_assets.cli.main import main as mimic
+from mimic_core.compute import ComputeSpec, Toleration
 from mimic_core.configs import PATTERN_HELP, ordered_fields
 from mimic_core.model_specs import EarlyStopping, ExperimentModelSpec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, SamplingWeights
@@ -77,6 +78,12 @@ SECTIONS: dict[type[BaseModel], tuple[str, str | None]] = {
         "of the run id.",
         "inference.json",
     ),
+    ComputeSpec: (
+        "The value of `compute` in every config. It applies to each step of a build, its GPUs to those that build shards or "
+        "train.\nA registration with another `compute` counts from the next run on.",
+        None,
+    ),
+    Toleration: ("An entry of `tolerations`.", None),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from mimic_core.compute import ComputeSpec, Toleration
 from mimic_core.documents import Spec, normalise
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.model_specs import EarlyStopping, ExperimentModelSpec, ModelSpec
@@ -216,12 +217,14 @@ def _model_at(kind: type[BaseModel], location: Sequence[str | int]) -> type[Base
         "models": ExperimentModelSpec,
         "model": ModelSpec,
         "early_stopping": EarlyStopping,
+        "compute": ComputeSpec,
+        "tolerations": Toleration,
     }
     return next((below[part] for part in reversed(location) if part in below), kind)
 
 
 def _is_model(location: Sequence[str | int]) -> bool:
-    return location == ("model",) or (location[0] == "models" and len(location) == 2)
+    return location == ("model",) or (len(location) > 1 and location[-2] in ("models", "tolerations"))
 
 
 def _described(value: Any) -> str:

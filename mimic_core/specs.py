@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from mimic_core.compute import ComputeSpec
 from mimic_core.documents import Seed, Spec, normalise
 from mimic_core.errors import SpecError, did_you_mean
 from mimic_core.filters import Condition, parse_filter
@@ -35,7 +36,7 @@ KEY_DIGITS = 12  # of a run id in partition keys, which Dagster writes below its
 WHOLE_RUN_ID = re.compile("[0-9a-f]{64}")
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_PAIRS = 1_000_000  # per individual
-OPERATIONAL = frozenset({"refresh", "shards_per_step"})  # keys that ids and versions leave out
+OPERATIONAL = frozenset({"refresh", "shards_per_step", "compute"})  # keys that ids and versions leave out
 Float32 = Annotated[float, Field(ge=-3.4e38, le=3.4e38)]  # what a feature can hold
 
 
@@ -49,6 +50,13 @@ class PartitionSpec(Spec):
         description='Who asks for a build when an input changed: with "auto" the platform, with "manual" a person. It is no '
         "part of what is built: changing it makes nothing out of date, and run ids leave it out.",
         examples=["manual"],
+    )
+    compute: ComputeSpec | None = Field(
+        None,
+        description="In a cluster, what each step of the build gets: GPUs, cores, memory and nodes; unset keys are as the "
+        "cluster has them for the stage. It is no part of what is built: changing it makes nothing out of date, and run ids "
+        "leave it out. On one machine it does nothing.",
+        examples=[{"gpu": 1, "cpu": "4", "memory": "16Gi"}],
     )
 
     @property

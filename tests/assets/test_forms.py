@@ -16,6 +16,7 @@ from mimic_assets.cli.main import main
 from mimic_assets.forms import example, parse_form, registration_form, spec_form
 from mimic_assets.partitions import BY_ASSET
 from mimic_assets.registration import register
+from mimic_core.compute import ComputeSpec, Toleration
 from mimic_core.configs import parse_spec
 from mimic_core.layers_files import default_layers
 from mimic_core.model_specs import ExperimentModelSpec
@@ -49,6 +50,7 @@ TYPES = {
         "sampling": "Shape?",
         "seed": "Int?",
         "refresh": "String?",
+        "compute": "Shape?",
     },
     DatasetSpec: {
         "database": "String",
@@ -67,6 +69,7 @@ TYPES = {
         "space": "String",
         "dataset": "String",
         "refresh": "String?",
+        "compute": "Shape?",
     },
     ExperimentSpec: {
         "experiment_name": "String",
@@ -79,6 +82,7 @@ TYPES = {
         "table": "String",
         "models": "[Shape]",
         "refresh": "String?",
+        "compute": "Shape?",
     },
     ExperimentModelSpec: {
         "layers": "[String]",
@@ -91,6 +95,19 @@ TYPES = {
         "early_stopping": "Shape?",
         "l2": "Float?",
         "seeds": "[Int]?",
+    },
+    ComputeSpec: {
+        "gpu": "Int?",
+        "cpu": "String?",
+        "memory": "String?",
+        "node_selector": "{String?}?",
+        "tolerations": "[Shape]?",
+    },
+    Toleration: {
+        "key": "String",
+        "operator": "String?",
+        "value": "String?",
+        "effect": "String?",
     },
     InferenceSpec: {
         "database": "String",
@@ -107,6 +124,7 @@ TYPES = {
         "run_id": "String",
         "upload_table": "String",
         "refresh": "String?",
+        "compute": "Shape?",
     },
 }
 WRONG = {

@@ -206,7 +206,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one():
     assert refused(DatasetSpec, {**DATASET, "max_choice": 3}) == (
         "my.json: max_choice: unknown key (did you mean 'max_choices'?); the keys are database, table, max_choices, "
         "features, space, dataset, train_partitions, test_partitions, where, invalid_decisions, overflow, seed, "
-        "missing_values_map, compression, refresh, shards_per_step"
+        "missing_values_map, compression, refresh, compute, shards_per_step"
     )
 
 
