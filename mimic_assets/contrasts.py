@@ -38,6 +38,7 @@ from mimic_core.sources import SPLITS, TRAIN, check_schema, numeric_columns
 from mimic_core.specs import ContrastSpec, contrast_folder
 from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
+from resources.compute import SHARDS, needs
 from resources.inventory import Inventory
 from resources.previews import Previews
 from resources.specs import SpecStore
@@ -127,7 +128,7 @@ def plan_contrasts(
     return plan_steps(context, build, pin, contrasts.rules(stored.spec), tables)
 
 
-@dg.op(ins={"task": dg.In(PartTask)}, pool="contrast_set")
+@dg.op(ins={"task": dg.In(PartTask)}, pool=SHARDS, tags=needs(cpu="1", memory="4Gi"))
 @fails_clearly
 def sample_part(context: dg.OpExecutionContext, task: PartTask[ContrastSpec], tables: TableStore) -> SampledPart:
     """Read, check and sample the decisions of some shards."""

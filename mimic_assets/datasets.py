@@ -37,6 +37,7 @@ from mimic_core.sources import OPTIONAL, SPLITS, check_schema, columns_to_read
 from mimic_core.specs import DatasetSpec, contrast_folder
 from mimic_core.tallies import Tally, add_tallies, tally
 from resources.artefacts import ArtefactStore
+from resources.compute import SHARDS, needs
 from resources.inventory import Inventory
 from resources.previews import Previews
 from resources.shard_files import writing
@@ -99,7 +100,7 @@ def plan_dataset(
     return plan_steps(context, build, pin, datasets.rules(stored.spec), tables)
 
 
-@dg.op(ins={"task": dg.In(PartTask)}, pool="tfrecord_dataset")
+@dg.op(ins={"task": dg.In(PartTask)}, pool=SHARDS, tags=needs(cpu="1", memory="4Gi"))
 @fails_clearly
 def build_dataset_part(
     context: dg.OpExecutionContext, task: PartTask[DatasetSpec], tables: TableStore, artefacts: ArtefactStore

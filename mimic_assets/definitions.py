@@ -23,7 +23,7 @@ from mimic_assets.sensors.specs import spec_sensor
 from mimic_assets.sensors.up_to_date import answer_up_to_date, up_to_date_sensor
 from mimic_assets.sources import source_table
 from mimic_core.collecting import collect_seldom
-from resources.environments import code_url, local_resources, mimic_home, owners, rebuilds_by_itself
+from resources.environments import code_url, environment_resources, executor, mimic_home, owners, rebuilds_by_itself
 
 ASSETS = [source_table, contrast_set, tfrecord_dataset, model_run, inference_table, experiment_report, overview]
 
@@ -55,6 +55,6 @@ def defs() -> dg.Definitions:
             alert_on_failure,
             epochs_of_failed_runs,
         ],
-        resources=local_resources(mimic_home()),
-        executor=dg.in_process_executor,
+        resources=environment_resources(mimic_home()),
+        executor=executor(mimic_home()),
     )

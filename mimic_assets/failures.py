@@ -1,34 +1,36 @@
-"""Failures: a user's mistake fails its step once, with the message as it is; anything else is Dagster's to retry."""
+"""Failures: a user's mistake fails its step once, with the message as it is; anything else is tried again in a cluster.
+
+A RetryPolicy of Dagster would retry on one machine too, where in_process_executor obeys it, and count lost pods among the
+failures; those are for resources/k8s_executor.py.
+"""
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dagster as dg
 
 from mimic_core.errors import MimicError
+from resources.environments import in_cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
 def fails_clearly(step: F) -> F:
-    """Decorate the body of an asset or op: every MimicError becomes a failure that is not retried."""
+    """Decorate the body of an asset or op: a MimicError is not retried, and any other error in a cluster once."""
 
     @functools.wraps(step)
     def function(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with _told(args):
             return step(*args, **kwargs)
-        except MimicError as error:
-            raise _failure(error) from error
 
     @functools.wraps(step)
     def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
+        with _told(args):
             yield from step(*args, **kwargs)
-        except MimicError as error:
-            raise _failure(error) from error
 
     return generator if inspect.isgeneratorfunction(step) else function  # type: ignore[return-value]
 
@@ -52,5 +54,16 @@ def attempt_all(function: Callable[[T], object], items: Iterable[T]) -> list[str
     return problems
 
 
-def _failure(error: MimicError) -> dg.Failure:
-    return dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False)
+@contextmanager
+def _told(arguments: Sequence[Any]) -> Iterator[None]:
+    """Tell Dagster what to do after an error in a step, of whose arguments the first is the context."""
+    try:
+        yield
+    except MimicError as error:
+        raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False) from error
+    except dg.Failure:
+        raise
+    except Exception as error:
+        if in_cluster() and arguments[0].retry_number == 0:
+            raise dg.RetryRequested(max_retries=1) from error
+        raise

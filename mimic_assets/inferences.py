@@ -46,6 +46,7 @@ from mimic_core.sources import KEYS, SPLITS, WEIGHT, check_schema, columns_to_re
 from mimic_core.specs import InferenceSpec
 from mimic_core.tallies import Tally, add_tallies
 from resources.artefacts import ArtefactStore
+from resources.compute import SHARDS, needs
 from resources.inventory import Inventory
 from resources.previews import Previews
 from resources.specs import SpecStore
@@ -148,7 +149,7 @@ def plan_inference(
     return plan_steps(context, build, pin, _rules(stored.spec, run), tables, run)
 
 
-@dg.op(ins={"task": dg.In(PartTask)}, pool="inference_table")
+@dg.op(ins={"task": dg.In(PartTask)}, pool=SHARDS, tags=needs(cpu="1", memory="4Gi"))
 @fails_clearly
 def score_part(
     context: dg.OpExecutionContext, task: PartTask[InferenceSpec], tables: TableStore, artefacts: ArtefactStore

@@ -22,6 +22,7 @@ from mimic_core.plots import png
 from mimic_core.report_text import best_two, conclusion, extreme_rows, leading_rows
 from mimic_core.specs import ReportSpec, spec_digest
 from resources.artefacts import ArtefactStore
+from resources.compute import needs
 from resources.specs import SpecStore, StoredSpec
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ PAGE, NUMBERS = "report.html", "report.json"
     deps=[lineage("model_run")],
     group_name="models",
     kinds={"html"},
+    op_tags=needs(cpu="2", memory="4Gi"),
 )
 @fails_clearly
 def experiment_report(

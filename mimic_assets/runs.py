@@ -37,6 +37,7 @@ from mimic_core.sources import SPLITS
 from mimic_core.specs import RunSpec
 from mimic_core.streams import Stream, watched
 from resources.artefacts import ArtefactStore
+from resources.compute import TRAINING, needs
 from resources.inventory import Inventory
 from resources.previews import Previews
 from resources.specs import SpecStore, StoredSpec
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
     deps=[lineage("tfrecord_dataset")],
     group_name="models",
     kinds={"keras"},
-    pool="model_run",
+    pool=TRAINING,
+    op_tags=needs(gpu=1, cpu="4", memory="16Gi"),
 )
 @fails_clearly
 def model_run(

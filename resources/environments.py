@@ -1,14 +1,19 @@
 """Environments: the one place where a laptop and a cluster differ, and where the root of everything is decided."""
 
+import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from mimic_core.errors import SpecError
+from mimic_core.compute import ComputeSpec
+from mimic_core.configs import parse_spec
+from mimic_core.errors import SpecError, did_you_mean
 from resources.artefacts import ArtefactStore
+from resources.compute import STAGES, StepCompute
 from resources.freshness import Freshness
 from resources.index import Index
 from resources.inventory import Inventory
@@ -19,6 +24,10 @@ from resources.spec_folder import SpecFolder
 from resources.specs import SpecStore
 from resources.tables import TableStore
 
+ENVIRONMENT = "MIMIC_ENV"  # where work runs
+LOCAL, KUBERNETES = "local", "kubernetes"
+COMPUTE = "MIMIC_COMPUTE"  # what steps get in a cluster, by asset, as JSON
+GPU_IMAGE = "MIMIC_GPU_IMAGE"  # image of the steps that get a GPU in a cluster
 CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database
 SPECS = "MIMIC_SPECS"  # folder of spec files that people drop
 REBUILD = "MIMIC_REBUILD"  # 1: the platform rebuilds by itself, unless that is switched off in the UI
@@ -29,13 +38,27 @@ POLICY = {  # variable -> field of the policy, and the least that it may be
 }
 OWNER = re.compile(r"team:[^\s,]+|[\w.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", re.ASCII)  # those that Dagster takes
 ALERT_WEBHOOK = "MIMIC_ALERT_WEBHOOK"  # URL that gets an alert of every failed run
+COMPUTE_EXAMPLE = '{"model_run": {"gpu": 0, "memory": "4Gi"}}'
 MOST_PREVIEW_ROWS = 100
 PREVIEW_ROWS = "MIMIC_PREVIEW_ROWS"  # how many rows of a build Dagster's pages show
 OWNERS = "MIMIC_OWNERS"  # who answers for the assets, in the UI
 CODE_URL = "MIMIC_CODE_URL"  # where this code can be read, in the UI; else its files on this machine are named
 FRESH_DAYS = "MIMIC_FRESH_DAYS"  # after so many days without a change a source table is stale
 # variables beside those of the homes
-OPTIONAL = (CATALOG, SPECS, ALERT_WEBHOOK, OWNERS, CODE_URL, REBUILD, PREVIEW_ROWS, FRESH_DAYS, *POLICY)
+OPTIONAL = (
+    ENVIRONMENT,
+    COMPUTE,
+    GPU_IMAGE,
+    CATALOG,
+    SPECS,
+    ALERT_WEBHOOK,
+    OWNERS,
+    CODE_URL,
+    REBUILD,
+    PREVIEW_ROWS,
+    FRESH_DAYS,
+    *POLICY,
+)
 
 
 def mimic_home() -> Path:
@@ -136,6 +159,77 @@ def code_url() -> str | None:
     return url.rstrip("/")
 
 
+def in_cluster() -> bool:
+    """Tell whether steps are Jobs of Kubernetes, by MIMIC_ENV.
+
+    Raises:
+        SpecError: it names no environment, or the catalog would be a file that the pods share.
+    """
+    name = os.environ.get(ENVIRONMENT) or LOCAL
+    if name not in (LOCAL, KUBERNETES):
+        raise SpecError(
+            f"{ENVIRONMENT} is {name!r}, expected {LOCAL!r} or {KUBERNETES!r}, or nothing for {LOCAL!r}; mend it in the "
+            "environment or in .env"
+        )
+    if name == KUBERNETES and not os.environ.get(CATALOG):
+        raise SpecError(
+            f"{ENVIRONMENT} is {KUBERNETES!r} and {CATALOG} is unset, so the catalog of tables would be a file of SQLite "
+            "on a volume to which pods on several nodes write, which damages it; give the URL of a Postgres database there, "
+            "such as postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+    return name == KUBERNETES
+
+
+def step_compute() -> dict[str, ComputeSpec]:
+    """Return what the steps of each asset get in a cluster where nothing else is asked for, by MIMIC_COMPUTE.
+
+    Raises:
+        SpecError: it is no JSON object of assets, or has a wrong value.
+    """
+    text = os.environ.get(COMPUTE) or "{}"
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{COMPUTE}: this is not JSON: {error}; expected {COMPUTE_EXAMPLE}") from error
+    if not isinstance(found, dict):
+        raise SpecError(f"{COMPUTE} is {text}, expected an object of assets, such as {COMPUTE_EXAMPLE}")
+    if unknown := sorted(found.keys() - set(STAGES)):
+        near = did_you_mean(unknown[0], STAGES)
+        raise SpecError(f"{COMPUTE}: {unknown[0]!r} is no asset{near}; the assets are {', '.join(STAGES)}")
+    return {asset: parse_spec(ComputeSpec, asked, f"{COMPUTE}: {asset}") for asset, asked in found.items()}
+
+
+def executor(home: Path) -> dg.ExecutorDefinition:
+    """Return what executes the steps of a run: this process, or a Job of Kubernetes for each.
+
+    Raises:
+        SpecError: a setting is wrong.
+    """
+    if not in_cluster():
+        return dg.in_process_executor
+    from resources.k8s_executor import step_jobs  # the client of Kubernetes takes a second to import
+
+    specs = environment_resources(home)["specs"]
+    return step_jobs(StepCompute(specs=specs, stages=step_compute()), os.environ.get(GPU_IMAGE) or None)
+
+
+def environment_resources(home: Path) -> dict[str, Any]:
+    """Return the resources of the environment that MIMIC_ENV names.
+
+    In a cluster `home` is on a volume that all pods share, and what steps hand to each other is there too; the index, which
+    may be lost at any time, is in each pod.
+
+    Raises:
+        SpecError: a setting is wrong.
+    """
+    if not in_cluster():
+        return local_resources(home)
+    found = local_resources(home)
+    index = Index(path=str(Path(tempfile.gettempdir()) / "mimic-index.db"))
+    inventory = Inventory(specs=found["specs"], tables=found["tables"], artefacts=found["artefacts"], index=index)
+    return found | {"inventory": inventory, "io_manager": dg.FilesystemIOManager(base_dir=str(home / "steps"))}
+
+
 def local_resources(home: Path) -> dict[str, Any]:
     """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there.
 
@@ -174,6 +268,8 @@ def _number(name: str, least: int) -> int:
 
 
 CHECKS = (
+    in_cluster,
+    step_compute,
     alert_sink,
     previews,
     rebuild_policy,

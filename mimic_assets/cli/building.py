@@ -12,11 +12,16 @@ from mimic_assets.cli.submission import Ended, daemon_lives, submit
 from mimic_assets.coefficients import read_table
 from mimic_core.specs import PartitionSpec, RunSpec
 from resources.artefacts import ArtefactStore
+from resources.environments import in_cluster
 from resources.trainings import epochs_so_far
 
 OF_TABLE = ("coefficients", "not_identified", "separated", "withheld")  # what is told of a table of coefficients
 
 AGAIN = "building it again goes on after them"
+NO_DAEMON = (
+    "no daemon of Dagster answers, and in a cluster only it starts builds; look at its pod and at the sensor "
+    "build_requested, then run the command again"
+)
 
 
 def build(
@@ -25,7 +30,7 @@ def build(
     artefacts: ArtefactStore,
     before: Callable[[], object] = lambda: None,
 ) -> list[Outcome]:
-    """Build registered partitions of one asset; a live daemon does it, else this process.
+    """Build registered partitions of one asset; a live daemon does it, else this process, though not in a cluster.
 
     Args:
         before: called before this process builds something.
@@ -38,6 +43,11 @@ def build(
     """
     ended = _submit(instance, specs, artefacts) if daemon_lives(instance) else {}
     left = [spec for spec in specs if spec.key not in ended]
+    if left and in_cluster():
+        ended |= {spec.key: Ended(run_id=None, error=NO_DAEMON) for spec in left}
+        for spec in left:
+            _complain(spec, NO_DAEMON)
+        left = []
     if left:
         before()
     for spec in left:

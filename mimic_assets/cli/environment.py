@@ -108,14 +108,14 @@ def resources_to_read() -> dict[str, Any]:
     from resources import environments
 
     require_home()
-    return environments.local_resources(Path(settings()["MIMIC_HOME"]))
+    return environments.environment_resources(Path(settings()["MIMIC_HOME"]))
 
 
 def local_resources() -> dict[str, Any]:
-    """Return the resources of this machine."""
+    """Return the resources of this environment."""
     from resources import environments
 
-    return environments.local_resources(Path(prepare()["MIMIC_HOME"]))
+    return environments.environment_resources(Path(prepare()["MIMIC_HOME"]))
 
 
 def open_instance() -> "dg.DagsterInstance":

@@ -19,6 +19,7 @@ from mimic_assets.reasons import failure
 from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
 from mimic_core.specs import PartitionSpec
 from resources.artefacts import ArtefactStore
+from resources.environments import in_cluster
 from resources.requests import BuildRequest, store_request
 
 QUEUE = "QUEUED_RUN_COORDINATOR"  # the daemon that starts the runs of the queue
@@ -33,9 +34,9 @@ IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dag
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a run ended: its Dagster run id, and what went wrong (None when nothing did)."""
+    """How a run ended: its Dagster run id (None where there was none), and what went wrong (None when nothing did)."""
 
-    run_id: str
+    run_id: str | None
     error: str | None
 
 
@@ -166,7 +167,8 @@ class _Submission:
             self._shown.say(f"{which} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
         if not self._lives or time.monotonic() > self._moved + ANSWER_SECONDS:
             why = f"started nothing for {ANSWER_SECONDS} seconds" if self._lives else "has ended"
-            click.echo(f"mimic: the daemon {why}; building in this process", err=True)
+            then = "nothing more is built" if in_cluster() else "building in this process"
+            click.echo(f"mimic: the daemon {why}; {then}", err=True)
             self._withdraw(waiting)
             for run in [self._runs[key] for key in waiting if key in self._runs]:
                 if run.status not in WAITING:

@@ -166,7 +166,7 @@ def test_a_build_that_is_asked_to_stop_ends_cleanly(with_dataset, how):
 def slots(with_dataset):
     """Set the number of slots of the pool that the shards of a dataset need."""
     with dg.DagsterInstance.get() as instance:
-        yield lambda number: instance.event_log_storage.set_concurrency_slots("tfrecord_dataset", number)
+        yield lambda number: instance.event_log_storage.set_concurrency_slots("shards", number)
         assert instance.event_log_storage.get_concurrency_run_ids() == set()
 
 
@@ -177,7 +177,7 @@ def test_a_build_that_is_killed_with_the_last_slot_of_a_pool_does_not_keep_it(wi
     stop(process, signal.SIGKILL)
     (killed,) = [run_id for run_id, status in runs().items() if status in UNFINISHED]
     with dg.DagsterInstance.get() as instance:  # if it was killed between two steps, as if it was one step later
-        instance.event_log_storage.claim_concurrency_slot("tfrecord_dataset", killed, "step")
+        instance.event_log_storage.claim_concurrency_slot("shards", killed, "step")
         assert instance.event_log_storage.get_concurrency_run_ids() == {killed}
     process = with_dataset.fork("log-odds", "build-dataset", with_dataset.dataset())
     _, errors = process.communicate(timeout=60)
@@ -187,7 +187,7 @@ def test_a_build_that_is_killed_with_the_last_slot_of_a_pool_does_not_keep_it(wi
 def test_a_build_that_waits_for_a_slot_of_a_pool_ends_at_once(with_dataset, slots):
     slots(0)
     process = with_dataset.fork("log-odds", "build-dataset", with_dataset.dataset())
-    wait_for(process, "waits for a slot of the pool tfrecord_dataset")
+    wait_for(process, "waits for a slot of the pool shards")
     errors = stop(process, signal.SIGTERM)
     assert process.returncode == 130
     assert "mimic: interrupted; what was published before is unchanged" in errors

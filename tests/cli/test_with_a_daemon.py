@@ -126,9 +126,9 @@ def test_a_live_daemon_builds_and_the_command_follows_it(mimic):
 def no_slots(mimic):
     """No shard of a dataset is built meanwhile: the pool of these steps has no slot."""
     with dg.DagsterInstance.get() as instance:
-        instance.event_log_storage.set_concurrency_slots("tfrecord_dataset", 0)
+        instance.event_log_storage.set_concurrency_slots("shards", 0)
         yield
-        instance.event_log_storage.delete_concurrency_limit("tfrecord_dataset")
+        instance.event_log_storage.delete_concurrency_limit("shards")
         assert instance.event_log_storage.get_concurrency_run_ids() == set()
 
 
@@ -136,7 +136,7 @@ def test_two_commands_for_one_partition_take_turns_and_each_can_be_ended_while_i
     before = len(runs())
     config = mimic.dataset()
     first = mimic.start("log-odds", "build-dataset", config)
-    said(first, "waits for a slot of the pool tfrecord_dataset")
+    said(first, "waits for a slot of the pool shards")
     second = mimic.start("log-odds", "build-dataset", config)
     said(second, "waits in the queue behind 1 run")
     assert statuses(before) == ["STARTED", "QUEUED"]

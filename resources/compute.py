@@ -1,0 +1,59 @@
+"""Compute of steps: what a step declares to need, and what it gets when the deployment and its spec have their say."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mimic_core.compute import ComputeSpec
+from mimic_core.errors import NotFoundError
+from mimic_core.specs import PARTITION_SPECS
+from resources.specs import SpecStore
+
+DECLARED = "mimic/compute"  # tag of a step
+SHARDS, TRAINING = "shards", "training"  # pools: a limit of one bounds how many such steps run at once, over all runs
+LITTLE = ComputeSpec.model_validate(
+    {"cpu": "1", "memory": "2Gi"}
+)  # of a step that declares nothing: it plans, publishes or looks
+STAGES = ("source_table", *(kind.asset for kind in PARTITION_SPECS), "experiment_report", "overview")
+
+
+def needs(*, cpu: str, memory: str, gpu: int = 0) -> dict[str, str]:
+    """Make the tag of a step that needs more than one that plans: it may have GPUs too."""
+    return {DECLARED: json.dumps({"gpu": gpu, "cpu": cpu, "memory": memory})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCompute:
+    """What the steps of runs get.
+
+    Attributes:
+        specs: whose `compute` counts most.
+        stages: what the deployment gives the steps of an asset, over what they declare.
+    """
+
+    specs: SpecStore
+    stages: Mapping[str, ComputeSpec] = field(default_factory=dict)
+
+    def of(self, step: str, tags: Mapping[str, str], partition: str | None) -> ComputeSpec:
+        """Return what a step gets.
+
+        A step that declares no GPUs gets none, whatever the spec says: it would keep one from those that train.
+
+        Args:
+            step: its key, which begins with the name of its asset.
+            tags: of the step.
+            partition: key of the partition that its run builds; None where there is none.
+        """
+        asset = step.partition(".")[0].partition("[")[0]
+        declared = ComputeSpec.model_validate_json(tags[DECLARED]) if DECLARED in tags else LITTLE
+        found = self.stages[asset].over(declared) if asset in self.stages else declared
+        if partition is not None and (asked := self._asked(asset, partition)):
+            found = asked.over(found)
+        return found if declared.gpu is not None else found.model_copy(update={"gpu": 0})
+
+    def _asked(self, asset: str, partition: str) -> ComputeSpec | None:
+        kind = next((kind for kind in PARTITION_SPECS if kind.asset == asset), None)
+        try:
+            return self.specs.get(kind, partition).spec.compute if kind else None
+        except NotFoundError:  # the step says so itself
+            return None

@@ -1,0 +1,217 @@
+"""The executor of a cluster: every step is a Kubernetes Job, with the compute that its spec asks for.
+
+dagster-k8s does the work. What it has no setting for is done here by overriding methods of its step handler, one of them
+private, which is why its version is pinned exactly and tests/cluster/test_contract.py checks what is relied on; decision
+0031 says why, and what the alternatives are.
+"""
+
+import copy
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import dagster as dg
+from dagster._core.events import DagsterEvent, EngineEventData
+from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandlerContext
+from dagster_k8s import k8s_job_executor
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.executor import K8sStepHandler
+from dagster_shared.error import SerializableErrorInfo
+from kubernetes.client import ApiException
+
+from mimic_core.compute import ComputeSpec, cores
+from resources.compute import StepCompute
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1ContainerStateTerminated, V1Pod
+
+GPU = "nvidia.com/gpu"
+PARTITION = "dagster/partition"
+RETRIES_OF_LOST = 3  # a node may be taken back, or drained, more than once in a long training
+RETRIES_OF_CRASHED = 1  # what ran out of memory, or ended by itself, will likely do so again
+KILLED = (137, 143)  # exit codes of a process that was killed, or asked to end
+LINES = 20  # of the log of a process that ended by itself
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+
+def step_jobs(compute: StepCompute, gpu_image: str | None = None) -> dg.ExecutorDefinition:
+    """Make the executor; its config is that of `k8s_job_executor`.
+
+    Args:
+        compute: what each step gets.
+        gpu_image: image of the steps that get a GPU; None for that of all others.
+    """
+
+    def make(context: dg.InitExecutorContext) -> dg.Executor:
+        made: Any = k8s_job_executor.executor_creation_fn(context)  # type: ignore[misc]
+        made._step_handler = StepJobs(made._step_handler, compute, gpu_image)
+        return cast(dg.Executor, made)
+
+    return dg.ExecutorDefinition(
+        name="step_jobs",
+        config_schema=k8s_job_executor.config_schema,  # type: ignore[arg-type]
+        requirements=dg.multiple_process_executor_requirements(),
+        executor_creation_fn=make,
+        description="Every step is a Kubernetes Job with the GPUs, cores, memory and nodes that its spec asks for.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why the Job of a step failed.
+
+    Attributes:
+        said: what happened, and what to do.
+        retries: how often a step is begun anew for such a fault.
+    """
+
+    said: str
+    retries: int
+
+
+class StepJobs(K8sStepHandler):
+    """Launches steps as Jobs, and says what became of those that fail without a word."""
+
+    def __init__(self, handler: K8sStepHandler, compute: StepCompute, gpu_image: str | None) -> None:
+        self.__dict__.update(handler.__dict__)  # made by k8s_job_executor from its config
+        self._enable_owner_references = True  # what a run leaves goes with its pod
+        self._compute, self._gpu_image = compute, gpu_image
+        self._given: dict[str, ComputeSpec] = {}  # by step: a spec that changes while its run runs changes nothing
+        self._crashes: dict[str, int] = {}
+        self._waits: dict[str, str] = {}  # by Job: what was said last
+        self._begun: set[str] = set()  # Jobs whose container runs
+
+    @property
+    def name(self) -> str:
+        return "StepJobs"
+
+    def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
+        found = super()._get_container_context(step_handler_context)
+        compute = self._compute_of(step_handler_context)
+        config = found.run_k8s_config
+        return found._replace(
+            run_k8s_config=config._replace(
+                container_config=container_config(config.container_config, compute, self._gpu_image),
+                pod_spec_config=pod_config(config.pod_spec_config, compute),
+            )
+        )
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        """Retry or fail a step whose Job failed, and say so; warn of one that waits for a node.
+
+        Dagster itself would retry as often as the policy of the op says, and no others than ops with one, whatever the
+        fault is.
+        """
+        found = super().check_step_health(step_handler_context)
+        step, job = self._get_step_key(step_handler_context), self._get_k8s_step_job_name(step_handler_context)
+        if found.is_healthy and job in self._begun:
+            return found
+        pods = self._api_client.get_pods_in_job(job, super()._get_container_context(step_handler_context).namespace)
+        if found.is_healthy:
+            self._warn_of_waiting(step_handler_context, job, pods)
+            return found
+        fault = self._fault(step_handler_context, pods, str(found.unhealthy_reason))
+        context = step_handler_context.get_step_context(step)
+        self._crashes[step] = self._crashes.get(step, 0) + (fault.retries < RETRIES_OF_LOST)
+        known = step_handler_context.execute_step_args.known_state
+        attempts = known.get_retry_state().get_attempt_count(step) if known else 0
+        error = SerializableErrorInfo(message=fault.said, stack=[], cls_name=None)
+        # the executor reads these events as it reads those that a step tells of itself
+        if attempts < RETRIES_OF_LOST and self._crashes[step] <= RETRIES_OF_CRASHED:
+            DagsterEvent.step_retry_event(context, StepRetryData(error=error))  # type: ignore[no-untyped-call]
+        else:
+            DagsterEvent.step_failure_event(context, StepFailureData(error, None))  # type: ignore[no-untyped-call]
+        return CheckStepHealthResult.healthy()
+
+    def _compute_of(self, context: StepHandlerContext) -> ComputeSpec:
+        step = self._get_step_key(context)
+        if step not in self._given:
+            partition = context.dagster_run.tags.get(PARTITION)
+            self._given[step] = self._compute.of(step, context.step_tags[step], partition)
+        return self._given[step]
+
+    def _fault(self, context: StepHandlerContext, pods: "list[V1Pod]", otherwise: str) -> Fault:
+        step, partition = self._get_step_key(context), context.dagster_run.tags.get(PARTITION)
+        pod, ended = next(((pod, end) for pod in pods if (end := _terminated(pod))), (None, None))
+        if pod is None or ended is None:
+            return Fault(said=f"the pod of step {step} was lost: {otherwise}", retries=RETRIES_OF_LOST)
+        name = pod.metadata.name
+        if ended.reason == "OOMKilled":
+            limit = self._compute_of(context).memory
+            of = f' in the spec of {partition}, such as {{"compute": {{"memory": "{_double(limit)}"}}}}' if partition else ""
+            return Fault(
+                said=f"step {step} ran out of memory: its pod {name} took more than its limit of {limit} and was killed; "
+                f"give it more by compute.memory{of}, and register it again",
+                retries=RETRIES_OF_CRASHED,
+            )
+        if ended.exit_code in KILLED or pod.status.reason:  # such as Evicted
+            why = pod.status.reason or f"exit code {ended.exit_code}"
+            return Fault(said=f"the pod {name} of step {step} was killed ({why})", retries=RETRIES_OF_LOST)
+        said = ""
+        with suppress(ApiException):
+            said = self._api_client.retrieve_pod_logs(name, pod.metadata.namespace, tail_lines=LINES)
+        return Fault(
+            said=f"the process of step {step} ended with exit code {ended.exit_code} before the step did; its pod {name} "
+            f"said at last:\n{said}",
+            retries=RETRIES_OF_CRASHED,
+        )
+
+    def _warn_of_waiting(self, context: StepHandlerContext, job: str, pods: "list[V1Pod]") -> None:
+        """Say what the pod of a Job waits for, once for each reason."""
+        step = self._get_step_key(context)
+        why = next((why for pod in pods if (why := _waits_for(pod))), "")
+        if why and self._waits.get(job) != why:
+            DagsterEvent.engine_event(context.get_step_context(step), f"step {step} waits: {why}", EngineEventData())
+        self._waits[job] = why
+        if any(pod.status.phase == "Running" for pod in pods):
+            self._begun.add(job)
+
+
+def container_config(config: Any, compute: ComputeSpec, gpu_image: str | None) -> dict[str, Any]:
+    """Return the config of a container with the resources of a step: what it requests is also its limit."""
+    amounts = {"cpu": compute.cpu, "memory": compute.memory, GPU: str(compute.gpu) if compute.gpu else None}
+    given = {name: amount for name, amount in amounts.items() if amount}
+    threads = str(max(1, math.floor(cores(compute.cpu)))) if compute.cpu else "1"
+    found = copy.deepcopy(dict(config))
+    # a library that counts the cores of the node would begin a thread for each, and wait for its own turn
+    known = {each["name"] for each in found.get("env", [])}
+    found["env"] = [*found.get("env", []), *({"name": each, "value": threads} for each in THREADS if each not in known)]
+    found["resources"] = {"requests": given, "limits": given}
+    if compute.gpu and gpu_image:
+        found["image"] = gpu_image
+    return found
+
+
+def pod_config(config: Any, compute: ComputeSpec) -> dict[str, Any]:
+    """Return the config of a pod with the nodes of a step; nodes with GPUs have a taint by custom."""
+    tolerations = [each.document for each in compute.tolerations]
+    if compute.gpu and not any(each.key == GPU for each in compute.tolerations):
+        tolerations.append({"key": GPU, "operator": "Exists", "effect": "NoSchedule"})
+    found = copy.deepcopy(dict(config))
+    found["node_selector"] = found.get("node_selector", {}) | compute.node_selector
+    found["tolerations"] = [*found.get("tolerations", []), *tolerations]
+    return {name: value for name, value in found.items() if value}
+
+
+def _terminated(pod: "V1Pod") -> "V1ContainerStateTerminated | None":
+    statuses = pod.status.container_statuses or []
+    return next((each.state.terminated for each in statuses if each.state and each.state.terminated), None)
+
+
+def _waits_for(pod: "V1Pod") -> str:
+    """Say what a pod waits for that may not come by itself; empty where nothing is known."""
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return f"no node takes its pod {pod.metadata.name}: {condition.message}"
+    for each in pod.status.container_statuses or []:
+        waiting = each.state.waiting if each.state else None
+        if waiting and waiting.reason not in (None, "ContainerCreating", "PodInitializing"):
+            return f"its pod {pod.metadata.name} cannot start: {waiting.reason}: {waiting.message or ''}"
+    return ""
+
+
+def _double(memory: str | None) -> str:
+    number = (memory or "").rstrip("kKMGTPEi")
+    return f"{float(number) * 2:g}{(memory or '')[len(number) :]}" if number else "16Gi"
