@@ -7,6 +7,7 @@ private, which is why its version is pinned exactly and tests/cluster/test_contr
 
 import copy
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -82,6 +83,7 @@ class StepJobs(K8sStepHandler):
         self._crashes: dict[str, int] = {}
         self._waits: dict[str, str] = {}  # by Job: what was said last
         self._begun: set[str] = set()  # Jobs whose container runs
+        self._alone = False  # whether the steps of the run that this one goes on from are ended
 
     @property
     def name(self) -> str:
@@ -97,6 +99,12 @@ class StepJobs(K8sStepHandler):
                 pod_spec_config=pod_config(config.pod_spec_config, compute),
             )
         )
+
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        if not self._alone:
+            self._end_steps_before(step_handler_context)
+            self._alone = True
+        yield from super().launch_step(step_handler_context)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Retry or fail a step whose Job failed, and say so; warn of one that waits for a node.
@@ -124,6 +132,16 @@ class StepJobs(K8sStepHandler):
         else:
             DagsterEvent.step_failure_event(context, StepFailureData(error, None))  # type: ignore[no-untyped-call]
         return CheckStepHealthResult.healthy()
+
+    def _end_steps_before(self, context: StepHandlerContext) -> None:
+        """End what still runs of the run before, whose pod was lost: its steps would go on beside those of this one."""
+        if not (parent := context.dagster_run.parent_run_id):
+            return
+        namespace = super()._get_container_context(context).namespace
+        labels = f"dagster/run-id={parent},app.kubernetes.io/component=step_worker"
+        for job in self._api_client.batch_api.list_namespaced_job(namespace, label_selector=labels).items:
+            if job.status.active:
+                self._api_client.delete_job(job.metadata.name, namespace)
 
     def _compute_of(self, context: StepHandlerContext) -> ComputeSpec:
         step = self._get_step_key(context)

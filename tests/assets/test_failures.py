@@ -1,58 +1,73 @@
-"""Failures: a person's mistake is never retried, whatever the step's policy; anything else is Dagster's to judge."""
+"""Errors in steps: a mistake of a person fails once anywhere; anything else is tried again in a cluster, and once only."""
 
 import dagster as dg
 import pytest
 
 from mimic_assets.failures import fails_clearly
-from mimic_core.errors import SpecError
+from mimic_core.errors import TableError
+
+TRIES: list[int] = []
 
 
-def test_a_mistake_becomes_a_failure_with_its_message_and_no_retry():
+def failing(error):
+    """Make a job of which the only step raises an error whenever it is tried."""
+
+    @dg.op(out=dg.Out(dg.Nothing))
     @fails_clearly
-    def step() -> None:
-        raise SpecError("features: give exactly these")
-
-    with pytest.raises(dg.Failure, match="features: give exactly these") as failure:
-        step()
-    assert failure.value.allow_retries is False
-    assert failure.value.metadata["error"].value == "SpecError"
-
-
-def test_a_mistake_in_a_step_that_yields_becomes_a_failure_after_what_it_yielded():
-    @fails_clearly
-    def step():
-        yield 1
-        raise SpecError("late")
-
-    steps = step()
-    assert next(steps) == 1
-    with pytest.raises(dg.Failure, match="late"):
-        next(steps)
-
-
-def test_any_other_error_is_passed_on():
-    @fails_clearly
-    def step() -> None:
-        raise ConnectionError("lost")
-
-    with pytest.raises(ConnectionError):
-        step()
-
-
-@pytest.mark.parametrize(("error", "attempts"), [(SpecError("wrong"), 1), (ConnectionError("lost"), 3)])
-def test_a_retry_policy_repeats_lost_connections_and_never_mistakes(error, attempts):
-    tried = []
-
-    @dg.op(retry_policy=dg.RetryPolicy(max_retries=2))
-    @fails_clearly
-    def step() -> None:
-        tried.append(1)
+    def step(context: dg.OpExecutionContext):
+        TRIES.append(context.retry_number)
         raise error
 
     @dg.job
-    def once() -> None:
+    def job():
         step()
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert not once.execute_in_process(instance=instance, raise_on_error=False).success
-    assert len(tried) == attempts
+    return job
+
+
+@pytest.fixture(params=["local", "kubernetes"])
+def environment(request, monkeypatch):
+    TRIES.clear()
+    monkeypatch.setenv("MIMIC_ENV", request.param)
+    monkeypatch.setenv("MIMIC_CATALOG", "postgresql://somebody@host/catalog")
+    return request.param
+
+
+def tried(error):
+    """Execute the job; returns how the step failed at last."""
+    result = failing(error).execute_in_process(raise_on_error=False)
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    return failed.step_failure_data.error
+
+
+def test_a_mistake_of_a_person_is_tried_once(environment):
+    assert "there is no table" in tried(TableError("there is no table")).message
+    assert TRIES == [0]
+
+
+def test_an_error_of_nobody_is_tried_twice_in_a_cluster_and_told_as_it_is(environment):
+    error = tried(OSError("the disk does not answer"))
+    assert ([0, 1] if environment == "kubernetes" else [0]) == TRIES
+    assert "the disk does not answer" in f"{error.message}{error.cause and error.cause.message}"
+
+
+def test_a_failure_that_a_step_tells_itself_is_left_as_it_is(environment):
+    tried(dg.Failure("told", allow_retries=False))
+    assert TRIES == [0]
+
+
+def test_what_a_generator_raises_is_told_as_well(environment):
+    @dg.op(out=dg.Out(int))
+    @fails_clearly
+    def step(context: dg.OpExecutionContext):
+        TRIES.append(context.retry_number)
+        yield dg.Output(1)
+        raise TableError("after an output")
+
+    @dg.job
+    def job():
+        step()
+
+    result = job.execute_in_process(raise_on_error=False)
+    assert not result.success
+    assert TRIES == [0]

@@ -22,8 +22,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from mimic_assets.cli.main import main
+from mimic_assets.jobs import BUILDS
+from mimic_assets.registration import pair_runs, register
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
+from resources.environments import local_resources
 
 BIN = Path(sys.executable).parent
 IMAGE = "mimic:0.1.0"
@@ -81,7 +84,10 @@ SPECS = {
         "upload_table": "scored",
     },
 }
-NAMES = {"build-contrast": ContrastSpec, "build-dataset": DatasetSpec, "run-experiment": ExperimentSpec}
+WHERE = {"repositoryLocationName": "mimic", "repositoryName": "__repository__"}
+LAUNCH = """mutation Launch($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+} }"""
 
 
 def load(name: str) -> ModuleType:
@@ -104,7 +110,7 @@ def waiting(stand_in: ModuleType) -> Callable[..., Any]:
     return stand_in.waiting
 
 
-def instance_config(kubeconfig: Path, dagster_home: Path) -> dict[str, Any]:
+def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int) -> dict[str, Any]:
     """Return the dagster.yaml of the platform: what deploy/helm/values.yaml sets, only quicker."""
     launcher = {
         "load_incluster_config": False,
@@ -128,7 +134,7 @@ def instance_config(kubeconfig: Path, dagster_home: Path) -> dict[str, Any]:
         },
         "run_monitoring": {"enabled": True, "poll_interval_seconds": 5, "max_resume_run_attempts": 0},
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
-        "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": 10}},
+        "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": most_runs}},
     }
 
 
@@ -141,11 +147,13 @@ class Platform:
         settings: variables of the containers of mimic's code.
     """
 
-    def __init__(self, cluster: Any, home: Path, environment: Mapping[str, str], settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, cluster: Any, home: Path, environment: Mapping[str, str], settings: Mapping[str, str], most_runs: int
+    ) -> None:
         self.cluster, self.home, self.settings = cluster, home, settings
         self.environment = {**environment, **settings, "DAGSTER_HOME": str(home / "dagster")}
         (home / "dagster").mkdir()
-        config = instance_config(cluster.kubeconfig, home / "dagster")
+        config = instance_config(cluster.kubeconfig, home / "dagster", most_runs)
         (home / "dagster/dagster.yaml").write_text(yaml.safe_dump(config))
         self._processes: list[subprocess.Popen[bytes]] = []
         self.ui = ""
@@ -221,6 +229,37 @@ class Platform:
         """Return the id of the first run of an experiment."""
         return parse_spec(ExperimentSpec, SPECS[ExperimentSpec] | changes, "test").runs[0].run_id
 
+    def register(self, kind: type[PartitionSpec], **changes: object) -> str:
+        """Register a config as commands do, without building anything; returns the key of its first partition."""
+        spec = parse_spec(kind, SPECS[kind] | changes, "test")
+        new = pair_runs(spec, None, "test") if isinstance(spec, ExperimentSpec) else [(spec, "")]
+        with self.instance as instance:
+            return register(instance, local_resources(self.home / "mimic")["specs"], new)[0]
+
+    def materialize(self, asset: str, key: str) -> str:
+        """Materialize a partition as the button of the UI does; returns the id of the run."""
+        return self._launch({"jobName": "__ASSET_JOB", "assetSelection": [{"path": [asset]}]}, {}, key)
+
+    def launch(self, asset: str, key: str) -> str:
+        """Launch the job that builds a partition, which answers no other checks beside; returns the id of the run."""
+        return self._launch({"jobName": BUILDS[asset].name}, {}, key)
+
+    def form(self, job: str, config: Mapping[str, Any]) -> str:
+        """Launch the job of a form; returns the id of the run."""
+        return self._launch({"jobName": job}, config)
+
+    def _launch(self, what: Mapping[str, Any], config: Mapping[str, Any], partition: str | None = None) -> str:
+        tags = [{"key": PARTITION, "value": partition}] if partition else []
+        params = {
+            "selector": WHERE | what,
+            "mode": "default",
+            "executionMetadata": {"tags": tags},
+            "runConfigData": config,
+        }
+        found = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
+        assert found["__typename"] == "LaunchRunSuccess", found
+        return str(found["run"]["runId"])
+
     def ask(self, query: str, **variables: object) -> Any:
         """Ask the UI's API."""
         data = json.dumps({"query": query, "variables": variables}).encode()
@@ -268,7 +307,8 @@ class Platform:
 def asset_of(run: dg.DagsterRun) -> str:
     """Return the name of the asset that a run builds."""
     built = run.tags.get("mimic/build", "").partition(":")[0]
-    return built or next(iter(run.asset_selection or ())).to_user_string()
+    jobs = {job.name: asset for asset, job in BUILDS.items()}
+    return built or jobs.get(run.job_name) or next(iter(run.asset_selection or ())).to_user_string()
 
 
 def free_port() -> int:
@@ -290,7 +330,7 @@ def reachable(port: int, seconds: float = 60) -> None:
 
 
 @contextmanager
-def platform_on(folder: Path, stand_in: ModuleType, **cluster: Any) -> Iterator[Platform]:
+def platform_on(folder: Path, stand_in: ModuleType, most_runs: int = 10, **cluster: Any) -> Iterator[Platform]:
     """Give a platform on a new stand-in, without servers yet."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH", "TMPDIR", "LANG") if name in os.environ}
@@ -307,7 +347,7 @@ def platform_on(folder: Path, stand_in: ModuleType, **cluster: Any) -> Iterator[
     }
     with ExitStack() as stack:
         made = stack.enter_context(stand_in.Cluster(folder / "containers", image, MODULES, **cluster))
-        platform = Platform(made, folder, image, settings)
+        platform = Platform(made, folder, image, settings, most_runs)
         stack.callback(platform.end)
         yield platform
 

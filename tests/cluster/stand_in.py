@@ -88,7 +88,7 @@ class Cluster:
         self.requests: dict[str, int] = {}
         self._environment, self._modules, self._command = dict(environment), modules, command
         self._kills: dict[str, float] = {}  # pod -> when it is killed
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._problems = load(HERE.parent / "deploy/manifest_checks.py").problems
         self._ended = threading.Event()
 
@@ -126,7 +126,7 @@ class Cluster:
 
     def jobs_of(self, run_id: str, deleted: bool = True) -> list[Manifest]:
         """Return the Jobs of a run of Dagster, its own first, then those of its steps in the order in which they came."""
-        with self._lock:
+        with self.lock:
             every = list(self.jobs.values()) + (list(self.deleted.values()) if deleted else [])
         mine = [job for job in every if job["kind"] == "Job" and job["metadata"]["labels"]["dagster/run-id"] == run_id]
         return sorted(mine, key=lambda job: job["metadata"]["number"])
@@ -135,9 +135,9 @@ class Cluster:
         """Return the pod of a Job."""
         return next((pod for pod in list(self.pods.values()) if pod["metadata"]["labels"]["job-name"] == job), None)
 
-    def kill_pod(self, name: str) -> None:
+    def kill_pod(self, name: str, number: int = signal.SIGKILL) -> None:
         """Kill the process of a pod, as when its node is lost."""
-        self._tell({"kill": name, "signal": signal.SIGKILL})
+        self._tell({"kill": name, "signal": number})
 
     def log_of(self, pod: str) -> str:
         return self._log(pod).read_text(errors="replace")
@@ -152,7 +152,7 @@ class Cluster:
         """Note what the node says of processes that ended."""
         for line in self._node.stdout:
             told = json.loads(line)
-            with self._lock:
+            with self.lock:
                 if (pod := self.pods.get(told["ended"])) is None:
                     continue
                 done = told["code"] == 0
@@ -181,7 +181,7 @@ class Cluster:
             why = {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
             job["status"] = job["status"] | {"failed": 1, "conditions": [{"type": "Failed", "status": "True"} | why]}
         job["status"] |= {"active": None, "ready": 0}
-        job["finished"] = time.monotonic()
+        job["metadata"]["ended"] = job["finished"] = time.monotonic()
 
     def _forget(self, name: str) -> None:
         """Remove a pod whose process is gone, and the Jobs that belong to it."""
@@ -189,12 +189,12 @@ class Cluster:
         self._kills.pop(name, None)
         self.deleted[f"{name}-{uuid.uuid4().hex}"] = pod
         for job in [job["metadata"]["name"] for job in self.jobs.values() if owned(job, pod)]:
-            self._delete_job(job, "Background")
+            self.delete_job(job, "Background")
 
     def _look(self) -> None:
         """Place pods that wait, kill those whose grace is over, and remove Jobs whose time to live is over."""
         while not self._ended.wait(LOOK_SECONDS):
-            with self._lock:
+            with self.lock:
                 clock = time.monotonic()
                 for pod in [pod for pod in self.pods.values() if pod["status"]["phase"] == "Pending"]:
                     self._place(pod)
@@ -204,7 +204,7 @@ class Cluster:
                 for job in list(self.jobs.values()):
                     life = job["spec"].get("ttlSecondsAfterFinished")
                     if life is not None and "finished" in job and clock > job["finished"] + life:
-                        self._delete_job(job["metadata"]["name"], "Background")
+                        self.delete_job(job["metadata"]["name"], "Background")
 
     def _place(self, pod: Manifest) -> None:
         """Start a pod on the first node that fits; else say what it waits for."""
@@ -242,7 +242,7 @@ class Cluster:
         return node["gpus"] - sum(gpus(pod) for pod in here if pod["status"]["phase"] == "Running")
 
     def _tell(self, order: Manifest) -> None:
-        with self._lock:
+        with self.lock:
             self._node.stdin.write(json.dumps(order).encode() + b"\n")
             self._node.stdin.flush()
 
@@ -304,7 +304,7 @@ class Cluster:
         if not found:
             raise RefusedError(404, "NotFound", f"the stand-in has no {url.path}")
         kind, name, part = found["kind"], found["name"], found["part"]
-        with self._lock:
+        with self.lock:
             path = "/".join(filter(None, [kind, "NAME" if name else "", part]))
             self.requests[f"{method} {path}"] = self.requests.get(f"{method} {path}", 0) + 1
             if method == "POST" and kind == "jobs" and not name:
@@ -323,7 +323,7 @@ class Cluster:
                 return 200, public(objects[name])
             if method == "DELETE" and kind == "jobs":
                 policy = asked.get("propagationPolicy") or (body or {}).get("propagationPolicy") or "Orphan"
-                self._delete_job(name, policy)
+                self.delete_job(name, policy)
                 return 200, {"kind": "Status", "status": "Success"}
             if method == "DELETE":
                 self._delete_pod(name)
@@ -340,7 +340,12 @@ class Cluster:
         if job["spec"].get("backoffLimit", 6) != 0:
             raise RefusedError(422, "Invalid", "the stand-in has no retries of Jobs: spec.backoffLimit must be 0")
         number = len(self.jobs) + len(self.deleted)
-        job["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "number": number}
+        job["metadata"] |= {
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": now(),
+            "number": number,
+            "began": time.monotonic(),
+        }
         job["status"] = {"active": 1, "ready": 0, "startTime": now()}
         self.jobs[name] = job
         self._create_pod(job)
@@ -372,7 +377,7 @@ class Cluster:
         self.pods[name] = pod
         self._place(pod)
 
-    def _delete_job(self, name: str, policy: str) -> None:
+    def delete_job(self, name: str, policy: str) -> None:
         """Delete a Job; its pods stay unless they are asked to go too, as is so with batch/v1."""
         job = self.jobs.pop(name)
         self.deleted[f"{name}-{uuid.uuid4().hex}"] = job
@@ -485,5 +490,5 @@ def waiting(condition: Callable[[], Any], seconds: float = 60, what: str = "it")
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError(f"{what} did not happen within {seconds} seconds")

@@ -17,13 +17,9 @@ ASKED = {
 }
 SPOT = {"key": "spot", "operator": "Exists", "effect": "NoSchedule"}
 GPU_NODES = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-LAUNCH = """mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) { __typename ... on PythonError { message } }
-}"""
 BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) { __typename ... on PythonError { message } }
 }"""
-WHERE = {"repositoryLocationName": "mimic", "repositoryName": "__repository__"}
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +129,7 @@ def test_a_step_gets_what_its_spec_asks_for_when_launched_by_a_command(asked, wa
 
 def test_a_step_gets_what_its_spec_asks_for_when_launched_by_the_button_of_the_ui(asked, waiting):
     before = [run.run_id for run in asked.runs()]
-    asset = {"path": ["tfrecord_dataset"]}
-    params = {
-        "selector": WHERE | {"jobName": "__ASSET_JOB", "assetSelection": [asset]},
-        "mode": "default",
-        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "s/asked"}]},
-        "runConfigData": {},
-    }
-    found = asked.ask(LAUNCH, params=params)["launchPipelineExecution"]
-    assert found["__typename"] == "LaunchRunSuccess", found
+    asked.materialize("tfrecord_dataset", "s/asked")
     check_given(*jobs_of_newest(asked, before, waiting))
 
 
@@ -157,7 +145,5 @@ def test_a_step_gets_what_its_spec_asks_for_when_launched_by_a_sensor(asked, wai
     before = [run.run_id for run in asked.runs()]
     spec = json.loads(asked.config(DatasetSpec, dataset="formed", compute=ASKED).read_text())
     config = {"ops": {"dataset_form": {"config": {"specs": [spec], "build": True}}}}
-    params = {"selector": WHERE | {"jobName": "register_dataset"}, "mode": "default", "runConfigData": config}
-    found = asked.ask(LAUNCH, params=params)["launchPipelineExecution"]
-    assert found["__typename"] == "LaunchRunSuccess", found
+    asked.form("register_dataset", config)
     check_given(*jobs_of_newest(asked, before, waiting))

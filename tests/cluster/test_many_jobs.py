@@ -1,0 +1,53 @@
+"""Two hundred Jobs at once: the daemon still answers. Their processes are sleeping ones, as a machine is too small."""
+
+import time
+
+import pytest
+from dagster import DagsterEvent, DagsterEventType
+
+from mimic_core.specs import DatasetSpec
+
+RUNS = 200
+SLEEP = ["sleep", "600"]
+BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) { __typename ... on PythonError { message } }
+}"""
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory, new_platform, waiting):
+    """A platform with as many runs in flight, launched by a backfill."""
+    with new_platform(tmp_path_factory.mktemp("busy"), most_runs=2 * RUNS, command=lambda _pod, _command: SLEEP) as platform:
+        keys = [platform.register(DatasetSpec, dataset=f"d{number}") for number in range(RUNS + 1)]
+        platform.serve(ui=True)
+        params = {"assetSelection": [{"path": ["tfrecord_dataset"]}], "partitionNames": keys[:RUNS]}
+        platform.ask(BACKFILL, params=params)
+        waiting(lambda: len(platform.cluster.pods) >= RUNS, 300, f"launching {RUNS} runs")
+        with platform.instance as instance:
+            for run in instance.get_runs():  # what a sleeping process does not say; only runs that began are looked at
+                began = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name)
+                instance.report_dagster_event(began, run.run_id)
+        yield platform, keys
+
+
+def test_a_run_is_launched_while_two_hundred_are_in_flight(busy, waiting):
+    platform, keys = busy
+    run_id = platform.launch("tfrecord_dataset", keys[RUNS])
+    waiting(lambda: platform.cluster.jobs_of(run_id), 60)
+    running = [pod for pod in platform.cluster.pods.values() if pod["status"]["phase"] == "Running"]
+    assert len(running) == RUNS + 1
+
+
+def test_the_daemon_goes_on_while_two_hundred_are_in_flight(busy, waiting):
+    platform, _ = busy
+    began = time.time()
+    asked = dict(platform.cluster.requests)
+    status = "GET jobs/NAME/status"
+    waiting(lambda: platform.cluster.requests.get(status, 0) >= asked.get(status, 0) + RUNS, 60, "looking at every run")
+    with platform.instance as instance:
+        waiting(lambda: all(beat.timestamp > began for beat in instance.get_daemon_heartbeats().values()), 60)
+        beats = instance.get_daemon_heartbeats().values()
+        assert [error for beat in beats for error in beat.errors or []] == []
+        (answers,) = [state for state in instance.all_instigator_state() if state.instigator_name == "build_requested"]
+        assert waiting(lambda: instance.get_ticks(answers.instigator_origin_id, answers.selector_id, after=began), 60)
+        assert {run.status.value for run in instance.get_runs()} <= {"STARTING", "STARTED"}
