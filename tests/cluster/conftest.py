@@ -31,12 +31,13 @@ from resources.environments import local_resources
 BIN = Path(sys.executable).parent
 IMAGE = "mimic:0.1.0"
 PARTITION = "dagster/partition"
-MODULES = (  # what runs and steps import, beside TensorFlow
+MODULES = (  # what runs and steps import
     "dagster._cli",
     "dagster._core.storage.event_log.sqlite",
     "dagster._core.storage.runs.sqlite",
     "dagster._core.storage.schedules.sqlite",
     "dagster_k8s",
+    "keras",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "mimic_assets.definitions",
@@ -110,7 +111,7 @@ def waiting(stand_in: ModuleType) -> Callable[..., Any]:
     return stand_in.waiting
 
 
-def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int) -> dict[str, Any]:
+def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int, poll_seconds: int) -> dict[str, Any]:
     """Return the dagster.yaml of the platform: what deploy/helm/values.yaml sets, only quicker."""
     launcher = {
         "load_incluster_config": False,
@@ -132,7 +133,7 @@ def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int) -> dic
             "class": "QueuedRunCoordinator",
             "config": {"dequeue_interval_seconds": 1},
         },
-        "run_monitoring": {"enabled": True, "poll_interval_seconds": 5, "max_resume_run_attempts": 0},
+        "run_monitoring": {"enabled": True, "poll_interval_seconds": poll_seconds, "max_resume_run_attempts": 0},
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
         "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": most_runs}},
     }
@@ -148,12 +149,12 @@ class Platform:
     """
 
     def __init__(
-        self, cluster: Any, home: Path, environment: Mapping[str, str], settings: Mapping[str, str], most_runs: int
+        self, cluster: Any, home: Path, environment: Mapping[str, str], settings: Mapping[str, str], *limits: int
     ) -> None:
         self.cluster, self.home, self.settings = cluster, home, settings
         self.environment = {**environment, **settings, "DAGSTER_HOME": str(home / "dagster")}
         (home / "dagster").mkdir()
-        config = instance_config(cluster.kubeconfig, home / "dagster", most_runs)
+        config = instance_config(cluster.kubeconfig, home / "dagster", *limits)
         (home / "dagster/dagster.yaml").write_text(yaml.safe_dump(config))
         self._processes: list[subprocess.Popen[bytes]] = []
         self.ui = ""
@@ -330,7 +331,9 @@ def reachable(port: int, seconds: float = 60) -> None:
 
 
 @contextmanager
-def platform_on(folder: Path, stand_in: ModuleType, most_runs: int = 10, **cluster: Any) -> Iterator[Platform]:
+def platform_on(
+    folder: Path, stand_in: ModuleType, most_runs: int = 10, poll_seconds: int = 5, **cluster: Any
+) -> Iterator[Platform]:
     """Give a platform on a new stand-in, without servers yet."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH", "TMPDIR", "LANG") if name in os.environ}
@@ -347,7 +350,7 @@ def platform_on(folder: Path, stand_in: ModuleType, most_runs: int = 10, **clust
     }
     with ExitStack() as stack:
         made = stack.enter_context(stand_in.Cluster(folder / "containers", image, MODULES, **cluster))
-        platform = Platform(made, folder, image, settings, most_runs)
+        platform = Platform(made, folder, image, settings, most_runs, poll_seconds)
         stack.callback(platform.end)
         yield platform
 

@@ -17,7 +17,9 @@ BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory, new_platform, waiting):
     """A platform with as many runs in flight, launched by a backfill."""
-    with new_platform(tmp_path_factory.mktemp("busy"), most_runs=2 * RUNS, command=lambda _pod, _command: SLEEP) as platform:
+    with new_platform(
+        tmp_path_factory.mktemp("busy"), most_runs=2 * RUNS, poll_seconds=20, command=lambda _pod, _command: SLEEP
+    ) as platform:
         keys = [platform.register(DatasetSpec, dataset=f"d{number}") for number in range(RUNS + 1)]
         platform.serve(ui=True)
         params = {"assetSelection": [{"path": ["tfrecord_dataset"]}], "partitionNames": keys[:RUNS]}
