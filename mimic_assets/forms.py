@@ -16,14 +16,16 @@ from mimic_assets.registration import New, runs_of
 from mimic_core.configs import collect, parse_spec
 from mimic_core.documents import Spec
 from mimic_core.errors import SpecError
+from mimic_core.layers_files import KNOWN
 from mimic_core.specs import ExperimentSpec, PartitionSpec
+from resources.environments import layers_code_allowed
 
 BUILD = Field(False, description="Also build what is registered: the daemon starts a run for each partition.")
 LAYERS = Field(
     None,
     description="Text of the layers file: Python that defines LAYERS, a dict of functions that make a Keras layer; it is "
-    "executed. A text of several lines goes below `layers_file: |`, indented. Not needed when every layer is D<units> "
-    "(dense, relu).",
+    "executed. A text of several lines goes below `layers_file: |`, indented. Not needed for layers named "
+    f"{KNOWN}.",
 )
 
 
@@ -60,7 +62,7 @@ def example(kind: type[Spec]) -> dict[str, Any]:
     folder = files("mimic_assets").joinpath("examples")
     text = folder.joinpath(f"{kind.__name__.removesuffix('Spec').lower()}.json").read_text(encoding="utf-8")
     filled: dict[str, Any] = {"build": False, "specs": [json.loads(text)]}
-    if kind is ExperimentSpec:
+    if kind is ExperimentSpec and layers_code_allowed():
         filled["layers_file"] = folder.joinpath("layers.py").read_text(encoding="utf-8")
     return filled
 

@@ -24,6 +24,7 @@ from mimic_assets.builds import (
 )
 from mimic_assets.effects import effects_shown
 from mimic_assets.failures import fails_clearly
+from mimic_assets.layers_code import require_allowed
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import inference_tables, lineage_input
 from mimic_assets.previews import RUN_ID_DIGITS, preview_of
@@ -255,12 +256,14 @@ def run_functions(
     Raises:
         CorruptFileError: a file is damaged.
         NotFoundError: a file is gone.
+        SpecError: its layers file may not be executed here.
     """
     from mimic_core import networks
 
     files = {file["path"]: file for file in run["files"]}
     folder = f"{folder}/{run['version']}"
     layers = artefacts.read(f"{folder}/layers.py", files["layers.py"]).decode()
+    require_allowed(layers, str(artefacts.path(f"{folder}/layers.py")))
     artefacts.read(f"{folder}/model.keras", files["model.keras"])
     network = networks.load_network(artefacts.path(f"{folder}/model.keras"), layers)
     explained = [run["features"].index(name) for name in explain]

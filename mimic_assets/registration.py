@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from mimic_assets.layers_code import require_allowed
 from mimic_assets.partitions import BY_ASSET
 from mimic_core.configs import collect
 from mimic_core.specs import ExperimentSpec, PartitionSpec, ReportSpec, RunSpec
@@ -38,15 +39,16 @@ def pair_runs(spec: ExperimentSpec, layers: str | None, where: str) -> list[tupl
     """Pair every run of an experiment with its layers file; nothing of it is executed.
 
     Args:
-        layers: Python that defines LAYERS. None: every layer is D<units>.
+        layers: Python that defines LAYERS. None: every layer is of a name that needs none.
         where: what the experiment is called in messages.
 
     Raises:
-        SpecError: without a layers file, a layer is not D<units>.
+        SpecError: without a layers file, a layer has another name; or there is one, and it may not be executed here.
     """
     from mimic_core.layers_files import default_layers
 
     if layers is not None:
+        require_allowed(layers, where)
         return [(run, layers) for run in spec.runs]
     sources = collect(
         lambda numbered: default_layers(numbered[1].layers, f"{where}: models[{numbered[0]}].layers"), spec.numbered
@@ -58,7 +60,7 @@ def runs_of(spec: ExperimentSpec, layers: str | None, where: str, layers_name: s
     """Pair every run of an experiment with its layers file, and check that all layers and optimizers can be made.
 
     Args:
-        layers: Python that defines LAYERS; it is executed. None: every layer is D<units>.
+        layers: Python that defines LAYERS; it is executed. None: every layer is of a name that needs none.
         where, layers_name: what the experiment and the layers file are called in messages.
 
     Raises:

@@ -19,6 +19,7 @@ from mimic_assets.builds import (
 from mimic_assets.coefficients import coefficients_shown
 from mimic_assets.epochs import RESULTS_SCHEMA, begin_epochs, replace_epochs, say_unfinished
 from mimic_assets.failures import fails_clearly
+from mimic_assets.layers_code import require_allowed
 from mimic_assets.live import note_version
 from mimic_assets.partitions import lineage, model_runs
 from mimic_assets.pictures import picture
@@ -77,6 +78,7 @@ def model_run(
     stored = specs.get(RunSpec, context.partition_key)
     note_version(context, stored.spec, inventory)
     spec = stored.spec
+    require_allowed(stored.layers, f"the layers file of {spec.key}")
     dataset = dataset_manifest(spec, artefacts)
     tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
     build = begin(stored, artefacts, context.run.run_id)

@@ -1,6 +1,7 @@
 """Layers files: Python that defines `LAYERS`, a dict from names to functions that make a layer.
 
-Such a file is code: it is executed with the rights of whoever registers or trains.
+Such a file is code: it is executed with the rights of whoever registers or trains. For names of the forms in `NAMED` mimic
+writes one itself, which says no more than the names do.
 """
 
 import re
@@ -10,7 +11,21 @@ from typing import Any, NamedTuple
 from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError
 
-DENSE = re.compile(r"D([1-9][0-9]*)")
+ACTIVATIONS = ("elu", "gelu", "linear", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
+NAMED = (  # how a name is written for people, what it matches, the layer's class, and what makes one
+    ("D<units>", re.compile(r"D([1-9][0-9]*)"), "Dense", 'Dense({0}, activation="relu")'),
+    (
+        "D<units>-<activation>",
+        re.compile(rf"D([1-9][0-9]*)-({'|'.join(ACTIVATIONS)})"),
+        "Dense",
+        'Dense({0}, activation="{1}")',
+    ),
+    ("dropout-<rate>", re.compile(r"dropout-(0\.[0-9]*[1-9])"), "Dropout", "Dropout({0})"),
+    ("batch-norm", re.compile("batch-norm"), "BatchNormalization", "BatchNormalization()"),
+    ("layer-norm", re.compile("layer-norm"), "LayerNormalization", "LayerNormalization()"),
+)
+KNOWN = ", ".join(form for form, *_ in NAMED)
+WRITTEN = re.compile(r'^    "([^"\n]+)": lambda: ', re.MULTILINE)  # a line of a file that mimic wrote
 MODULE = "mimic_layers"  # the name under which a layers file is executed
 
 Layers = Mapping[str, Callable[[], Any]]
@@ -29,29 +44,44 @@ class LayersFile(NamedTuple):
 
 
 def default_layers(names: Sequence[str], where: str = "layers") -> str:
-    """Write the layers file for names of the form D<units>: a dense layer with that many units and relu.
+    """Write the layers file for names of the forms in `NAMED`.
 
     Raises:
         SpecError: another name.
 
-    >>> print(default_layers(["D8"]))
-    from keras.layers import Dense
+    >>> print(default_layers(["D8", "dropout-0.2"]))
+    from keras.layers import Dense, Dropout
     <BLANKLINE>
     LAYERS = {
         "D8": lambda: Dense(8, activation="relu"),
+        "dropout-0.2": lambda: Dropout(0.2),
     }
     <BLANKLINE>
     """
-    lines = []
+    lines, classes = [], {"Dense"}
     for name in dict.fromkeys(names):
-        match = DENSE.fullmatch(name)
-        if not match:
+        found = next(((match, kind, made) for _, form, kind, made in NAMED if (match := form.fullmatch(name))), None)
+        if found is None:
             raise SpecError(
-                f"{where}[{list(names).index(name)}]: unknown layer {name!r}; "
-                "without a layers file only D<units> is known, for example D16; give a Python file that defines LAYERS"
+                f"{where}[{list(names).index(name)}]: unknown layer {name!r}; without a layers file there are {KNOWN}, for "
+                "example D16; give a Python file that defines LAYERS for others"
             )
-        lines.append(f'    "{name}": lambda: Dense({match[1]}, activation="relu"),\n')
-    return "from keras.layers import Dense\n\nLAYERS = {\n" + "".join(lines) + "}\n"
+        match, kind, made = found
+        lines.append(f'    "{name}": lambda: {made.format(*match.groups())},\n')
+        classes.add(kind)
+    return f"from keras.layers import {', '.join(sorted(classes))}\n\nLAYERS = {{\n" + "".join(lines) + "}\n"
+
+
+def is_code(source: str) -> bool:
+    """Tell whether a layers file is a person's code, and not one that mimic wrote for the names of layers.
+
+    >>> is_code(default_layers(["D8", "batch-norm"])), is_code('LAYERS = {"D8": lambda: Dense(9)}')
+    (False, True)
+    """
+    try:
+        return source != default_layers(WRITTEN.findall(source))
+    except SpecError:
+        return True
 
 
 def load_layers(source: str, where: str = "layers.py") -> LayersFile:

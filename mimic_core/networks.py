@@ -14,7 +14,7 @@ import numpy as np
 from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError, TrainingError, did_you_mean
 from mimic_core.interactions import Columns
-from mimic_core.layers_files import Layers, LayersFile, load_layers
+from mimic_core.layers_files import Layers, LayersFile, is_code, load_layers
 from mimic_core.model_specs import ModelSpec
 from mimic_core.optimizers import make_optimizer
 from mimic_core.rows import Float32, Float64
@@ -155,9 +155,13 @@ def _with_interactions(inputs: Any, columns: Columns) -> Any:
 
 
 def load_network(path: Path, layers_source: str) -> "keras.Model":
-    """Load an exported model; the functions and classes that its layers file defines are known to it."""
+    """Load an exported model; the functions and classes that its layers file defines are known to it.
+
+    A model file may hold code as well, which is refused where its layers file holds none.
+    """
     keras = import_keras()
-    return keras.models.load_model(path, custom_objects=load_layers(layers_source).own, compile=False, safe_mode=False)
+    own = load_layers(layers_source).own
+    return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=not is_code(layers_source))
 
 
 def export_network(network: "keras.Model", layers_source: str) -> tuple[bytes, "keras.Model"]:

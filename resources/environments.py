@@ -29,6 +29,7 @@ LOCAL, KUBERNETES = "local", "kubernetes"
 COMPUTE = "MIMIC_COMPUTE"  # what steps get in a cluster, by asset, as JSON
 GPU_IMAGE = "MIMIC_GPU_IMAGE"  # image of the steps that get a GPU in a cluster
 CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database
+ALLOW_LAYERS_CODE = "MIMIC_ALLOW_LAYERS_CODE"  # 1: layers files may be executed in a cluster
 SPECS = "MIMIC_SPECS"  # folder of spec files that people drop
 REBUILD = "MIMIC_REBUILD"  # 1: the platform rebuilds by itself, unless that is switched off in the UI
 POLICY = {  # variable -> field of the policy, and the least that it may be
@@ -77,10 +78,17 @@ def rebuilds_by_itself() -> bool:
     Raises:
         SpecError: it is neither 0 nor 1.
     """
-    value = os.environ.get(REBUILD) or "0"
-    if value not in ("0", "1"):
-        raise SpecError(f"{REBUILD} is {value!r}, expected 1, or 0 or nothing; mend it in the environment or in .env")
-    return value == "1"
+    return _switch(REBUILD)
+
+
+def layers_code_allowed() -> bool:
+    """Tell whether layers files, which are code, may be executed: on one machine, and in a cluster where it is allowed.
+
+    Raises:
+        SpecError: MIMIC_ALLOW_LAYERS_CODE is neither 0 nor 1.
+    """
+    allowed = _switch(ALLOW_LAYERS_CODE)
+    return allowed or not in_cluster()
 
 
 def rebuild_policy() -> RebuildPolicy:
@@ -258,6 +266,13 @@ def local_resources(home: Path) -> dict[str, Any]:
     }
 
 
+def _switch(name: str) -> bool:
+    value = os.environ.get(name) or "0"
+    if value not in ("0", "1"):
+        raise SpecError(f"{name} is {value!r}, expected 1, or 0 or nothing; mend it in the environment or in .env")
+    return value == "1"
+
+
 def _number(name: str, least: int) -> int:
     value = os.environ[name]
     if not value.isascii() or not value.isdigit() or int(value) < least:
@@ -270,6 +285,7 @@ def _number(name: str, least: int) -> int:
 CHECKS = (
     in_cluster,
     step_compute,
+    layers_code_allowed,
     alert_sink,
     previews,
     rebuild_policy,

@@ -88,7 +88,8 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     """Train every model of an experiment, one run each.
 
     LAYERS is a Python file that defines LAYERS, a dict of functions that make a Keras layer; it is executed. It may be left
-    out when every layer is D<units> (dense, relu).
+    out for layers named D<units> (dense, relu), D<units>-<activation>, dropout-<rate>, batch-norm or layer-norm. A cluster
+    takes none unless it is allowed there.
 
     \b
     Example:

@@ -531,7 +531,10 @@ def test_a_layers_file_that_cannot_be_used(shared_platform, text, message):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"layers": ["D4", "X9"]}, "models[1].layers[1]: unknown layer 'X9'; without a layers file only D<units> is known"),
+        (
+            {"layers": ["D4", "X9"]},
+            "models[1].layers[1]: unknown layer 'X9'; without a layers file there are D<units>, D<units>-<acti",
+        ),
         ({"optimizer": "Adamm"}, "models[1].optimizer: unknown optimizer 'Adamm' (did you mean 'Adam'?)"),
         ({"optimizer_kwargs": {"lr": 0.5}}, "models[1].optimizer_kwargs: Adam does not take them"),
         ({"optimizer_kwargs": {"learning_rate": "x"}}, "models[1].optimizer_kwargs: Adam does not take them"),

@@ -285,7 +285,10 @@ def test_a_dataset_over_a_contrast_set_that_is_not_built(mimic, decision_table):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": [MODEL | {"layers": ["D4", "X9"]}]}, "unknown layer 'X9'; without a layers file only D<units> is known"),
+        (
+            {"models": [MODEL | {"layers": ["D4", "X9"]}]},
+            "unknown layer 'X9'; without a layers file there are D<units>, D<units>-<acti",
+        ),
         (
             {"models": [MODEL | {"optimizer": "Adamm"}]},
             "models[0].optimizer: unknown optimizer 'Adamm' (did you mean 'Adam'?)",

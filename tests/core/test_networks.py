@@ -6,7 +6,7 @@ import pytest
 from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError, TrainingError
 from mimic_core.interactions import columns
-from mimic_core.layers_files import LayersFile, default_layers, load_layers
+from mimic_core.layers_files import LayersFile, default_layers, is_code, load_layers
 from mimic_core.model_specs import ModelSpec
 from mimic_core.networks import (
     build_network,
@@ -52,13 +52,61 @@ def test_a_default_layers_file_defines_each_dense_layer_once():
     assert (dense.units, dense.activation.__name__) == (3, "relu")
 
 
-@pytest.mark.parametrize("name", ["D0", "D", "d16", "D16x", "D1.5", "D-1", "LSTM", ""])
-def test_without_a_layers_file_only_dense_layers_are_known(name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "D0",
+        "D",
+        "d16",
+        "D16x",
+        "D1.5",
+        "D-1",
+        "LSTM",
+        "",
+        "D8-",
+        "D8-relu6",
+        "dropout",
+        "dropout-1",
+        "dropout-0",
+        "batch-norm()",
+    ],
+)
+def test_without_a_layers_file_there_are_few_names(name):
     expected = (
-        rf"layers\[1\]: unknown layer '{name}'; without a layers file only D<units> is known, for example D16; give a Python"
+        f"layers[1]: unknown layer {name!r}; without a layers file there are D<units>, D<units>-<activation>, "
+        "dropout-<rate>, batch-norm, layer-norm, for example D16; give a Python file that defines LAYERS for others"
     )
-    with pytest.raises(SpecError, match=expected):
+    with pytest.raises(SpecError) as caught:
         default_layers(["D8", name])
+    assert str(caught.value) == expected
+
+
+def test_without_a_layers_file_there_are_activations_dropout_and_normalizations():
+    layers, _ = layers_of("D8-tanh", "dropout-0.25", "batch-norm", "layer-norm", "D4")
+    dense, dropout, batch, norm, last = (make() for make in layers.values())
+    assert (dense.units, dense.activation.__name__, dropout.rate) == (8, "tanh", 0.25)
+    assert [type(layer).__name__ for layer in (batch, norm)] == ["BatchNormalization", "LayerNormalization"]
+    assert (last.units, last.activation.__name__) == (4, "relu")
+    network = build_network(model(*layers), plain(2), layers)
+    assert network(np.ones((3, 2), np.float32)).shape == (3, 1)
+
+
+def test_only_what_mimic_wrote_is_no_code():
+    written = default_layers(["D8", "D4-elu", "dropout-0.5"])
+    assert not is_code(written)
+    assert not is_code(default_layers([]))
+    hidden = written.replace("Dense(8", "__import__('os').getcwd() and Dense(8")
+    for code in (hidden, written + "print(1)\n", "", "LAYERS = {}", written.replace('"D8":', '"D9":')):
+        assert is_code(code)
+
+
+def test_a_model_file_with_code_in_it_is_loaded_only_beside_a_layers_file_with_code(tmp_path):
+    code = "LAYERS = {'F': lambda: Lambda(lambda x: x * 2)}"
+    network = build_network(model("F"), plain(2), load_layers(code)[0])
+    network.save(tmp_path / "model.keras")
+    assert load_network(tmp_path / "model.keras", code).layers[1].__class__.__name__ == "Lambda"
+    with pytest.raises(ValueError, match="Lambda"):
+        load_network(tmp_path / "model.keras", default_layers(["D8"]))
 
 
 def test_the_names_of_keras_layers_are_there_without_an_import():
