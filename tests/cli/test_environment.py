@@ -97,3 +97,12 @@ def test_a_folder_for_temporary_files_that_is_not_there_is_no_other_one(home, mo
     monkeypatch.setenv("TMPDIR", str(home / "nowhere"))
     with pytest.raises(SpecError, match=r"TMPDIR is .*nowhere, and there is no such folder; make it, or unset TMPDIR"):
         prepare()
+
+
+def test_in_a_cluster_a_command_without_a_daemon_builds_nothing(mimic, decision_table, monkeypatch):
+    mimic.imported(decision_table())
+    monkeypatch.setenv("MIMIC_ENV", "kubernetes")
+    monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'mimic/catalog.db'}")
+    said = mimic.refused("log-odds", "build-dataset", mimic.dataset(), exit_code=1)
+    assert "mimic: tfrecord_dataset s/d: no daemon of Dagster answers, and in a cluster only it starts builds" in said
+    assert mimic.published() == {}

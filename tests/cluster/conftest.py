@@ -149,12 +149,18 @@ class Platform:
     """
 
     def __init__(
-        self, cluster: Any, home: Path, environment: Mapping[str, str], settings: Mapping[str, str], *limits: int
+        self,
+        cluster: Any,
+        home: Path,
+        environment: Mapping[str, str],
+        settings: Mapping[str, str],
+        storage: Mapping[str, Any],
+        *limits: int,
     ) -> None:
         self.cluster, self.home, self.settings = cluster, home, settings
         self.environment = {**environment, **settings, "DAGSTER_HOME": str(home / "dagster")}
         (home / "dagster").mkdir()
-        config = instance_config(cluster.kubeconfig, home / "dagster", *limits)
+        config = instance_config(cluster.kubeconfig, home / "dagster", *limits) | storage
         (home / "dagster/dagster.yaml").write_text(yaml.safe_dump(config))
         self._processes: list[subprocess.Popen[bytes]] = []
         self.ui = ""
@@ -332,9 +338,14 @@ def reachable(port: int, seconds: float = 60) -> None:
 
 @contextmanager
 def platform_on(
-    folder: Path, stand_in: ModuleType, most_runs: int = 10, poll_seconds: int = 5, **cluster: Any
+    folder: Path,
+    stand_in: ModuleType,
+    most_runs: int = 10,
+    poll_seconds: int = 5,
+    database: Callable[[], str] | None = None,
+    **cluster: Any,
 ) -> Iterator[Platform]:
-    """Give a platform on a new stand-in, without servers yet."""
+    """Give a platform on a new stand-in, without servers yet; its databases are files unless `database` makes others."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH", "TMPDIR", "LANG") if name in os.environ}
     threads = {
@@ -346,11 +357,14 @@ def platform_on(
     settings = {
         "MIMIC_ENV": "kubernetes",
         "MIMIC_HOME": str(folder / "mimic"),
-        "MIMIC_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
+        "MIMIC_CATALOG": database() if database else f"sqlite:///{folder / 'catalog.db'}",
     }
+    scheme = "postgresql+psycopg2:"  # plain postgresql is psycopg 3 to SQLAlchemy 2.1
+    url = database().replace("postgresql:", scheme) if database else ""
+    storage = {"storage": {"postgres": {"postgres_url": url}}} if database else {}
     with ExitStack() as stack:
         made = stack.enter_context(stand_in.Cluster(folder / "containers", image, MODULES, **cluster))
-        platform = Platform(made, folder, image, settings, most_runs, poll_seconds)
+        platform = Platform(made, folder, image, settings, storage, most_runs, poll_seconds)
         stack.callback(platform.end)
         yield platform
 
@@ -361,14 +375,23 @@ def new_platform(stand_in: ModuleType) -> Callable[..., Any]:
     return lambda folder, **cluster: platform_on(folder, stand_in, **cluster)
 
 
+@pytest.fixture(scope="session")
+def served(new_platform: Callable[..., Any], decision_table: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the context of a platform with its servers, and a decision table."""
+
+    @contextmanager
+    def serve(folder: Path, **options: Any) -> Iterator[Platform]:
+        with new_platform(folder, **options) as made:
+            pq.write_table(decision_table(), folder / "table.parquet")
+            made.serve(ui=True)
+            made.done("tables", "import", "haven.features", folder / "table.parquet")
+            yield made
+
+    return serve
+
+
 @pytest.fixture(scope="module")
-def platform(
-    tmp_path_factory: pytest.TempPathFactory, new_platform: Callable[..., Any], decision_table: Callable[..., Any]
-) -> Iterator[Platform]:
-    """A platform with its servers, and a decision table; the tests of a file share it."""
-    folder = tmp_path_factory.mktemp("cluster")
-    with new_platform(folder) as made:
-        pq.write_table(decision_table(), folder / "table.parquet")
-        made.serve(ui=True)
-        made.done("tables", "import", "haven.features", folder / "table.parquet")
+def platform(tmp_path_factory: pytest.TempPathFactory, served: Callable[..., Any]) -> Iterator[Platform]:
+    """A platform that the tests of a file share."""
+    with served(tmp_path_factory.mktemp("cluster")) as made:
         yield made

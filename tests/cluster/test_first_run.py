@@ -23,6 +23,13 @@ BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
 
 
 @pytest.fixture(scope="module")
+def platform(tmp_path_factory, served, database):
+    """A platform whose databases are Postgres, as they are in a cluster."""
+    with served(tmp_path_factory.mktemp("cluster"), database=database) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def first_run(platform):
     """The stages, each by its command."""
     platform.done("log-odds", "build-contrast", platform.config(ContrastSpec))
