@@ -15,6 +15,7 @@ from mimic_core.errors import SpecError, did_you_mean
 from resources.artefacts import ArtefactStore
 from resources.compute import STAGES, StepCompute
 from resources.freshness import Freshness
+from resources.garbage import STEPS
 from resources.index import Index
 from resources.inventory import Inventory
 from resources.previews import Previews
@@ -235,7 +236,10 @@ def environment_resources(home: Path) -> dict[str, Any]:
     found = local_resources(home)
     index = Index(path=str(Path(tempfile.gettempdir()) / "mimic-index.db"))
     inventory = Inventory(specs=found["specs"], tables=found["tables"], artefacts=found["artefacts"], index=index)
-    return found | {"inventory": inventory, "io_manager": dg.FilesystemIOManager(base_dir=str(home / "steps"))}
+    return found | {
+        "inventory": inventory,
+        "io_manager": dg.FilesystemIOManager(base_dir=str(found["artefacts"].path(STEPS))),
+    }
 
 
 def local_resources(home: Path) -> dict[str, Any]:

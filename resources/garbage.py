@@ -30,11 +30,13 @@ DEPTHS = {
     "-inferences": 3,
     "-reports": 1,
 }  # of a partition's folder below the folder of its space
-OWN = {"contrast-sets", "requests", "source-profiles", "specs"}  # beside the folders of spaces
+STEPS = "steps"  # what the steps of a run hand to each other in a cluster, in a folder for each run
+OWN = {"contrast-sets", "requests", "source-profiles", "specs", STEPS}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
 ABANDONED_TRAINING = "abandoned training"
 SUPERSEDED, ABANDONED, OLD_SPEC, CUT_OFF = "superseded version", "abandoned version", "old spec", "cut-off write"
+HANDED_OVER = "handed over by an ended run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,7 @@ def _collect(artefacts: ArtefactStore, specs: SpecStore, root: Path, terms: Term
                 continue  # it was retired meanwhile
             except MimicError as error:
                 left[f"specs/{kind.asset}/{key}"] = str(error)
+    garbage += _remove(root, _handed_over(root, terms), terms)
     garbage += _remove(root, _cut_off(root, left, terms), terms)
     if not terms.dry_run:
         _remove_empty_folders(root, {root / item.path for item in garbage}, terms)
@@ -159,6 +162,16 @@ def _content(folder: Path) -> tuple[int, float]:
     with suppress(FileNotFoundError):
         return sum(size for size, _ in facts), max((when for _, when in facts), default=folder.stat().st_mtime)
     return 0, math.inf  # its build discarded it meanwhile
+
+
+def _handed_over(root: Path, terms: Terms) -> list[Garbage]:
+    """List what steps handed to each other in runs that ended, and from which no unfinished run goes on."""
+    before, found = terms.in_use.before(terms.grace), []
+    for folder in folders_of(root / STEPS):
+        size, changed = _content(folder)
+        if folder.name not in terms.in_use.runs and changed < before:
+            found.append(Garbage(reason=HANDED_OVER, path=f"{STEPS}/{folder.name}", bytes=size))
+    return found
 
 
 def _old_specs(

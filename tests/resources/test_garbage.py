@@ -11,7 +11,16 @@ from mimic_core.configs import parse_spec
 from mimic_core.errors import NotFoundError, StorageError
 from mimic_core.specs import DatasetSpec
 from resources.environments import local_resources
-from resources.garbage import ABANDONED, ABANDONED_TRAINING, CUT_OFF, OLD_SPEC, SUPERSEDED, Collected, collect_garbage
+from resources.garbage import (
+    ABANDONED,
+    ABANDONED_TRAINING,
+    CUT_OFF,
+    HANDED_OVER,
+    OLD_SPEC,
+    SUPERSEDED,
+    Collected,
+    collect_garbage,
+)
 from resources.maintenance import Terms
 from resources.usage import InUse
 
@@ -263,3 +272,12 @@ def test_what_a_training_left_that_never_went_on_goes_and_a_training_that_is_in_
     assert found(store.collect(**began)) == set()
     assert found(store.collect()) == {(ABANDONED_TRAINING, "s-models/e/0123/training", 10)}
     assert store.names() == {"s-tfrecords", "s-tfrecords/training", "s-tfrecords/training/a"}
+
+
+def test_what_steps_handed_to_each_other_goes_once_its_run_and_those_that_go_on_from_it_have_ended(store):
+    store.write("steps/ended/plan/result", "steps/ended/part/result", "steps/unfinished/plan/result")
+    assert found(store.collect(days=0.5)) == set()
+    expected = {(HANDED_OVER, "steps/ended", 10)}
+    assert found(store.collect(runs=frozenset({"unfinished"}))) == expected
+    assert store.names() >= {"steps/unfinished/plan/result"}
+    assert "steps/ended" not in store.names()
