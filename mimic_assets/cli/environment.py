@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,10 +124,13 @@ def open_instance() -> "dg.DagsterInstance":
     import dagster as dg
 
     from mimic_assets.short_keys import shorten_keys
+    from resources.environments import in_cluster
 
     home = Path(prepare()["DAGSTER_HOME"])
-    with (home / ".opening").open("w") as lock:  # the first to open it makes its tables
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        if not in_cluster():  # there the folder cannot be written, and a migration has made the tables
+            lock = stack.enter_context((home / ".opening").open("w"))  # the first to open it makes its tables
+            fcntl.flock(lock, fcntl.LOCK_EX)
         instance = dg.DagsterInstance.get()
         shorten_keys(instance, resources_to_read()["specs"])
         return instance

@@ -135,6 +135,17 @@ def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int, poll_s
         },
         "run_monitoring": {"enabled": True, "poll_interval_seconds": poll_seconds, "max_resume_run_attempts": 0},
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
+        # as DAGSTER_HOME cannot be written in a pod
+        "local_artifact_storage": {
+            "module": "dagster._core.storage.root",
+            "class": "LocalArtifactStorage",
+            "config": {"base_dir": str(dagster_home.with_name("artefacts"))},
+        },
+        "compute_logs": {
+            "module": "dagster._core.storage.local_compute_log_manager",
+            "class": "LocalComputeLogManager",
+            "config": {"base_dir": str(dagster_home.with_name("compute_logs"))},
+        },
         "concurrency": {"pools": {"granularity": "op"}, "runs": {"max_concurrent_runs": most_runs}},
     }
 

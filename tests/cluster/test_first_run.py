@@ -92,6 +92,12 @@ def test_the_threads_of_a_step_are_as_many_as_its_cores_and_its_settings_those_o
     assert environment.items() >= platform.settings.items()
 
 
+def test_nothing_is_written_to_the_folder_that_no_pod_can_write(first_run):
+    platform, _ = first_run
+    # the webserver makes the other two where it can
+    assert {path.name for path in (platform.home / "dagster").iterdir()} <= {"dagster.yaml", "logs", ".logs_queue"}
+
+
 def test_what_a_run_leaves_belongs_to_its_pod(first_run):
     platform, _ = first_run
     run = platform.runs("contrast_set")[0]
