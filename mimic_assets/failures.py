@@ -1,7 +1,7 @@
 """Failures: a user's mistake fails its step once, with the message as it is; anything else is tried again in a cluster.
 
-A RetryPolicy of Dagster would retry on one machine too, where in_process_executor obeys it, and count lost pods among the
-failures; those are for resources/k8s_executor.py.
+A RetryPolicy of Dagster would retry on one machine too, where in_process_executor obeys it, and every fault as often. What a
+pod that is gone cannot tell is for resources/k8s_executor.py.
 """
 
 import functools
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from mimic_core.errors import MimicError
+from resources.compute import RETRIES_OF_LOST
 from resources.environments import in_cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,6 +63,10 @@ def _told(arguments: Sequence[Any]) -> Iterator[None]:
     except MimicError as error:
         raise dg.Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False) from error
     except dg.Failure:
+        raise
+    except dg.DagsterExecutionInterruptedError as error:  # SIGTERM, which the pods of a node that is drained get first
+        if in_cluster():
+            raise dg.RetryRequested(max_retries=RETRIES_OF_LOST) from error
         raise
     except Exception as error:
         if in_cluster() and arguments[0].retry_number == 0:

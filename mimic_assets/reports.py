@@ -36,7 +36,7 @@ PAGE, NUMBERS = "report.html", "report.json"
     deps=[lineage("model_run")],
     group_name="models",
     kinds={"html"},
-    op_tags=needs(cpu="2", memory="4Gi"),
+    op_tags=needs(cpu="2", memory="4Gi", gpu=None),
 )
 @fails_clearly
 def experiment_report(

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mimic_core.compute import ComputeSpec
-from mimic_core.errors import NotFoundError
+from mimic_core.errors import MimicError
 from mimic_core.specs import PARTITION_SPECS
 from resources.specs import SpecStore
 
 DECLARED = "mimic/compute"  # tag of a step
+RETRIES_OF_LOST = 3  # of a step whose pod is lost or ended: a node may be taken back more than once in a long training
 SHARDS, TRAINING = "shards", "training"  # pools: a limit of one bounds how many such steps run at once, over all runs
 LITTLE = ComputeSpec.model_validate(
     {"cpu": "1", "memory": "2Gi"}
@@ -17,8 +19,12 @@ LITTLE = ComputeSpec.model_validate(
 STAGES = ("source_table", *(kind.asset for kind in PARTITION_SPECS), "experiment_report", "overview")
 
 
-def needs(*, cpu: str, memory: str, gpu: int = 0) -> dict[str, str]:
-    """Make the tag of a step that needs more than one that plans: it may have GPUs too."""
+def needs(*, cpu: str, memory: str, gpu: int | None = 0) -> dict[str, str]:
+    """Make the tag of a step that needs more than one that plans.
+
+    Args:
+        gpu: None where GPUs would be of no use to it, whoever asks for them.
+    """
     return {DECLARED: json.dumps({"gpu": gpu, "cpu": cpu, "memory": memory})}
 
 
@@ -33,11 +39,13 @@ class StepCompute:
 
     specs: SpecStore
     stages: Mapping[str, ComputeSpec] = field(default_factory=dict)
+    _kept: dict[tuple[str, str], ComputeSpec | None] = field(default_factory=dict, init=False)
 
     def of(self, step: str, tags: Mapping[str, str], partition: str | None) -> ComputeSpec:
         """Return what a step gets.
 
-        A step that declares no GPUs gets none, whatever the spec says: it would keep one from those that train.
+        A step that declares no GPUs gets none, whatever the spec says: it would keep one from those that train. What a spec
+        asks for is read once: a run goes on with what it began with.
 
         Args:
             step: its key, which begins with the name of its asset.
@@ -52,8 +60,8 @@ class StepCompute:
         return found if declared.gpu is not None else found.model_copy(update={"gpu": 0})
 
     def _asked(self, asset: str, partition: str) -> ComputeSpec | None:
-        kind = next((kind for kind in PARTITION_SPECS if kind.asset == asset), None)
-        try:
-            return self.specs.get(kind, partition).spec.compute if kind else None
-        except NotFoundError:  # the step says so itself
-            return None
+        if (asset, partition) not in self._kept:
+            kind = next((kind for kind in PARTITION_SPECS if kind.asset == asset), None)
+            with suppress(MimicError):  # the step says so itself, or does without
+                self._kept[asset, partition] = self.specs.get(kind, partition).spec.compute if kind else None
+        return self._kept.get((asset, partition))

@@ -1,5 +1,6 @@
 """Environments: the one place where a laptop and a cluster differ, and where the root of everything is decided."""
 
+import hashlib
 import json
 import os
 import re
@@ -234,7 +235,8 @@ def environment_resources(home: Path) -> dict[str, Any]:
     if not in_cluster():
         return local_resources(home)
     found = local_resources(home)
-    index = Index(path=str(Path(tempfile.gettempdir()) / "mimic-index.db"))
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]  # several homes may share a machine, in tests
+    index = Index(path=str(Path(tempfile.gettempdir()) / f"mimic-index-{digest}.db"))
     inventory = Inventory(specs=found["specs"], tables=found["tables"], artefacts=found["artefacts"], index=index)
     return found | {
         "inventory": inventory,

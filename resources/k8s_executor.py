@@ -7,32 +7,39 @@ private, which is why its version is pinned exactly and tests/cluster/test_contr
 
 import copy
 import math
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, EngineEventData
+from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandlerContext
 from dagster_k8s import k8s_job_executor
+from dagster_k8s.client import k8s_api_retry
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
 from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiException
 
 from mimic_core.compute import ComputeSpec, cores
-from resources.compute import StepCompute
+from resources.compute import RETRIES_OF_LOST, StepCompute
 
 if TYPE_CHECKING:
     from kubernetes.client import V1ContainerStateTerminated, V1Pod
 
 GPU = "nvidia.com/gpu"
 PARTITION = "dagster/partition"
-RETRIES_OF_LOST = 3  # a node may be taken back, or drained, more than once in a long training
 RETRIES_OF_CRASHED = 1  # what ran out of memory, or ended by itself, will likely do so again
-KILLED = (137, 143)  # exit codes of a process that was killed, or asked to end
+KILLED = (137, 143)  # exit codes of a process that was killed, or asked to end before it listened
+ENDED = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE}
+LATE_SECONDS = 30  # after the grace of a pod that is deleted: clocks differ
+LOOK_SECONDS = 10  # between two looks at the run
+RETRY_SECONDS = 5
+COMPONENT = "app.kubernetes.io/component"  # label of a Job
 LINES = 20  # of the log of a process that ended by itself
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
@@ -83,6 +90,7 @@ class StepJobs(K8sStepHandler):
         self._crashes: dict[str, int] = {}
         self._waits: dict[str, str] = {}  # by Job: what was said last
         self._begun: set[str] = set()  # Jobs whose container runs
+        self._looked, self._ended = 0.0, False  # when the run was looked at, and whether it had ended
         self._alone = False  # whether the steps of the run that this one goes on from are ended
 
     @property
@@ -112,34 +120,62 @@ class StepJobs(K8sStepHandler):
         Dagster itself would retry as often as the policy of the op says, and no others than ops with one, whatever the
         fault is.
         """
-        found = super().check_step_health(step_handler_context)
-        step, job = self._get_step_key(step_handler_context), self._get_k8s_step_job_name(step_handler_context)
+        context, healthy = step_handler_context, CheckStepHealthResult.healthy()
+        step, job = self._get_step_key(context), self._get_k8s_step_job_name(context)
+        if self._run_is_ended(context):
+            list(self.terminate_step(context))
+            self._tell_failure(context, f"step {step} was ended, as its run was: something else marked it as finished")
+            return healthy
+        found = super().check_step_health(context)
         if found.is_healthy and job in self._begun:
             return found
-        pods = self._api_client.get_pods_in_job(job, super()._get_container_context(step_handler_context).namespace)
+        pods = self._api_client.get_pods_in_job(job, super()._get_container_context(context).namespace)
         if found.is_healthy:
-            self._warn_of_waiting(step_handler_context, job, pods)
+            self._warn_of_waiting(context, job, pods)
             return found
-        fault = self._fault(step_handler_context, pods, str(found.unhealthy_reason))
-        context = step_handler_context.get_step_context(step)
-        self._crashes[step] = self._crashes.get(step, 0) + (fault.retries < RETRIES_OF_LOST)
-        known = step_handler_context.execute_step_args.known_state
+        known = context.execute_step_args.known_state
         attempts = known.get_retry_state().get_attempt_count(step) if known else 0
-        error = SerializableErrorInfo(message=fault.said, stack=[], cls_name=None)
+        if any(map(_is_ending, pods)) or self._has_told(context, attempts):
+            return healthy  # a Job fails as soon as its pod is asked to end; and a process may crash after its step ended
+        fault = self._fault(context, pods, str(found.unhealthy_reason))
+        self._crashes[step] = self._crashes.get(step, 0) + (fault.retries < RETRIES_OF_LOST)
         # the executor reads these events as it reads those that a step tells of itself
         if attempts < RETRIES_OF_LOST and self._crashes[step] <= RETRIES_OF_CRASHED:
-            DagsterEvent.step_retry_event(context, StepRetryData(error=error))  # type: ignore[no-untyped-call]
+            DagsterEvent.step_retry_event(context.get_step_context(step), StepRetryData(error=_error(fault.said)))  # type: ignore[no-untyped-call]
         else:
-            DagsterEvent.step_failure_event(context, StepFailureData(error, None))  # type: ignore[no-untyped-call]
-        return CheckStepHealthResult.healthy()
+            self._tell_failure(context, fault.said)
+        return healthy
+
+    def _run_is_ended(self, context: StepHandlerContext) -> bool:
+        """Tell whether somebody else ended the run: the daemon does, where Kubernetes does not answer it."""
+        now = time.monotonic()
+        if now > self._looked + LOOK_SECONDS:
+            run = context.instance.get_run_by_id(context.dagster_run.run_id)
+            self._looked, self._ended = now, run is None or run.is_finished
+        return self._ended
+
+    def _has_told(self, context: StepHandlerContext, attempts: int) -> bool:
+        """Tell whether a step has told its end itself, which the executor may not have read yet."""
+        step, kinds = self._get_step_key(context), {*ENDED, DagsterEventType.STEP_UP_FOR_RETRY}
+        told = [entry.dagster_event for entry in context.instance.all_logs(context.dagster_run.run_id, of_type=kinds)]
+        mine = [event.event_type for event in told if event and event.step_key == step]
+        return bool(ENDED & set(mine)) or mine.count(DagsterEventType.STEP_UP_FOR_RETRY) > attempts
+
+    def _tell_failure(self, context: StepHandlerContext, said: str) -> None:
+        step = context.get_step_context(self._get_step_key(context))
+        DagsterEvent.step_failure_event(step, StepFailureData(_error(said), None))  # type: ignore[no-untyped-call]
 
     def _end_steps_before(self, context: StepHandlerContext) -> None:
-        """End what still runs of the run before, whose pod was lost: its steps would go on beside those of this one."""
+        """End what still runs of the run before, first its own pod: its steps would go on beside those of this one."""
         if not (parent := context.dagster_run.parent_run_id):
             return
-        namespace = super()._get_container_context(context).namespace
-        labels = f"dagster/run-id={parent},app.kubernetes.io/component=step_worker"
-        for job in self._api_client.batch_api.list_namespaced_job(namespace, label_selector=labels).items:
+        namespace, labels = super()._get_container_context(context).namespace, f"dagster/run-id={parent}"
+        found = k8s_api_retry(
+            lambda: self._api_client.batch_api.list_namespaced_job(namespace, label_selector=labels),
+            max_retries=3,
+            timeout=RETRY_SECONDS,
+        )
+        for job in sorted(found.items, key=lambda job: job.metadata.labels[COMPONENT]):  # run_worker, then step_worker
             if job.status.active:
                 self._api_client.delete_job(job.metadata.name, namespace)
 
@@ -169,7 +205,8 @@ class StepJobs(K8sStepHandler):
             return Fault(said=f"the pod {name} of step {step} was killed ({why})", retries=RETRIES_OF_LOST)
         said = ""
         with suppress(ApiException):
-            said = self._api_client.retrieve_pod_logs(name, pod.metadata.namespace, tail_lines=LINES)
+            container = pod.spec.containers[0].name
+            said = self._api_client.retrieve_pod_logs(name, pod.metadata.namespace, container, tail_lines=LINES)
         return Fault(
             said=f"the process of step {step} ended with exit code {ended.exit_code} before the step did; its pod {name} "
             f"said at last:\n{said}",
@@ -213,9 +250,21 @@ def pod_config(config: Any, compute: ComputeSpec) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+def _error(said: str) -> SerializableErrorInfo:
+    return SerializableErrorInfo(message=said, stack=[], cls_name=None)
+
+
+def _is_ending(pod: "V1Pod") -> bool:
+    """Tell whether a pod was asked to end and has time left for it."""
+    until = pod.metadata.deletion_timestamp  # it will be killed then
+    late = timedelta(seconds=LATE_SECONDS)
+    return pod.status.phase == "Running" and until is not None and datetime.now(UTC) < until + late
+
+
 def _terminated(pod: "V1Pod") -> "V1ContainerStateTerminated | None":
-    statuses = pod.status.container_statuses or []
-    return next((each.state.terminated for each in statuses if each.state and each.state.terminated), None)
+    """Return how the container of the step ended; others may have been put beside it."""
+    name, statuses = pod.spec.containers[0].name, pod.status.container_statuses or []
+    return next((each.state.terminated for each in statuses if each.name == name and each.state), None)
 
 
 def _waits_for(pod: "V1Pod") -> str:

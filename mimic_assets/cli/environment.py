@@ -56,12 +56,25 @@ def settings() -> dict[str, str]:
 
 
 def prepare() -> dict[str, str]:
-    """Decide and set what `settings` does, and make the homes."""
-    from mimic_core.errors import SpecError
+    """Decide and set what `settings` does, and make the homes; in a cluster they are there.
+
+    Raises:
+        NotFoundError: in a cluster, Dagster's settings are not here.
+        SpecError: a home cannot be made.
+    """
+    from mimic_core.errors import NotFoundError, SpecError
+    from resources.environments import in_cluster
 
     chosen = settings()
     home, dagster_home = Path(chosen["MIMIC_HOME"]), Path(chosen["DAGSTER_HOME"])
     config = dagster_home / "dagster.yaml"
+    if in_cluster():  # the folder cannot be written, and the settings of one machine would be those of another instance
+        if not config.exists():
+            raise NotFoundError(
+                f"{config}: there is none, so nothing here knows Dagster's database; run commands in the pod that "
+                "deploy/helm/README.md describes"
+            )
+        return chosen
     try:
         home.mkdir(parents=True, exist_ok=True)
         dagster_home.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,10 @@ QUEUE = "QUEUED_RUN_COORDINATOR"  # the daemon that starts the runs of the queue
 BEAT_SECONDS = 75  # it says every 30 seconds that it lives
 TICK_SECONDS = 20  # the sensor that answers ticks every 3 seconds; others may keep it waiting
 ANSWER_SECONDS = 30  # without any change, on a machine that may be busy
+CLUSTER_SECONDS = 300  # the same in a cluster, whose daemon stands still while it is upgraded or moved
 LOOK_SECONDS = 2  # between two looks at the daemon and at dead runs
 CANCEL_SECONDS = 20  # in which a run that was asked to end does
+WILL_RETRY = "dagster/will_retry"  # tag of a failed run that Dagster launches anew
 WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -92,7 +94,7 @@ class _Submission:
         self._events: dict[str, RunEvents] = {}
         self._ended: dict[str, Ended] = {}
         self._moved = self._looked = time.monotonic()
-        self._lives = True
+        self._lives, self._in_cluster, self._ends = True, in_cluster(), False
 
     def follow(self) -> dict[str, Ended]:
         """Ask for the runs, and follow each until it ended or is withdrawn."""
@@ -109,6 +111,7 @@ class _Submission:
 
     def end(self) -> None:
         """Withdraw what waits, end what runs, and say so; a run that does not end when it is asked to is killed."""
+        self._ends = True
         self._look_at_runs()
         keys = tuple(self._open)
         self._withdraw(keys)
@@ -126,7 +129,9 @@ class _Submission:
             click.echo(f"mimic: {self._request.asset} {key}: {what}", err=True)
 
     def _look_at_runs(self) -> None:
-        found = {run.tags[PARTITION]: run for run in runs_of_launch(self._instance, self._request.launch)}
+        # of a partition the newest: a run whose pod was lost is launched anew, with the same tags
+        runs = reversed(runs_of_launch(self._instance, self._request.launch))
+        found = {run.tags[PARTITION]: run for run in runs}
         if {key: run.status for key, run in found.items()} != {key: run.status for key, run in self._runs.items()}:
             self._moved = time.monotonic()
         for key in [key for key in self._open if key in found or key in self._runs]:
@@ -134,10 +139,12 @@ class _Submission:
             if run is None:
                 self._finish(key, self._runs[key].run_id, "its run was deleted before it had ended")
                 continue
-            events = self._events.setdefault(key, RunEvents(self._instance, run.run_id))
+            if key not in self._events or self._runs.get(key, run).run_id != run.run_id:
+                self._events[key] = RunEvents(self._instance, run.run_id)
+            events = self._events[key]
             if run.status not in WAITING:  # nothing happens in the queue, which may be long
                 events.pass_on(self._shown.reports[key])
-            if run.status in ENDED:
+            if run.status in ENDED and (self._ends or run.tags.get(WILL_RETRY) != "true"):
                 self._finish(key, run.run_id, _error(self._instance, run))
         self._runs |= found
 
@@ -156,8 +163,8 @@ class _Submission:
         return [key for key in self._open if key not in self._runs or self._runs[key].status in self._not_executed()]
 
     def _not_executed(self) -> set[dg.DagsterRunStatus]:
-        # a run may be about to start for long on a busy machine, but not where the daemon is gone
-        return WAITING if self._lives else WAITING | {dg.DagsterRunStatus.STARTING}
+        # a run may be about to start for long on a busy machine, but not where the daemon is gone; in a cluster it is a Job
+        return WAITING if self._lives or self._in_cluster else WAITING | {dg.DagsterRunStatus.STARTING}
 
     def _withdraw_unless_it_moves(self, waiting: list[str]) -> None:
         queued = [key for key in waiting if key in self._runs and self._runs[key].status is dg.DagsterRunStatus.QUEUED]
@@ -165,9 +172,10 @@ class _Submission:
             self._moved = time.monotonic()
             which = f"{len(waiting)} of {len(self._request.keys)} builds wait" if len(self._request.keys) > 1 else "waits"
             self._shown.say(f"{which} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
-        if not self._lives or time.monotonic() > self._moved + ANSWER_SECONDS:
-            why = f"started nothing for {ANSWER_SECONDS} seconds" if self._lives else "has ended"
-            then = "nothing more is built" if in_cluster() else "building in this process"
+        patience = CLUSTER_SECONDS if self._in_cluster else ANSWER_SECONDS
+        if not (self._lives or self._in_cluster) or time.monotonic() > self._moved + patience:
+            why = f"started nothing for {patience} seconds" if self._lives or self._in_cluster else "has ended"
+            then = "nothing more is built" if self._in_cluster else "building in this process"
             click.echo(f"mimic: the daemon {why}; {then}", err=True)
             self._withdraw(waiting)
             for run in [self._runs[key] for key in waiting if key in self._runs]:
@@ -190,7 +198,8 @@ class _Submission:
 
     def _cancel(self, keys: Collection[str]) -> None:
         for run in [self._runs[key] for key in keys if key in self._runs]:
-            if run.status in CANCELABLE:
+            # a run of a cluster that is about to start is a Job already, which its launcher deletes
+            if run.status in CANCELABLE or (self._in_cluster and run.status is dg.DagsterRunStatus.STARTING):
                 with suppress(dg.DagsterError):  # the process that would end it is gone
                     note_withdrawn(self._instance, run.run_id)
                     self._instance.run_coordinator.cancel_run(run.run_id)

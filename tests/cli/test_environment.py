@@ -106,3 +106,13 @@ def test_in_a_cluster_a_command_without_a_daemon_builds_nothing(mimic, decision_
     said = mimic.refused("log-odds", "build-dataset", mimic.dataset(), exit_code=1)
     assert "mimic: tfrecord_dataset s/d: no daemon of Dagster answers, and in a cluster only it starts builds" in said
     assert mimic.published() == {}
+
+
+def test_in_a_cluster_a_pod_without_the_settings_of_dagster_is_told_apart_from_one_that_is_for_commands(mimic, monkeypatch):
+    monkeypatch.setenv("MIMIC_ENV", "kubernetes")
+    monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'catalog.db'}")
+    monkeypatch.setenv("DAGSTER_HOME", str(mimic.home / "elsewhere"))
+    (mimic.home / "mimic").mkdir(exist_ok=True)
+    said = mimic.refused("status")
+    assert "elsewhere/dagster.yaml: there is none, so nothing here knows Dagster's database; run commands in the pod" in said
+    assert not (mimic.home / "elsewhere").exists()

@@ -29,7 +29,7 @@ from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, Inferenc
 from resources.environments import local_resources
 
 BIN = Path(sys.executable).parent
-IMAGE = "mimic:0.1.0"
+IMAGE, GPU_IMAGE = "mimic:0.1.0-cpu", "mimic:0.1.0-gpu"
 PARTITION = "dagster/partition"
 MODULES = (  # what runs and steps import
     "dagster._cli",
@@ -112,7 +112,7 @@ def waiting(stand_in: ModuleType) -> Callable[..., Any]:
 
 
 def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int, poll_seconds: int) -> dict[str, Any]:
-    """Return the dagster.yaml of the platform: what deploy/helm/values.yaml sets, only quicker."""
+    """Return the dagster.yaml of the platform: what deploy/helm/values.yaml sets, but for some limits, and quicker."""
     launcher = {
         "load_incluster_config": False,
         "kubeconfig_file": str(kubeconfig),
@@ -120,7 +120,7 @@ def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int, poll_s
         "instance_config_map": "dagster-instance",
         "dagster_home": str(dagster_home),
         "job_namespace": "default",
-        "fail_pod_on_run_failure": True,
+        "fail_pod_on_run_failure": False,
         "run_k8s_config": {"job_spec_config": {"ttl_seconds_after_finished": 86400}},
         "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
     }
@@ -134,7 +134,7 @@ def instance_config(kubeconfig: Path, dagster_home: Path, most_runs: int, poll_s
             "config": {"dequeue_interval_seconds": 1},
         },
         "run_monitoring": {"enabled": True, "poll_interval_seconds": poll_seconds, "max_resume_run_attempts": 0},
-        "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
+        "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
         # as DAGSTER_HOME cannot be written in a pod
         "local_artifact_storage": {
             "module": "dagster._core.storage.root",
@@ -368,6 +368,7 @@ def platform_on(
     settings = {
         "MIMIC_ENV": "kubernetes",
         "MIMIC_HOME": str(folder / "mimic"),
+        "MIMIC_GPU_IMAGE": GPU_IMAGE,
         "MIMIC_CATALOG": database() if database else f"sqlite:///{folder / 'catalog.db'}",
     }
     scheme = "postgresql+psycopg2:"  # plain postgresql is psycopg 3 to SQLAlchemy 2.1

@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -391,8 +391,10 @@ class Cluster:
             self._finish(pod, pod["status"]["phase"] == "Succeeded")
             self._forget(name)
         elif name not in self._kills:
-            pod["metadata"]["deletionTimestamp"] = now()
-            self._kills[name] = time.monotonic() + pod["spec"].get("terminationGracePeriodSeconds", GRACE_SECONDS)
+            grace = pod["spec"].get("terminationGracePeriodSeconds", GRACE_SECONDS)
+            pod["metadata"]["deletionTimestamp"] = now(grace)
+            self._kills[name] = time.monotonic() + grace
+            self._finish(pod, False)  # a Job counts a pod that is asked to end as failed
             self._event("Pod", name, "Killing", "Stopping container")
             self._tell({"kill": name, "signal": signal.SIGTERM})
 
@@ -413,8 +415,9 @@ def kubeconfig(address: str) -> Manifest:
     }
 
 
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(later: float = 0) -> str:
+    """Return the time as Kubernetes writes it, so many seconds later."""
+    return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def public(item: Manifest) -> Manifest:

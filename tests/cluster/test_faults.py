@@ -67,6 +67,29 @@ def test_a_killed_training_goes_on_from_its_checkpoint_in_another_pod(with_datas
     )
 
 
+def test_a_training_whose_node_is_drained_goes_on_in_another_pod(with_dataset, waiting):
+    platform = with_dataset
+    run_id = training(platform, experiment_name="drained")
+    waiting(lambda: len(epochs_of(platform, run_id)) >= 2, 90)
+    platform.cluster.answer("DELETE", f"/api/v1/namespaces/default/pods/{pod_of(platform, run_id, 'model_run')}", None)
+    assert platform.ended(run_id).is_success, platform.logs()
+    assert len(retries(platform, run_id)) == 1
+    assert "goes on after epoch" in logged(platform, run_id)
+
+
+def test_a_run_that_something_else_marks_as_failed_leaves_nothing_running(with_dataset, waiting):
+    """One answer of the API that is an error suffices for the daemon to do so."""
+    platform = with_dataset
+    run_id = training(platform, LONG, experiment_name="mistaken")
+    waiting(lambda: len(epochs_of(platform, run_id)) >= 2, 90)
+    with platform.instance as instance:
+        instance.add_run_tags(run_id, {"dagster/max_retries": "0"})
+        instance.report_run_failed(instance.get_run_by_id(run_id), "as the daemon says it")
+    left = lambda: [job for job in platform.cluster.jobs_of(run_id, deleted=False) if job["status"].get("active")]  # noqa: E731
+    waiting(lambda: not left(), 90)
+    assert any("was ended, as its run was" in said for said in failures(platform, run_id))
+
+
 def test_a_step_whose_pod_is_gone_altogether_is_begun_anew(with_dataset, waiting):
     platform = with_dataset
     run_id = training(platform, LINEAR, experiment_name="gone")

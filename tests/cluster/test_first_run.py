@@ -80,7 +80,8 @@ def test_jobs_are_tried_once_end_by_themselves_and_run_as_the_service_account(fi
             assert (job["spec"]["backoffLimit"], job["spec"]["ttlSecondsAfterFinished"]) == (0, 86400)
             pod = job["spec"]["template"]["spec"]
             assert (pod["restartPolicy"], pod["serviceAccountName"]) == ("Never", "mimic")
-            assert container(job)["image"] == "mimic:0.1.0"
+            gpu = "nvidia.com/gpu" in container(job)["resources"]["limits"]
+            assert container(job)["image"] == ("mimic:0.1.0-gpu" if gpu else "mimic:0.1.0-cpu")
 
 
 def test_the_threads_of_a_step_are_as_many_as_its_cores_and_its_settings_those_of_the_code_server(first_run):
