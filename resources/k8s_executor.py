@@ -5,13 +5,10 @@ private, which is why its version is pinned exactly and tests/cluster/test_contr
 0031 says why, and what the alternatives are.
 """
 
-import copy
-import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
@@ -25,23 +22,22 @@ from dagster_k8s.executor import K8sStepHandler
 from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiException
 
-from mimic_core.compute import ComputeSpec, cores
+from mimic_core.compute import ComputeSpec
 from resources.compute import RETRIES_OF_LOST, StepCompute
+from resources.k8s_pods import container_config, is_ending, pod_config, terminated, waits_for
 
 if TYPE_CHECKING:
-    from kubernetes.client import V1ContainerStateTerminated, V1Pod
+    from kubernetes.client import V1Pod
 
-GPU = "nvidia.com/gpu"
 PARTITION = "dagster/partition"
 RETRIES_OF_CRASHED = 1  # what ran out of memory, or ended by itself, will likely do so again
 KILLED = (137, 143)  # exit codes of a process that was killed, or asked to end before it listened
 ENDED = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE}
-LATE_SECONDS = 30  # after the grace of a pod that is deleted: clocks differ
+RUN_ENDED = "the step was ended, as its run was: something else marked that as finished"
 LOOK_SECONDS = 10  # between two looks at the run
 RETRY_SECONDS = 5
 COMPONENT = "app.kubernetes.io/component"  # label of a Job
 LINES = 20  # of the log of a process that ended by itself
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 def step_jobs(compute: StepCompute, gpu_image: str | None = None) -> dg.ExecutorDefinition:
@@ -109,6 +105,9 @@ class StepJobs(K8sStepHandler):
         )
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        if self._run_is_ended(step_handler_context):  # steps that waited for a slot of their pool come next
+            self._tell_failure(step_handler_context, RUN_ENDED)
+            return
         if not self._alone:
             self._end_steps_before(step_handler_context)
             self._alone = True
@@ -124,7 +123,7 @@ class StepJobs(K8sStepHandler):
         step, job = self._get_step_key(context), self._get_k8s_step_job_name(context)
         if self._run_is_ended(context):
             list(self.terminate_step(context))
-            self._tell_failure(context, f"step {step} was ended, as its run was: something else marked it as finished")
+            self._tell_failure(context, RUN_ENDED)
             return healthy
         found = super().check_step_health(context)
         if found.is_healthy and job in self._begun:
@@ -135,7 +134,7 @@ class StepJobs(K8sStepHandler):
             return found
         known = context.execute_step_args.known_state
         attempts = known.get_retry_state().get_attempt_count(step) if known else 0
-        if any(map(_is_ending, pods)) or self._has_told(context, attempts):
+        if any(map(is_ending, pods)) or self._has_told(context, attempts):
             return healthy  # a Job fails as soon as its pod is asked to end; and a process may crash after its step ended
         fault = self._fault(context, pods, str(found.unhealthy_reason))
         self._crashes[step] = self._crashes.get(step, 0) + (fault.retries < RETRIES_OF_LOST)
@@ -188,7 +187,7 @@ class StepJobs(K8sStepHandler):
 
     def _fault(self, context: StepHandlerContext, pods: "list[V1Pod]", otherwise: str) -> Fault:
         step, partition = self._get_step_key(context), context.dagster_run.tags.get(PARTITION)
-        pod, ended = next(((pod, end) for pod in pods if (end := _terminated(pod))), (None, None))
+        pod, ended = next(((pod, end) for pod in pods if (end := terminated(pod))), (None, None))
         if pod is None or ended is None:
             return Fault(said=f"the pod of step {step} was lost: {otherwise}", retries=RETRIES_OF_LOST)
         name = pod.metadata.name
@@ -216,7 +215,7 @@ class StepJobs(K8sStepHandler):
     def _warn_of_waiting(self, context: StepHandlerContext, job: str, pods: "list[V1Pod]") -> None:
         """Say what the pod of a Job waits for, once for each reason."""
         step = self._get_step_key(context)
-        why = next((why for pod in pods if (why := _waits_for(pod))), "")
+        why = next((why for pod in pods if (why := waits_for(pod))), "")
         if why and self._waits.get(job) != why:
             DagsterEvent.engine_event(context.get_step_context(step), f"step {step} waits: {why}", EngineEventData())
         self._waits[job] = why
@@ -224,59 +223,8 @@ class StepJobs(K8sStepHandler):
             self._begun.add(job)
 
 
-def container_config(config: Any, compute: ComputeSpec, gpu_image: str | None) -> dict[str, Any]:
-    """Return the config of a container with the resources of a step: what it requests is also its limit."""
-    amounts = {"cpu": compute.cpu, "memory": compute.memory, GPU: str(compute.gpu) if compute.gpu else None}
-    given = {name: amount for name, amount in amounts.items() if amount}
-    threads = str(max(1, math.floor(cores(compute.cpu)))) if compute.cpu else "1"
-    found = copy.deepcopy(dict(config))
-    # a library that counts the cores of the node would begin a thread for each, and wait for its own turn
-    known = {each["name"] for each in found.get("env", [])}
-    found["env"] = [*found.get("env", []), *({"name": each, "value": threads} for each in THREADS if each not in known)]
-    found["resources"] = {"requests": given, "limits": given}
-    if compute.gpu and gpu_image:
-        found["image"] = gpu_image
-    return found
-
-
-def pod_config(config: Any, compute: ComputeSpec) -> dict[str, Any]:
-    """Return the config of a pod with the nodes of a step; nodes with GPUs have a taint by custom."""
-    tolerations = [each.document for each in compute.tolerations]
-    if compute.gpu and not any(each.key == GPU for each in compute.tolerations):
-        tolerations.append({"key": GPU, "operator": "Exists", "effect": "NoSchedule"})
-    found = copy.deepcopy(dict(config))
-    found["node_selector"] = found.get("node_selector", {}) | compute.node_selector
-    found["tolerations"] = [*found.get("tolerations", []), *tolerations]
-    return {name: value for name, value in found.items() if value}
-
-
 def _error(said: str) -> SerializableErrorInfo:
     return SerializableErrorInfo(message=said, stack=[], cls_name=None)
-
-
-def _is_ending(pod: "V1Pod") -> bool:
-    """Tell whether a pod was asked to end and has time left for it."""
-    until = pod.metadata.deletion_timestamp  # it will be killed then
-    late = timedelta(seconds=LATE_SECONDS)
-    return pod.status.phase == "Running" and until is not None and datetime.now(UTC) < until + late
-
-
-def _terminated(pod: "V1Pod") -> "V1ContainerStateTerminated | None":
-    """Return how the container of the step ended; others may have been put beside it."""
-    name, statuses = pod.spec.containers[0].name, pod.status.container_statuses or []
-    return next((each.state.terminated for each in statuses if each.name == name and each.state), None)
-
-
-def _waits_for(pod: "V1Pod") -> str:
-    """Say what a pod waits for that may not come by itself; empty where nothing is known."""
-    for condition in pod.status.conditions or []:
-        if condition.type == "PodScheduled" and condition.status == "False":
-            return f"no node takes its pod {pod.metadata.name}: {condition.message}"
-    for each in pod.status.container_statuses or []:
-        waiting = each.state.waiting if each.state else None
-        if waiting and waiting.reason not in (None, "ContainerCreating", "PodInitializing"):
-            return f"its pod {pod.metadata.name} cannot start: {waiting.reason}: {waiting.message or ''}"
-    return ""
 
 
 def _double(memory: str | None) -> str:

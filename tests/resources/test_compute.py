@@ -10,7 +10,7 @@ from mimic_core.errors import SpecError
 from mimic_core.specs import DatasetSpec, ExperimentSpec
 from resources.compute import LITTLE, StepCompute, needs
 from resources.environments import executor, in_cluster, local_resources, step_compute
-from resources.k8s_executor import THREADS, container_config, pod_config
+from resources.k8s_pods import THREADS, container_config, pod_config
 
 DATASET = {"database": "d", "table": "t", "max_choices": 3, "features": ["x"], "space": "s", "dataset": "d"}
 EXPERIMENT = {
