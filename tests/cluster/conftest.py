@@ -375,7 +375,7 @@ def platform_on(
     url = database().replace("postgresql:", scheme) if database else ""
     storage = {"storage": {"postgres": {"postgres_url": url}}} if database else {}
     with ExitStack() as stack:
-        made = stack.enter_context(stand_in.Cluster(folder / "containers", image, MODULES, **cluster))
+        made = stack.enter_context(stand_in.Cluster(folder / "containers", image, **{"modules": MODULES} | cluster))
         platform = Platform(made, folder, image, settings, storage, most_runs, poll_seconds)
         stack.callback(platform.end)
         yield platform

@@ -2,8 +2,8 @@
 
 It is told on standard input what to start and to kill, and says on standard output what ended, a line of JSON each. A
 `dagster` command is forked from this process, which has imported what runs and steps need (MODULES): a new interpreter takes
-4 seconds of a core before a step does anything. What happens in the process is the same. Only one thread runs here, since
-what is forked from a process of several may hang.
+4 seconds of a core before a step does anything. What happens in the process is the same. Without MODULES it is a new
+interpreter, as in a pod. Only one thread runs here, since what is forked from a process of several may hang.
 """
 
 import gc
@@ -21,11 +21,12 @@ from typing import Any
 
 LOOK_SECONDS = 0.1
 PAGE = os.sysconf("SC_PAGE_SIZE")
+MODULES = list(filter(None, os.environ.get("MODULES", "").split(",")))
 
 
 def main() -> None:
     """Start and end processes until standard input is closed; then kill what still runs."""
-    for module in filter(None, os.environ.get("MODULES", "").split(",")):
+    for module in MODULES:
         import_module(module)
     gc.collect()
     gc.freeze()
@@ -82,7 +83,7 @@ def start(order: dict[str, Any]) -> int:
 
 def call(command: list[str]) -> int:
     """Be the command; returns its exit code."""
-    if Path(command[0]).name != "dagster":
+    if Path(command[0]).name != "dagster" or not MODULES:
         os.execvp(command[0], command)  # noqa: S606
     from dagster._cli import main as dagster
 

@@ -63,7 +63,7 @@ class Cluster:
     Args:
         folder: for logs and the kubeconfig.
         environment: variables that the image of every container has.
-        modules: what the process imports from which `dagster` commands are forked.
+        modules: what the process imports from which `dagster` commands are forked; without any they are executed anew.
         nodes: what there is to place pods on, as NODE.
         command: gives what is executed instead of a container's command.
 
