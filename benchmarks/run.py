@@ -1,7 +1,7 @@
 """`make bench`: measures the stages one after the other, prints the table, and writes RESULTS.md with the machine.
 
 Each script is a process of its own, so that none finds memory that another one left. With names, only these are measured,
-and only their sections of the page are written anew.
+and only their sections of the page are written anew; those of other scripts stay as they are.
 """
 
 import json
@@ -40,7 +40,9 @@ def main(names: list[str]) -> None:
         lines = measured(script)
         show(lines)
         sections[script] = f"{script}\n\n{markdown(lines)}"
-        text = "".join(f"\n## {sections[name].rstrip()}\n" for name in SCRIPTS if name in sections)
+        text = "".join(
+            f"\n## {sections[name].rstrip()}\n" for name in dict.fromkeys((*SCRIPTS, *sections)) if name in sections
+        )
         page.write_text(PAGE.format(machine=machine()) + text, encoding="utf-8")
 
 
