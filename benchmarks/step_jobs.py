@@ -44,7 +44,7 @@ SLEEP_SECONDS = "1.0"  # between two looks of a run at its steps, as deployed
 SHARD_SECONDS = 60  # of work, to which the cost of a step is compared
 PARTS = ("steps", "run", "daemon", "code server", "command")
 IN_FLIGHT_SECONDS = 120  # how long the daemon is looked at when all runs were launched
-MOST_FUNCTIONS = 60
+MOST_FUNCTIONS = 25
 SLEEP = ["sleep", "3600"]
 BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) { __typename ... on PythonError { message } }
@@ -386,15 +386,15 @@ def record(py_spy: str, pid: int, profile: Path) -> subprocess.Popen[bytes]:
 
 
 def show_profile(profile: Path) -> None:
-    """Print in which functions a process was, those that call others included."""
+    """Print in which functions of Dagster a process was, what these call included."""
     stacks = [line.rpartition(" ") for line in profile.read_text(encoding="utf-8").splitlines()]
     total, inside = sum(int(count) for *_, count in stacks), collections.Counter[str]()
     for stack, _, count in stacks:
-        for function in {frame.rpartition(":")[0] for frame in stack.split(";")}:
+        for function in {frame.rpartition(":")[0] for frame in stack.split(";") if "(dagster" in frame}:
             inside[function] += int(count)
     print()
     for number, (function, count) in enumerate(inside.most_common(MOST_FUNCTIONS)):
-        show({"while it launches them, in": f"`{function}`", "of its time": f"{count / total:.0%}"}, first=not number)
+        show({"while it launches them, in": f"`{function})`", "of its time": f"{count / total:.0%}"}, first=not number)
 
 
 @click.command()
