@@ -1,5 +1,6 @@
 """Where partitions are built, by a live daemon or in this process, and what came of each."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from resources.trainings import epochs_so_far
 OF_TABLE = ("coefficients", "not_identified", "separated", "withheld")  # what is told of a table of coefficients
 
 AGAIN = "building it again goes on after them"
+DAEMON_SECONDS = 120  # in which a daemon of a cluster is back
+LOOK_SECONDS = 2
 NO_DAEMON = (
     "no daemon of Dagster answers, and in a cluster only it starts builds; look at its pod and at the sensor "
     "build_requested, then run the command again"
@@ -41,7 +44,7 @@ def build(
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; runs that waited are withdrawn, and those that were executed are ended.
     """
-    ended = _submit(instance, specs, artefacts) if daemon_lives(instance) else {}
+    ended = _submit(instance, specs, artefacts) if _daemon_answers(instance) else {}
     left = [spec for spec in specs if spec.key not in ended]
     if left and in_cluster():
         ended |= {spec.key: Ended(run_id=None, error=NO_DAEMON) for spec in left}
@@ -61,6 +64,17 @@ def build(
         ended[spec.key] = Ended(run_id=run_id, error=error)
         _complain(spec, error)
     return [_outcome(spec, ended[spec.key], artefacts) for spec in specs]
+
+
+def _daemon_answers(instance: dg.DagsterInstance) -> bool:
+    """Tell whether a daemon would build; in a cluster it is waited for, as it may just be upgraded or moved."""
+    if (lives := daemon_lives(instance)) or not in_cluster():
+        return lives
+    click.echo("mimic: no daemon of Dagster answers yet; waiting for it", err=True)
+    end = time.monotonic() + DAEMON_SECONDS
+    while not (lives := daemon_lives(instance)) and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+    return lives
 
 
 def _say_kept(spec: PartitionSpec, artefacts: ArtefactStore, what: str) -> None:

@@ -103,7 +103,9 @@ def test_in_a_cluster_a_command_without_a_daemon_builds_nothing(mimic, decision_
     mimic.imported(decision_table())
     monkeypatch.setenv("MIMIC_ENV", "kubernetes")
     monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'mimic/catalog.db'}")
+    monkeypatch.setattr("mimic_assets.cli.building.DAEMON_SECONDS", 0)
     said = mimic.refused("log-odds", "build-dataset", mimic.dataset(), exit_code=1)
+    assert said.startswith("mimic: no daemon of Dagster answers yet; waiting for it\n")
     assert "mimic: tfrecord_dataset s/d: no daemon of Dagster answers, and in a cluster only it starts builds" in said
     assert mimic.published() == {}
 
