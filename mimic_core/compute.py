@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mimic_core.documents import Spec
 
-CPU = re.compile(r"(\d+)m|(\d+(?:\.\d{1,3})?)")
-MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?")
+CPU = re.compile(r"(\d+)m|(\d+(?:\.\d{1,3})?)", re.ASCII)
+MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?", re.ASCII)
 UNITS = {unit: 1000**power for power, unit in enumerate("kMGTPE", 1)}
 UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTPE", 1)}
 LEAST_MEMORY = 64 * 2**20  # a Python process without anything in it takes half of that

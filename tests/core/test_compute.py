@@ -37,12 +37,12 @@ def test_cores_and_bytes_are_those_of_kubernetes():
     ]
 
 
-@pytest.mark.parametrize("cpu", ["", "0", "0m", "-1", "1.0005", "4 cores", "1k", "1e3", "4Gi"])
+@pytest.mark.parametrize("cpu", ["", "0", "0m", "-1", "1.0005", "4 cores", "1k", "1e3", "4Gi", "\u0664"])
 def test_what_is_no_quantity_of_cores_is_refused(cpu):
     assert f'my.json: compute.cpu: expected cores, such as "4", "0.5" or "500m", found \'{cpu}\'' in refused(cpu=cpu)
 
 
-@pytest.mark.parametrize("memory", ["", "-1Gi", "16 Gi", "16GB", "16gi", "1e9"])
+@pytest.mark.parametrize("memory", ["", "-1Gi", "16 Gi", "16GB", "16gi", "1e9", "\u0666Gi"])
 def test_what_is_no_quantity_of_memory_is_refused(memory):
     found = refused(memory=memory)
     assert f'my.json: compute.memory: expected bytes with a unit, such as "16Gi" or "500Mi", found {memory!r}' in found
