@@ -32,6 +32,7 @@ ASSETS = [source_table, contrast_set, tfrecord_dataset, model_run, inference_tab
 def defs() -> dg.Definitions:
     """Assemble the assets with the resources of this environment."""
     collect_seldom()
+    resources = environment_resources(mimic_home())
     return dg.Definitions(
         assets=catalogued(ASSETS, owners(), code_url()),
         jobs=[
@@ -55,6 +56,6 @@ def defs() -> dg.Definitions:
             alert_on_failure,
             epochs_of_failed_runs,
         ],
-        resources=environment_resources(mimic_home()),
-        executor=executor(mimic_home()),
+        resources=resources,
+        executor=executor(resources["specs"]),
     )

@@ -210,8 +210,11 @@ def step_compute() -> dict[str, ComputeSpec]:
     return {asset: parse_spec(ComputeSpec, asked, f"{COMPUTE}: {asset}") for asset, asked in found.items()}
 
 
-def executor(home: Path) -> dg.ExecutorDefinition:
+def executor(specs: SpecStore) -> dg.ExecutorDefinition:
     """Return what executes the steps of a run: this process, or a Job of Kubernetes for each.
+
+    Args:
+        specs: what they ask for in a cluster.
 
     Raises:
         SpecError: a setting is wrong.
@@ -220,7 +223,6 @@ def executor(home: Path) -> dg.ExecutorDefinition:
         return dg.in_process_executor
     from resources.k8s_executor import step_jobs  # the client of Kubernetes takes a second to import
 
-    specs = environment_resources(home)["specs"]
     return step_jobs(StepCompute(specs=specs, stages=step_compute()), os.environ.get(GPU_IMAGE) or None)
 
 
@@ -235,18 +237,17 @@ def environment_resources(home: Path) -> dict[str, Any]:
     """
     if not in_cluster():
         return local_resources(home)
-    found = local_resources(home)
     digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]  # several homes may share a machine, in tests
-    index = Index(path=str(Path(tempfile.gettempdir()) / f"mimic-index-{digest}.db"))
-    inventory = Inventory(specs=found["specs"], tables=found["tables"], artefacts=found["artefacts"], index=index)
-    return found | {
-        "inventory": inventory,
-        "io_manager": dg.FilesystemIOManager(base_dir=str(found["artefacts"].path(STEPS))),
-    }
+    found = local_resources(home, Path(tempfile.gettempdir()) / f"mimic-index-{digest}.db")
+    return found | {"io_manager": dg.FilesystemIOManager(base_dir=str(found["artefacts"].path(STEPS)))}
 
 
-def local_resources(home: Path) -> dict[str, Any]:
+def local_resources(home: Path, index_file: Path | None = None) -> dict[str, Any]:
     """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there.
+
+    Args:
+        home: the root of everything.
+        index_file: of the index, if it is not below `home`.
 
     Raises:
         SpecError: a setting is wrong.
@@ -259,7 +260,7 @@ def local_resources(home: Path) -> dict[str, Any]:
         warehouse=f"file://{home / 'warehouse'}",
         locks=str(home / "locks"),
     )
-    index = Index(path=str(home / "index.db"))
+    index = Index(path=str(index_file or home / "index.db"))
     return {
         "alerts": alert_sink(),
         "artefacts": artefacts,

@@ -82,7 +82,6 @@ class StepJobs(K8sStepHandler):
         self.__dict__.update(handler.__dict__)  # made by k8s_job_executor from its config
         self._enable_owner_references = True  # what a run leaves goes with its pod
         self._compute, self._gpu_image = compute, gpu_image
-        self._given: dict[str, ComputeSpec] = {}  # by step: a spec that changes while its run runs changes nothing
         self._crashes: dict[str, int] = {}
         self._waits: dict[str, str] = {}  # by Job: what was said last
         self._begun: set[str] = set()  # Jobs whose container runs
@@ -180,10 +179,7 @@ class StepJobs(K8sStepHandler):
 
     def _compute_of(self, context: StepHandlerContext) -> ComputeSpec:
         step = self._get_step_key(context)
-        if step not in self._given:
-            partition = context.dagster_run.tags.get(PARTITION)
-            self._given[step] = self._compute.of(step, context.step_tags[step], partition)
-        return self._given[step]
+        return self._compute.of(step, context.step_tags[step], context.dagster_run.tags.get(PARTITION))
 
     def _fault(self, context: StepHandlerContext, pods: "list[V1Pod]", otherwise: str) -> Fault:
         step, partition = self._get_step_key(context), context.dagster_run.tags.get(PARTITION)

@@ -89,7 +89,7 @@ class Cluster:
         self._environment, self._modules, self._command = dict(environment), modules, command
         self._kills: dict[str, float] = {}  # pod -> when it is killed
         self.lock = threading.RLock()
-        self._problems = load(HERE.parent / "deploy/manifest_checks.py").problems
+        self._checks = load(HERE.parent / "deploy/manifest_checks.py")
         self._ended = threading.Event()
 
     def __enter__(self) -> "Cluster":
@@ -232,7 +232,7 @@ class Cluster:
                 "environment": self._environment | variables(container) | {"HOSTNAME": name},
                 "folder": str(self.folder),
                 "log": str(self._log(name)),
-                "memory": int(load_quantity(limit)) if limit else None,
+                "memory": int(self._checks.quantity(limit)) if limit else None,
             }
         )
         self._event("Pod", name, "Started", f"Started container {container['name']}")
@@ -335,7 +335,7 @@ class Cluster:
         name = job["metadata"]["name"]
         if name in self.jobs:
             raise RefusedError(409, "AlreadyExists", f'jobs.batch "{name}" already exists')
-        if problems := self._problems(job):
+        if problems := self._checks.problems(job):
             raise RefusedError(422, "Invalid", f'Job.batch "{name}" is invalid: {"; ".join(problems)}')
         if job["spec"].get("backoffLimit", 6) != 0:
             raise RefusedError(422, "Invalid", "the stand-in has no retries of Jobs: spec.backoffLimit must be 0")
@@ -434,13 +434,6 @@ def status(error: RefusedError) -> Manifest:
 def variables(container: Manifest) -> dict[str, str]:
     """Return the variables of a container that are given as values."""
     return {each["name"]: each.get("value") or "" for each in container.get("env", []) if "valueFrom" not in each}
-
-
-def load_quantity(text: str) -> float:
-    """Return a quantity of memory in bytes."""
-    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text).groups()
-    units = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9}
-    return float(number) * units[unit]
 
 
 def gpus(pod: Manifest) -> int:

@@ -136,10 +136,10 @@ def test_a_wrong_setting_of_what_steps_get_says_what_is_expected(setting, messag
         step_compute()
 
 
-def test_the_executor_is_that_of_the_environment(home, monkeypatch):
+def test_the_executor_is_that_of_the_environment(specs, monkeypatch):
     monkeypatch.setenv("MIMIC_COMPUTE", json.dumps({"model_run": {"gpu": 0}}))
     assert step_compute() == {"model_run": compute(gpu=0)}
-    assert executor(home / "mimic").name == "in_process"
+    assert executor(specs).name == "in_process"
     monkeypatch.setenv("MIMIC_ENV", "kubernetes")
     monkeypatch.setenv("MIMIC_CATALOG", "postgresql://somebody@host/catalog")
-    assert executor(home / "mimic").name == "step_jobs"
+    assert executor(specs).name == "step_jobs"
