@@ -24,12 +24,14 @@ from resources.rebuilding import RebuildPolicy
 from resources.sinks import AlertSink, LogSink, WebhookSink, require_webhook
 from resources.spec_folder import SpecFolder
 from resources.specs import SpecStore
+from resources.step_jobs import step_jobs
 from resources.tables import TableStore
 
 ENVIRONMENT = "MIMIC_ENV"  # where work runs
 LOCAL, KUBERNETES = "local", "kubernetes"
 COMPUTE = "MIMIC_COMPUTE"  # what steps get in a cluster, by asset, as JSON
 GPU_IMAGE = "MIMIC_GPU_IMAGE"  # image of the steps that get a GPU in a cluster
+STEP_KEY = "DAGSTER_RUN_STEP_KEY"  # dagster-k8s sets it where a step is a Job
 CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database
 ALLOW_LAYERS_CODE = "MIMIC_ALLOW_LAYERS_CODE"  # 1: layers files may be executed in a cluster
 SPECS = "MIMIC_SPECS"  # folder of spec files that people drop
@@ -191,6 +193,15 @@ def in_cluster() -> bool:
     return name == KUBERNETES
 
 
+def in_pod_of_step() -> bool:
+    """Tell whether this process executes one step in a Job of its own.
+
+    Raises:
+        SpecError: as `in_cluster` does.
+    """
+    return in_cluster() and STEP_KEY in os.environ
+
+
 def step_compute() -> dict[str, ComputeSpec]:
     """Return what the steps of each asset get in a cluster where nothing else is asked for, by MIMIC_COMPUTE.
 
@@ -221,8 +232,6 @@ def executor(specs: SpecStore) -> dg.ExecutorDefinition:
     """
     if not in_cluster():
         return dg.in_process_executor
-    from resources.k8s_executor import step_jobs  # the client of Kubernetes takes a second to import
-
     return step_jobs(StepCompute(specs=specs, stages=step_compute()), os.environ.get(GPU_IMAGE) or None)
 
 

@@ -9,13 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from decimal import Decimal
+from typing import TYPE_CHECKING, cast
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
-from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandlerContext
-from dagster_k8s import k8s_job_executor
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
+from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import k8s_api_retry
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
@@ -23,8 +27,9 @@ from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiException
 
 from mimic_core.compute import ComputeSpec
+from mimic_core.errors import SpecError
 from resources.compute import RETRIES_OF_LOST, StepCompute
-from resources.k8s_pods import container_config, is_ending, pod_config, terminated, waits_for
+from resources.k8s_pods import container_config, is_alive, is_ending, pod_config, terminated, waits_for
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Pod
@@ -33,32 +38,36 @@ PARTITION = "dagster/partition"
 RETRIES_OF_CRASHED = 1  # what ran out of memory, or ended by itself, will likely do so again
 KILLED = (137, 143)  # exit codes of a process that was killed, or asked to end before it listened
 ENDED = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE}
-RUN_ENDED = "the step was ended, as its run was: something else marked that as finished"
 LOOK_SECONDS = 10  # between two looks at the run
 RETRY_SECONDS = 5
+END_SECONDS = 60  # in which pods that are asked to end do, unless their node is lost: they have a grace of 30
 COMPONENT = "app.kubernetes.io/component"  # label of a Job
+RUNS, STEPS = "run_worker", "step_worker"  # its values
 LINES = 20  # of the log of a process that ended by itself
 
 
-def step_jobs(compute: StepCompute, gpu_image: str | None = None) -> dg.ExecutorDefinition:
-    """Make the executor; its config is that of `k8s_job_executor`.
+def job_executor(context: dg.InitExecutorContext, compute: StepCompute, gpu_image: str | None) -> dg.Executor:
+    """Make the executor of a run, in its pod.
 
     Args:
+        context: of the run; its config may have `max_concurrent`, how many steps of the run are executed at once.
         compute: what each step gets.
         gpu_image: image of the steps that get a GPU; None for that of all others.
+
+    Raises:
+        SpecError: runs are not launched by K8sRunLauncher.
     """
-
-    def make(context: dg.InitExecutorContext) -> dg.Executor:
-        made: Any = k8s_job_executor.executor_creation_fn(context)  # type: ignore[misc]
-        made._step_handler = StepJobs(made._step_handler, compute, gpu_image)
-        return cast(dg.Executor, made)
-
-    return dg.ExecutorDefinition(
-        name="step_jobs",
-        config_schema=k8s_job_executor.config_schema,  # type: ignore[arg-type]
-        requirements=dg.multiple_process_executor_requirements(),
-        executor_creation_fn=make,
-        description="Every step is a Kubernetes Job with the GPUs, cores, memory and nodes that its spec asks for.",
+    launcher = context.instance.run_launcher
+    if not isinstance(launcher, K8sRunLauncher):
+        raise SpecError(
+            f"runs are launched by {type(launcher).__name__}, expected K8sRunLauncher, as MIMIC_ENV is 'kubernetes'; mend "
+            "`run_launcher` in dagster.yaml, or unset MIMIC_ENV"
+        )
+    return JobExecutor(
+        StepJobs(launcher, compute, gpu_image),
+        retries=RetryMode.ENABLED,
+        max_concurrent=cast(int | None, context.executor_config.get("max_concurrent")),
+        should_verify_step=True,
     )
 
 
@@ -75,18 +84,32 @@ class Fault:
     retries: int
 
 
+class JobExecutor(StepDelegatingExecutor):
+    """Executes the steps of a run as Jobs, when nothing runs any more of those that it goes on from."""
+
+    _step_handler: "StepJobs"
+
+    def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        self._step_handler.end_runs_before(plan_context)  # which hold no slots of pools any more, but compute
+        yield from super().execute(plan_context, execution_plan)
+
+
 class StepJobs(K8sStepHandler):
     """Launches steps as Jobs, and says what became of those that fail without a word."""
 
-    def __init__(self, handler: K8sStepHandler, compute: StepCompute, gpu_image: str | None) -> None:
-        self.__dict__.update(handler.__dict__)  # made by k8s_job_executor from its config
-        self._enable_owner_references = True  # what a run leaves goes with its pod
+    def __init__(self, launcher: K8sRunLauncher, compute: StepCompute, gpu_image: str | None) -> None:
+        super().__init__(
+            image=None,
+            container_context=K8sContainerContext(),
+            load_incluster_config=launcher.load_incluster_config,
+            kubeconfig_file=launcher.kubeconfig_file,
+            enable_owner_references=True,  # what a run leaves goes with its pod
+        )
         self._compute, self._gpu_image = compute, gpu_image
         self._crashes: dict[str, int] = {}
         self._waits: dict[str, str] = {}  # by Job: what was said last
         self._begun: set[str] = set()  # Jobs whose container runs
-        self._looked, self._ended = 0.0, False  # when the run was looked at, and whether it had ended
-        self._alone = False  # whether the steps of the run that this one goes on from are ended
+        self._looked = 0.0  # when the run was looked at
 
     @property
     def name(self) -> str:
@@ -104,12 +127,7 @@ class StepJobs(K8sStepHandler):
         )
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
-        if self._run_is_ended(step_handler_context):  # steps that waited for a slot of their pool come next
-            self._tell_failure(step_handler_context, RUN_ENDED)
-            return
-        if not self._alone:
-            self._end_steps_before(step_handler_context)
-            self._alone = True
+        self._stop_if_run_is_ended(step_handler_context)  # steps that waited for a slot of their pool come next
         yield from super().launch_step(step_handler_context)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
@@ -120,10 +138,7 @@ class StepJobs(K8sStepHandler):
         """
         context, healthy = step_handler_context, CheckStepHealthResult.healthy()
         step, job = self._get_step_key(context), self._get_k8s_step_job_name(context)
-        if self._run_is_ended(context):
-            list(self.terminate_step(context))
-            self._tell_failure(context, RUN_ENDED)
-            return healthy
+        self._stop_if_run_is_ended(context)
         found = super().check_step_health(context)
         if found.is_healthy and job in self._begun:
             return found
@@ -144,13 +159,45 @@ class StepJobs(K8sStepHandler):
             self._tell_failure(context, fault.said)
         return healthy
 
-    def _run_is_ended(self, context: StepHandlerContext) -> bool:
-        """Tell whether somebody else ended the run: the daemon does, where Kubernetes does not answer it."""
-        now = time.monotonic()
-        if now > self._looked + LOOK_SECONDS:
-            run = context.instance.get_run_by_id(context.dagster_run.run_id)
-            self._looked, self._ended = now, run is None or run.is_finished
-        return self._ended
+    def _stop_if_run_is_ended(self, context: StepHandlerContext) -> None:
+        """End the steps, and the executor, of a run that somebody else ended: the daemon does, where Kubernetes is silent.
+
+        Raises:
+            DagsterExecutionInterruptedError: it is ended. A step that failed would change how; this is only noted.
+        """
+        if time.monotonic() < self._looked + LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        run = context.instance.get_run_by_id(context.dagster_run.run_id)
+        if run is None or run.is_finished:
+            self._end_jobs(context.dagster_run, context.instance, STEPS)
+            raise dg.DagsterExecutionInterruptedError
+
+    def end_runs_before(self, context: PlanOrchestrationContext) -> None:
+        """End what still runs of the runs that this one goes on from: their steps would go on beside those of this one."""
+        run, instance = context.dagster_run, context.instance
+        while run.parent_run_id and (before := instance.get_run_by_id(run.parent_run_id)) and before.is_finished:
+            for component in (RUNS, STEPS):  # first the pod that would begin them anew
+                self._end_jobs(before, instance, component)
+            run = before
+
+    def _end_jobs(self, run: dg.DagsterRun, instance: dg.DagsterInstance, component: str) -> None:
+        """Delete the Jobs of a run that are at work, and wait until their pods are gone."""
+        launcher = cast(K8sRunLauncher, instance.run_launcher)
+        namespace = K8sContainerContext.create_for_run(run, launcher, include_run_tags=False).namespace
+        labels = f"dagster/run-id={run.run_id},{COMPONENT}={component}"
+        found = k8s_api_retry(
+            lambda: self._api_client.batch_api.list_namespaced_job(namespace, label_selector=labels),
+            max_retries=3,
+            timeout=RETRY_SECONDS,
+        )
+        jobs = [job.metadata.name for job in found.items if job.status.active]
+        for job in jobs:
+            self._api_client.delete_job(job, namespace)
+        end = time.monotonic() + END_SECONDS
+        for job in jobs:
+            while time.monotonic() < end and any(map(is_alive, self._api_client.get_pods_in_job(job, namespace))):
+                time.sleep(1)
 
     def _has_told(self, context: StepHandlerContext, attempts: int) -> bool:
         """Tell whether a step has told its end itself, which the executor may not have read yet."""
@@ -162,20 +209,6 @@ class StepJobs(K8sStepHandler):
     def _tell_failure(self, context: StepHandlerContext, said: str) -> None:
         step = context.get_step_context(self._get_step_key(context))
         DagsterEvent.step_failure_event(step, StepFailureData(_error(said), None))  # type: ignore[no-untyped-call]
-
-    def _end_steps_before(self, context: StepHandlerContext) -> None:
-        """End what still runs of the run before, first its own pod: its steps would go on beside those of this one."""
-        if not (parent := context.dagster_run.parent_run_id):
-            return
-        namespace, labels = super()._get_container_context(context).namespace, f"dagster/run-id={parent}"
-        found = k8s_api_retry(
-            lambda: self._api_client.batch_api.list_namespaced_job(namespace, label_selector=labels),
-            max_retries=3,
-            timeout=RETRY_SECONDS,
-        )
-        for job in sorted(found.items, key=lambda job: job.metadata.labels[COMPONENT]):  # run_worker, then step_worker
-            if job.status.active:
-                self._api_client.delete_job(job.metadata.name, namespace)
 
     def _compute_of(self, context: StepHandlerContext) -> ComputeSpec:
         step = self._get_step_key(context)
@@ -225,4 +258,4 @@ def _error(said: str) -> SerializableErrorInfo:
 
 def _double(memory: str | None) -> str:
     number = (memory or "").rstrip("kKMGTPEi")
-    return f"{float(number) * 2:g}{(memory or '')[len(number) :]}" if number else "16Gi"
+    return f"{Decimal(number) * 2:f}{(memory or '')[len(number) :]}" if number else "16Gi"

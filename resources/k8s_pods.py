@@ -41,6 +41,11 @@ def pod_config(config: Any, compute: ComputeSpec) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+def is_alive(pod: "V1Pod") -> bool:
+    """Tell whether a pod is, or will be, at work."""
+    return pod.status.phase in ("Pending", "Running")
+
+
 def is_ending(pod: "V1Pod") -> bool:
     """Tell whether a pod was asked to end and has time left for it."""
     until = pod.metadata.deletion_timestamp  # it will be killed then

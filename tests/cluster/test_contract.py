@@ -8,14 +8,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
+from dagster._core.execution.api import job_execution_iterator
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor
 from dagster_k8s.client import DagsterKubernetesClient
 from dagster_k8s.container_context import K8sContainerContext
-from dagster_k8s.executor import K8sStepHandler, k8s_job_executor
+from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import DEFAULT_JOB_SPEC_CONFIG, UserDefinedDagsterK8sConfig
 
-from resources.k8s_executor import StepJobs
+from resources.environments import STEP_KEY
+from resources.k8s_executor import JobExecutor, StepJobs
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 PARAMETERS = {
@@ -47,17 +49,30 @@ def test_each_launch_and_each_look_takes_the_config_of_the_pod_from_the_method_t
         assert "self._get_container_context(step_handler_context)" in inspect.getsource(method)
 
 
-def test_a_handler_keeps_what_the_subclass_takes_over():
+def overridden(kind):
+    """Return what a class puts in the place of what its base has."""
+    (base,) = kind.__bases__
+    return {name for name in vars(kind) if not name.startswith(("__", "_abc_"))} & set(vars(base))
+
+
+def test_a_handler_has_what_the_subclass_reads_and_nothing_else_of_it_is_replaced():
     source = inspect.getsource(K8sStepHandler.__init__)
     assert {"_api_client", "_enable_owner_references"} <= set(re.findall(r"self\.(\w+) = ", source))
-    overridden = {name for name in vars(StepJobs) if not name.startswith(("__", "_abc_"))} & set(vars(K8sStepHandler))
-    assert overridden == {"name", "_get_container_context", "launch_step", "check_step_health"}
+    assert overridden(StepJobs) == {"name", "_get_container_context", "launch_step", "check_step_health"}
+    expected = ["self", "image", "container_context", "load_incluster_config", "kubeconfig_file"]
+    assert parameters(K8sStepHandler.__init__)[:5] == expected
 
 
-def test_the_executor_has_its_handler_where_another_is_put():
-    assert isinstance(k8s_job_executor, dg.ExecutorDefinition)
-    assert parameters(k8s_job_executor.executor_creation_fn) == ["init_context"]
+def test_the_executor_gives_its_handler_the_steps_and_ends_without_a_word_where_that_interrupts_it():
+    assert overridden(JobExecutor) == {"execute"}
+    assert parameters(StepDelegatingExecutor.execute) == ["self", "plan_context", "execution_plan"]
     assert "self._step_handler = step_handler" in inspect.getsource(StepDelegatingExecutor.__init__)
+    assert not issubclass(dg.DagsterExecutionInterruptedError, Exception)  # so it is not caught beside a health check
+    assert "already in a failure state" in inspect.getsource(job_execution_iterator)
+
+
+def test_a_step_is_told_that_it_has_a_pod_of_its_own():
+    assert f'"name": "{STEP_KEY}"' in inspect.getsource(K8sStepHandler.launch_step)
 
 
 def test_the_executor_reads_the_events_of_steps_from_the_record_whoever_told_them():

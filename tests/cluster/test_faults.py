@@ -87,7 +87,9 @@ def test_a_run_that_something_else_marks_as_failed_leaves_nothing_running(with_d
         instance.report_run_failed(instance.get_run_by_id(run_id), "as the daemon says it")
     left = lambda: [job for job in platform.cluster.jobs_of(run_id, deleted=False) if job["status"].get("active")]  # noqa: E731
     waiting(lambda: not left(), 90)
-    assert any("was ended, as its run was" in said for said in failures(platform, run_id))
+    events = platform.events(run_id)  # nothing is added to how it ended, which could have it launched anew
+    assert [event.message for event in events if event.is_run_failure] == ["as the daemon says it"]
+    assert any("for a run that was already in a failure state" in (event.message or "") for event in events)
 
 
 def test_a_step_whose_pod_is_gone_altogether_is_begun_anew(with_dataset, waiting):

@@ -1,7 +1,9 @@
 """What a step gets, by what it declares, what the deployment says and what its spec asks for, and its pod by that."""
 
 import json
+from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 
 from mimic_core.compute import ComputeSpec
@@ -11,6 +13,7 @@ from mimic_core.specs import DatasetSpec, ExperimentSpec
 from resources.compute import LITTLE, StepCompute, needs
 from resources.environments import executor, in_cluster, local_resources, step_compute
 from resources.k8s_pods import THREADS, container_config, pod_config
+from resources.step_jobs import step_jobs
 
 DATASET = {"database": "d", "table": "t", "max_choices": 3, "features": ["x"], "space": "s", "dataset": "d"}
 EXPERIMENT = {
@@ -134,6 +137,26 @@ def test_a_wrong_setting_of_what_steps_get_says_what_is_expected(setting, messag
     monkeypatch.setenv("MIMIC_COMPUTE", setting)
     with pytest.raises(SpecError, match=message):
         step_compute()
+
+
+@dg.op
+def step():
+    pass
+
+
+def test_whoever_launches_a_run_cannot_change_the_pods_of_its_steps(specs):
+    job = dg.GraphDefinition("job", node_defs=[step]).to_job(executor_def=step_jobs(StepCompute(specs=specs)))
+    assert dg.validate_run_config(job, {"execution": {"config": {"max_concurrent": 2}}})
+    for key, value in {"env_vars": ["MIMIC_ALLOW_LAYERS_CODE=1"], "job_image": "theirs", "step_k8s_config": {}}.items():
+        with pytest.raises(dg.DagsterInvalidConfigError, match=f'unexpected config entry "{key}" at path root:execution'):
+            dg.validate_run_config(job, {"execution": {"config": {key: value}}})
+
+
+def test_a_cluster_whose_runs_are_no_jobs_is_told_so(specs):
+    with dg.instance_for_test() as instance:
+        context = SimpleNamespace(instance=instance, executor_config={})
+        with pytest.raises(SpecError, match="runs are launched by DefaultRunLauncher, expected K8sRunLauncher"):
+            step_jobs(StepCompute(specs=specs)).executor_creation_fn(context)
 
 
 def test_the_executor_is_that_of_the_environment(specs, monkeypatch):

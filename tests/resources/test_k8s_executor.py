@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from resources.k8s_executor import StepJobs
+from mimic_core.compute import ComputeSpec
+from resources.k8s_executor import StepJobs, _double
 
 
 @dg.op
@@ -76,3 +77,12 @@ def test_a_retry_that_a_step_has_asked_for_counts_until_it_is_begun_anew():
         instance.report_dagster_event(event, run.run_id)
         assert has_told((instance, run), "retries", 0)
         assert not has_told((instance, run), "retries", 1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "twice"),
+    [("4Gi", "8Gi"), ("1.5Gi", "3.0Gi"), ("999999Mi", "1999998Mi"), ("17179869184", "34359738368"), (None, "16Gi")],
+)
+def test_the_memory_that_is_advised_is_a_quantity(memory, twice):
+    assert _double(memory) == twice
+    assert ComputeSpec(memory=twice).memory == twice
