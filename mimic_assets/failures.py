@@ -14,7 +14,7 @@ import dagster as dg
 
 from mimic_core.errors import MimicError
 from resources.compute import RETRIES_OF_LOST
-from resources.environments import in_cluster
+from resources.environments import in_cluster, in_pod_of_step
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def _told(arguments: Sequence[Any]) -> Iterator[None]:
     except dg.Failure:
         raise
     except dg.DagsterExecutionInterruptedError as error:  # SIGTERM, which the pods of a node that is drained get first
-        if in_cluster():
+        if in_pod_of_step():
             raise dg.RetryRequested(max_retries=RETRIES_OF_LOST) from error
         raise
     except Exception as error:

@@ -19,6 +19,7 @@ VERSION = f"{HIDDEN}version"  # tag: the version that a run makes, of what it fo
 WITHDRAWN = f"{HIDDEN}withdrawn"  # tag: the id of the run, if the command that asked for it took it back
 PINS = f"{HIDDEN}pins"  # tag: a JSON object of table -> versions
 BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
+WILL_RETRY = "dagster/will_retry"  # tag: whether Dagster launches a run that failed anew
 LAUNCH = f"{HIDDEN}launch"  # tag: the command that a run belongs to
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]

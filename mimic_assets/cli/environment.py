@@ -188,6 +188,7 @@ def dev(port: int, host: str, rebuild: bool, read_only: bool) -> None:
       mimic dev --rebuild
       mimic dev --read-only
     """
+    _require_one_machine()
     prepare()
     if rebuild:
         os.environ["MIMIC_REBUILD"] = "1"
@@ -207,6 +208,18 @@ def dev(port: int, host: str, rebuild: bool, read_only: bool) -> None:
     # at level info every tick of a sensor would print two lines
     command = ["dagster", "dev", "-m", "mimic_assets.definitions", "-h", host, "-p", str(port), "--log-level", "warning"]
     os.execv(sys.executable, [sys.executable, *quiet, "-m", *command])  # noqa: S606  our own interpreter
+
+
+def _require_one_machine() -> None:
+    from mimic_core.errors import SpecError
+    from resources.environments import in_cluster
+
+    settings()
+    if in_cluster():
+        raise SpecError(
+            "MIMIC_ENV is 'kubernetes', where Dagster's UI and daemon are Deployments of their own; a second daemon on "
+            "their database would answer everything twice. Look at theirs, or unset MIMIC_ENV to work on this machine alone"
+        )
 
 
 def _share_cores() -> None:

@@ -14,7 +14,7 @@ from mimic_assets.cli.following import POLL_SECONDS, RunEvents
 from mimic_assets.cli.interruptions import noting
 from mimic_assets.cli.progress import Shown
 from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
-from mimic_assets.live import ENDED, PARTITION, note_withdrawn
+from mimic_assets.live import ENDED, PARTITION, WILL_RETRY, note_withdrawn
 from mimic_assets.reasons import failure
 from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
 from mimic_core.specs import PartitionSpec
@@ -29,7 +29,7 @@ ANSWER_SECONDS = 30  # without any change, on a machine that may be busy
 CLUSTER_SECONDS = 300  # the same in a cluster, whose daemon stands still while it is upgraded or moved
 LOOK_SECONDS = 2  # between two looks at the daemon and at dead runs
 CANCEL_SECONDS = 20  # in which a run that was asked to end does
-WILL_RETRY = "dagster/will_retry"  # tag of a failed run that Dagster launches anew
+CANCEL_CLUSTER_SECONDS = 90  # the same in a cluster, whose pods have a grace of 30
 WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -115,11 +115,11 @@ class _Submission:
         self._look_at_runs()
         keys = tuple(self._open)
         self._withdraw(keys)
-        deadline = time.monotonic() + CANCEL_SECONDS
+        deadline = time.monotonic() + (CANCEL_CLUSTER_SECONDS if self._in_cluster else CANCEL_SECONDS)
         while unfinished := [key for key in self._open if key in self._runs]:
             for key in unfinished:
-                # Dagster does not end a run that waits for a slot of a pool
-                if self._events[key].blocked or time.monotonic() > deadline:
+                # Dagster does not end a run that waits for a slot of a pool, but in a cluster, where other steps go on
+                if (self._events[key].blocked and not self._in_cluster) or time.monotonic() > deadline:
                     _kill(self._instance, self._runs[key])
             self._wait(POLL_SECONDS)
             self._look_at_runs()
@@ -144,9 +144,15 @@ class _Submission:
             events = self._events[key]
             if run.status not in WAITING:  # nothing happens in the queue, which may be long
                 events.pass_on(self._shown.reports[key])
-            if run.status in ENDED and (self._ends or run.tags.get(WILL_RETRY) != "true"):
+            if self._is_over(run):
                 self._finish(key, run.run_id, _error(self._instance, run))
         self._runs |= found
+
+    def _is_over(self, run: dg.DagsterRun) -> bool:
+        """Tell whether nothing comes of a run any more; of some that failed Dagster launches another."""
+        if run.status is dg.DagsterRunStatus.FAILURE and self._instance.run_retries_enabled and not self._ends:
+            return run.tags.get(WILL_RETRY) == "false"  # noted a moment after the failure
+        return run.status in ENDED
 
     def _look_at_processes(self) -> None:
         if time.monotonic() > self._looked + LOOK_SECONDS:
@@ -159,8 +165,9 @@ class _Submission:
         self._open.remove(key)
 
     def _waiting(self) -> list[str]:
-        """List the partitions that nobody executes yet."""
-        return [key for key in self._open if key not in self._runs or self._runs[key].status in self._not_executed()]
+        """List the partitions that nobody executes yet, or again."""
+        statuses = self._not_executed() | ENDED
+        return [key for key in self._open if key not in self._runs or self._runs[key].status in statuses]
 
     def _not_executed(self) -> set[dg.DagsterRunStatus]:
         # a run may be about to start for long on a busy machine, but not where the daemon is gone; in a cluster it is a Job
@@ -178,8 +185,10 @@ class _Submission:
             then = "nothing more is built" if self._in_cluster else "building in this process"
             click.echo(f"mimic: the daemon {why}; {then}", err=True)
             self._withdraw(waiting)
-            for run in [self._runs[key] for key in waiting if key in self._runs]:
-                if run.status not in WAITING:
+            for key, run in [(key, self._runs[key]) for key in waiting if key in self._runs]:
+                if run.status in ENDED:
+                    self._finish(key, run.run_id, _error(self._instance, run))
+                elif run.status not in WAITING:
                     _kill(self._instance, run)
             self._open = [key for key in self._open if key not in waiting]
 

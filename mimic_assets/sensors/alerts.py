@@ -6,7 +6,7 @@ import dagster as dg
 
 from mimic_assets.attempts import asset_of
 from mimic_assets.jobs import ANSWERS
-from mimic_assets.live import LAUNCH, PARTITION
+from mimic_assets.live import LAUNCH, PARTITION, WILL_RETRY
 from mimic_assets.reasons import failure, interrupted
 from resources.sinks import Alert, AlertSink
 
@@ -15,11 +15,15 @@ from resources.sinks import Alert, AlertSink
     monitor_all_code_locations=True,  # a run of a command line belongs to none
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
-    description="Sends an alert for every run that fails; cancelled ones, and those that Ctrl-C ended, are none.",
+    description="Sends an alert for every run that fails; cancelled ones, those that Ctrl-C ended, and those that Dagster "
+    "launches anew are none.",
 )
 def alert_on_failure(context: dg.RunFailureSensorContext, alerts: AlertSink) -> None:
     """Send one alert of a failed run; Dagster calls this once for each, and goes on with the others if it fails."""
     run = context.dagster_run
+    if run.tags.get(WILL_RETRY) == "true":
+        context.log.info(f"run {run.run_id} is launched anew by Dagster: no alert")
+        return
     unmissed = run.job_name == ANSWERS  # the next one says what it did not
     if (LAUNCH in run.tags or unmissed) and any(map(interrupted, context.get_step_failure_events())):
         context.log.info(f"run {run.run_id} was interrupted: no alert")

@@ -181,6 +181,15 @@ def test_a_run_whose_process_died_is_told_with_what_is_known(daemon, webhook):
     ]
 
 
+def test_a_failed_run_that_dagster_launches_anew_is_not_told_but_the_last_of_them_is(daemon, webhook):
+    instance = daemon.platform.instance
+    for again in ("true", "false"):
+        run = instance.create_run_for_job(other, status=dg.DagsterRunStatus.STARTED, tags={"dagster/will_retry": again})
+        instance.report_run_failed(run, f"will be launched anew: {again}")
+    daemon.tick()
+    assert [alert["error"] for alert in webhook] == ["will be launched anew: false"]
+
+
 def test_what_failed_before_the_sensor_first_ran_is_not_told(platform, webhook):
     platform.build(dataset())
     daemon = Daemon(platform)

@@ -1,4 +1,4 @@
-"""Errors in steps: a mistake of a person fails once anywhere; anything else is tried again in a cluster, and once only."""
+"""Errors in steps: a mistake of a person fails once anywhere; others are tried again in a cluster, most once only."""
 
 import dagster as dg
 import pytest
@@ -49,6 +49,15 @@ def test_an_error_of_nobody_is_tried_twice_in_a_cluster_and_told_as_it_is(enviro
     error = tried(OSError("the disk does not answer"))
     assert ([0, 1] if environment == "kubernetes" else [0]) == TRIES
     assert "the disk does not answer" in f"{error.message}{error.cause and error.cause.message}"
+
+
+@pytest.mark.parametrize("step_pod", [True, False])
+def test_a_step_that_is_asked_to_end_is_begun_anew_where_it_has_a_pod_of_its_own(environment, step_pod, monkeypatch):
+    if step_pod:
+        monkeypatch.setenv("DAGSTER_RUN_STEP_KEY", "step")
+    result = failing(dg.DagsterExecutionInterruptedError()).execute_in_process(raise_on_error=False)
+    assert not result.success
+    assert ([0, 1, 2, 3] if step_pod and environment == "kubernetes" else [0]) == TRIES
 
 
 def test_a_failure_that_a_step_tells_itself_is_left_as_it_is(environment):

@@ -110,6 +110,13 @@ def test_in_a_cluster_a_command_without_a_daemon_builds_nothing(mimic, decision_
     assert mimic.published() == {}
 
 
+def test_in_a_cluster_no_second_daemon_is_started(mimic, monkeypatch):
+    monkeypatch.setenv("MIMIC_ENV", "kubernetes")
+    monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'catalog.db'}")
+    said = mimic.refused("dev")
+    assert "MIMIC_ENV is 'kubernetes', where Dagster's UI and daemon are Deployments of their own; a second daemon" in said
+
+
 def test_in_a_cluster_a_pod_without_the_settings_of_dagster_is_told_apart_from_one_that_is_for_commands(mimic, monkeypatch):
     monkeypatch.setenv("MIMIC_ENV", "kubernetes")
     monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'catalog.db'}")
