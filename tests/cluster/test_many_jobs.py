@@ -1,29 +1,31 @@
 """Two hundred Jobs at once: the daemon still answers. Their processes are sleeping ones, as a machine is too small."""
 
 import time
+import uuid
 
 import pytest
-from dagster import DagsterEvent, DagsterEventType
+from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
 
 from mimic_core.specs import DatasetSpec
 
 RUNS = 200
+PARTITION = "dagster/partition"
 SLEEP = ["sleep", "600"]
-BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) { __typename ... on PythonError { message } }
-}"""
 
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory, new_platform, waiting):
-    """A platform with as many runs in flight, launched by a backfill."""
-    with new_platform(
-        tmp_path_factory.mktemp("busy"), most_runs=2 * RUNS, poll_seconds=20, command=lambda _pod, _command: SLEEP
-    ) as platform:
+    """A platform with as many runs in flight; one is launched as in the UI, and the queue gets copies of it."""
+    folder = tmp_path_factory.mktemp("busy")
+    asleep = {"command": lambda _pod, _command: SLEEP, "modules": ()}
+    with new_platform(folder, most_runs=2 * RUNS, poll_seconds=20, **asleep) as platform:
         keys = [platform.register(DatasetSpec, dataset=f"d{number}") for number in range(RUNS + 1)]
         platform.serve(ui=True)
-        params = {"assetSelection": [{"path": ["tfrecord_dataset"]}], "partitionNames": keys[:RUNS]}
-        platform.ask(BACKFILL, params=params)
+        with platform.instance as instance:
+            first = instance.get_run_by_id(platform.launch("tfrecord_dataset", keys[0]))
+            for key in keys[1:RUNS]:
+                copy = {"run_id": str(uuid.uuid4()), "tags": first.tags | {PARTITION: key}}
+                instance.add_run(first._replace(**copy, status=DagsterRunStatus.QUEUED))
         waiting(lambda: len(platform.cluster.pods) >= RUNS, 300, f"launching {RUNS} runs")
         with platform.instance as instance:
             for run in instance.get_runs():  # what a sleeping process does not say; only runs that began are looked at
