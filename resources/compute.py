@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mimic_core.compute import ComputeSpec
 from mimic_core.errors import MimicError
-from mimic_core.specs import PARTITION_SPECS
+from mimic_core.specs import PARTITION_SPECS, PartitionSpec, RunSpec
 from resources.specs import SpecStore
 
 DECLARED = "mimic/compute"  # tag of a step
@@ -16,6 +16,7 @@ SHARDS, TRAINING = "shards", "training"  # pools: a limit of one bounds how many
 LITTLE = ComputeSpec.model_validate(
     {"cpu": "1", "memory": "2Gi"}
 )  # of a step that declares nothing: it plans, publishes or looks
+NO_GPU = ComputeSpec.model_validate({"gpu": 0})
 STAGES = ("source_table", *(kind.asset for kind in PARTITION_SPECS), "experiment_report", "overview")
 
 
@@ -39,13 +40,14 @@ class StepCompute:
 
     specs: SpecStore
     stages: Mapping[str, ComputeSpec] = field(default_factory=dict)
-    _kept: dict[tuple[str, str], ComputeSpec | None] = field(default_factory=dict, init=False)
+    _kept: dict[tuple[str, str], PartitionSpec | None] = field(default_factory=dict, init=False)
 
     def of(self, step: str, tags: Mapping[str, str], partition: str | None) -> ComputeSpec:
         """Return what a step gets.
 
-        A step that declares no GPUs gets none, whatever the spec says: it would keep one from those that train. What a spec
-        asks for is read once: a run goes on with what it began with.
+        A step that declares no GPUs gets none, whatever the spec says: it would keep one from those that train. A linear
+        model, which makes no use of one, gets one only where it is asked for. What a spec asks for is read once: a run goes
+        on with what it began with.
 
         Args:
             step: its key, which begins with the name of its asset.
@@ -54,14 +56,19 @@ class StepCompute:
         """
         asset = step.partition(".")[0].partition("[")[0]
         declared = ComputeSpec.model_validate_json(tags[DECLARED]) if DECLARED in tags else LITTLE
-        found = self.stages[asset].over(declared) if asset in self.stages else declared
-        if partition is not None and (asked := self._asked(asset, partition)):
-            found = asked.over(found)
-        return found if declared.gpu is not None else found.model_copy(update={"gpu": 0})
+        spec = self._spec(asset, partition) if partition is not None else None
+        found = declared
+        if isinstance(spec, RunSpec) and spec.model.linear:
+            found = NO_GPU.over(found)
+        if asset in self.stages:
+            found = self.stages[asset].over(found)
+        if spec is not None and spec.compute:
+            found = spec.compute.over(found)
+        return found if declared.gpu is not None else NO_GPU.over(found)
 
-    def _asked(self, asset: str, partition: str) -> ComputeSpec | None:
+    def _spec(self, asset: str, partition: str) -> PartitionSpec | None:
         if (asset, partition) not in self._kept:
             kind = next((kind for kind in PARTITION_SPECS if kind.asset == asset), None)
             with suppress(MimicError):  # the step says so itself, or does without
-                self._kept[asset, partition] = self.specs.get(kind, partition).spec.compute if kind else None
+                self._kept[asset, partition] = self.specs.get(kind, partition).spec if kind else None
         return self._kept.get((asset, partition))

@@ -213,8 +213,8 @@ def step_compute() -> dict[str, ComputeSpec]:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         raise SpecError(f"{COMPUTE}: this is not JSON: {error}; expected {COMPUTE_EXAMPLE}") from error
-    if not isinstance(found, dict):
-        raise SpecError(f"{COMPUTE} is {text}, expected an object of assets, such as {COMPUTE_EXAMPLE}")
+    if not isinstance(found, dict) or not all(isinstance(asked, dict) for asked in found.values()):
+        raise SpecError(f"{COMPUTE} is {text}, expected an object with one for each asset, such as {COMPUTE_EXAMPLE}")
     if unknown := sorted(found.keys() - set(STAGES)):
         near = did_you_mean(unknown[0], STAGES)
         raise SpecError(f"{COMPUTE}: {unknown[0]!r} is no asset{near}; the assets are {', '.join(STAGES)}")

@@ -8,6 +8,7 @@ from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, Inferenc
 
 SHARD = {"cpu": "1", "memory": "4Gi"}
 OTHER = {"cpu": "1", "memory": "2Gi"}
+NETWORK = [{"layers": ["D4"], "epochs": 1}]
 ASKED = {
     "cpu": "2",
     "memory": "3Gi",
@@ -34,8 +35,9 @@ def first_run(platform):
     """The stages, each by its command."""
     platform.done("log-odds", "build-contrast", platform.config(ContrastSpec))
     platform.done("log-odds", "build-dataset", platform.config(DatasetSpec))
-    platform.done("log-odds", "run-experiment", platform.config(ExperimentSpec))
-    said = platform.done("log-odds", "run-batch-infer", platform.config(InferenceSpec, run_id=platform.run_id()), "--json")
+    platform.done("log-odds", "run-experiment", platform.config(ExperimentSpec, models=NETWORK))
+    run_id = platform.run_id(models=NETWORK)
+    said = platform.done("log-odds", "run-batch-infer", platform.config(InferenceSpec, run_id=run_id), "--json")
     platform.done("report", "s/e")
     return platform, json.loads(said)["partitions"][0]
 

@@ -62,10 +62,24 @@ def test_a_gpu_goes_only_to_steps_that_may_have_one(specs):
     assert (steps.of(SHARD, BUILDS, "s/d").gpu, steps.of(PLAN, {}, "s/d").gpu) == (1, 0)
 
 
-def test_a_training_that_asks_for_no_gpu_gets_none(specs):
-    (run,) = parse_spec(ExperimentSpec, EXPERIMENT | {"compute": {"gpu": 0}}, "test").runs
+@pytest.mark.parametrize(
+    ("layers", "deployment", "asked", "gpus"),
+    [
+        (["D4"], None, None, 1),
+        (["D4"], None, 0, 0),
+        ([], None, None, 0),  # a linear model makes no use of one
+        ([], 1, None, 1),
+        ([], None, 1, 1),
+        ([], 1, 0, 0),
+    ],
+)
+def test_a_training_gets_a_gpu_unless_it_is_linear_or_asks_for_none(specs, layers, deployment, asked, gpus):
+    compute_key = {} if asked is None else {"compute": {"gpu": asked}}
+    (run,) = parse_spec(ExperimentSpec, EXPERIMENT | {"models": [{"layers": layers}]} | compute_key, "test").runs
     specs.register(run)
-    assert StepCompute(specs=specs).of("model_run", needs(gpu=1, cpu="4", memory="16Gi"), run.key).gpu == 0
+    steps = StepCompute(specs=specs, stages={} if deployment is None else {"model_run": compute(gpu=deployment)})
+    found = steps.of("model_run", needs(gpu=1, cpu="4", memory="16Gi"), run.key)
+    assert (found.gpu, found.cpu, found.memory) == (gpus, "4", "16Gi")
 
 
 def test_a_partition_without_a_spec_is_left_to_the_step_to_tell(specs):
@@ -128,7 +142,8 @@ def test_a_catalog_in_a_file_that_pods_share_is_refused(monkeypatch):
     ("setting", "message"),
     [
         ("{", r"MIMIC_COMPUTE: this is not JSON: .*; expected \{\"model_run\""),
-        ("[]", r"MIMIC_COMPUTE is \[\], expected an object of assets, such as "),
+        ("[]", r"MIMIC_COMPUTE is \[\], expected an object with one for each asset, such as "),
+        ('{"model_run": 3}', r'MIMIC_COMPUTE is \{"model_run": 3\}, expected an object with one for each asset, such as '),
         ('{"model_runs": {}}', r"MIMIC_COMPUTE: 'model_runs' is no asset \(did you mean 'model_run'\?\); the assets are "),
         ('{"model_run": {"memory": "4"}}', r'MIMIC_COMPUTE: model_run: memory: expected at least "64Mi", found \'4\''),
     ],
