@@ -12,11 +12,12 @@ from mimic_core.backend import import_keras
 from mimic_core.errors import SpecError
 
 ACTIVATIONS = ("elu", "gelu", "linear", "relu", "selu", "sigmoid", "silu", "softplus", "tanh")
+UNITS = "[1-9][0-9]{0,4}"  # more are a slip, for which terabytes would be asked for
 NAMED = (  # how a name is written for people, what it matches, the layer's class, and what makes one
-    ("D<units>", re.compile(r"D([1-9][0-9]*)"), "Dense", 'Dense({0}, activation="relu")'),
+    ("D<units>", re.compile(rf"D({UNITS})"), "Dense", 'Dense({0}, activation="relu")'),
     (
         "D<units>-<activation>",
-        re.compile(rf"D([1-9][0-9]*)-({'|'.join(ACTIVATIONS)})"),
+        re.compile(rf"D({UNITS})-({'|'.join(ACTIVATIONS)})"),
         "Dense",
         'Dense({0}, activation="{1}")',
     ),
@@ -64,7 +65,8 @@ def default_layers(names: Sequence[str], where: str = "layers") -> str:
         if found is None:
             raise SpecError(
                 f"{where}[{list(names).index(name)}]: unknown layer {name!r}; without a layers file there are {KNOWN}, for "
-                "example D16; give a Python file that defines LAYERS for others"
+                f"example D16, dropout-0.2 and D16-{'|'.join(ACTIVATIONS)}, with at most 99999 units; others need a layers "
+                "file, Python that defines LAYERS"
             )
         match, kind, made = found
         lines.append(f'    "{name}": lambda: {made.format(*match.groups())},\n')

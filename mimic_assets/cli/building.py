@@ -70,7 +70,7 @@ def _daemon_answers(instance: dg.DagsterInstance) -> bool:
     """Tell whether a daemon would build; in a cluster it is waited for, as it may just be upgraded or moved."""
     if (lives := daemon_lives(instance)) or not in_cluster():
         return lives
-    click.echo("mimic: no daemon of Dagster answers yet; waiting for it", err=True)
+    click.echo(f"mimic: no daemon of Dagster answers yet; waiting up to {DAEMON_SECONDS} seconds for it", err=True)
     end = time.monotonic() + DAEMON_SECONDS
     while not (lives := daemon_lives(instance)) and time.monotonic() < end:
         time.sleep(LOOK_SECONDS)

@@ -70,6 +70,7 @@ def register(name: str, location: Path) -> None:
 
     store = local_resources()["tables"]
     _announce(store, store.register(name, location))
+    _warn_of_other_pods(location.absolute())
 
 
 @tables.command(name="list")
@@ -236,6 +237,18 @@ def _announce(store: Any, pin: Any) -> None:
         add_partitions(instance, "source_table", [pin.name])
         for event in [] if is_observed(instance, pin.name, table) else seen(pin.name, table):
             instance.report_runless_asset_event(event)
+
+
+def _warn_of_other_pods(location: Path) -> None:
+    """Say of files in a cluster that this pod may be the only one to have them."""
+    from resources.environments import in_cluster, mimic_home
+
+    if in_cluster() and not location.is_relative_to(mimic_home()):
+        click.echo(
+            f"mimic: warning: {location} is not below MIMIC_HOME ({mimic_home()}), so the steps of builds, which are other "
+            "pods, find it only if the same volume is mounted there too; else copy it below MIMIC_HOME and register that",
+            err=True,
+        )
 
 
 def _warn(name: str, schema: "pa.Schema") -> None:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dagster_webserver.cli import cli
@@ -105,9 +106,22 @@ def test_in_a_cluster_a_command_without_a_daemon_builds_nothing(mimic, decision_
     monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'mimic/catalog.db'}")
     monkeypatch.setattr("mimic_assets.cli.building.DAEMON_SECONDS", 0)
     said = mimic.refused("log-odds", "build-dataset", mimic.dataset(), exit_code=1)
-    assert said.startswith("mimic: no daemon of Dagster answers yet; waiting for it\n")
+    assert said.startswith("mimic: no daemon of Dagster answers yet; waiting up to 0 seconds for it\n")
     assert "mimic: tfrecord_dataset s/d: no daemon of Dagster answers, and in a cluster only it starts builds" in said
     assert mimic.published() == {}
+
+
+def test_in_a_cluster_files_that_other_pods_may_not_have_are_registered_with_a_warning(mimic, decision_table, monkeypatch):
+    mimic.imported(decision_table())
+    monkeypatch.setenv("MIMIC_ENV", "kubernetes")
+    monkeypatch.setenv("MIMIC_CATALOG", f"sqlite:///{mimic.home / 'mimic/catalog.db'}")
+    said = []
+    for folder in (mimic.home / "elsewhere", mimic.home / "mimic/incoming"):
+        folder.mkdir(parents=True)
+        pq.write_table(decision_table(), folder / "table.parquet")
+        said.append(mimic.done("tables", "register", f"haven.{folder.name}", folder / "table.parquet").stderr)
+    assert "elsewhere/table.parquet is not below MIMIC_HOME" in said[0]
+    assert "not below" not in said[1]
 
 
 def test_in_a_cluster_no_second_daemon_is_started(mimic, monkeypatch):

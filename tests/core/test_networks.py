@@ -65,6 +65,8 @@ def test_a_default_layers_file_defines_each_dense_layer_once():
         "",
         "D8-",
         "D8-relu6",
+        "D8-Tanh",
+        "D100000",
         "dropout",
         "dropout-1",
         "dropout-0",
@@ -74,7 +76,9 @@ def test_a_default_layers_file_defines_each_dense_layer_once():
 def test_without_a_layers_file_there_are_few_names(name):
     expected = (
         f"layers[1]: unknown layer {name!r}; without a layers file there are D<units>, D<units>-<activation>, "
-        "dropout-<rate>, batch-norm, layer-norm, for example D16; give a Python file that defines LAYERS for others"
+        "dropout-<rate>, batch-norm, layer-norm, for example D16, dropout-0.2 and "
+        "D16-elu|gelu|linear|relu|selu|sigmoid|silu|softplus|tanh, with at most 99999 units; others need a layers file, "
+        "Python that defines LAYERS"
     )
     with pytest.raises(SpecError) as caught:
         default_layers(["D8", name])
