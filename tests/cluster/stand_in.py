@@ -140,7 +140,9 @@ class Cluster:
         self._tell({"kill": name, "signal": number})
 
     def log_of(self, pod: str) -> str:
-        return self._log(pod).read_text(errors="replace")
+        """Return what a container has said; nothing where its process is just being started."""
+        log = self._log(pod)
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def logs(self) -> str:
         """Return what all containers said, for a test that failed."""
