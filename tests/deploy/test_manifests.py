@@ -21,6 +21,8 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
+from resources.compute import STAGES
+
 ROOT = Path(__file__).resolve().parents[2]
 HELM = ROOT / "deploy" / "helm"
 KUBERNETES = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
@@ -56,7 +58,11 @@ def read_values(*names: str) -> dict[str, Any]:
     return values
 
 
-FILES = {"values": ("values.yaml",), "values-local": ("values.yaml", "values-local.yaml")}
+FILES = {
+    "values": ("values.yaml",),
+    "values-local": ("values.yaml", "values-local.yaml"),
+    "mine": ("values.yaml", "mine-example.yaml"),
+}
 
 
 @pytest.fixture(params=FILES.values(), ids=FILES)
@@ -357,19 +363,24 @@ def test_on_one_node_nothing_is_pulled_and_no_gpu_is_asked_for(manifest_checks):
     assert {pod["image"]["pullPolicy"] for pod in pods_of(local).values()} == {"Never"}
     assert launcher(local)["imagePullPolicy"] == "Never"
     compute = json.loads(location(local)["env"]["MIMIC_COMPUTE"])
-    assert compute.keys() == {"contrast_set", "tfrecord_dataset", "model_run", "inference_table"}
+    assert compute.keys() == set(STAGES)
     for asked in compute.values():
         assert asked["gpu"] == 0
         assert 0 < manifest_checks.quantity(asked["memory"]) <= manifest_checks.quantity("2Gi")
 
 
 def test_what_is_repeated_on_one_node_differs_only_where_it_says():
-    both = [location(read_values(*names)) for names in FILES.values()]
+    both = [location(read_values(*FILES[name])) for name in ("values", "values-local")]
     differs = {key for key in both[0].keys() | both[1].keys() if both[0].get(key) != both[1].get(key)}
     assert differs == {"image", "env", "resources"}
     assert both[1]["env"].keys() - both[0]["env"].keys() == {"MIMIC_COMPUTE"}
-    steps = [read_values(*names)["dagsterWebserver"]["extraPrependedInitContainers"][0] for names in FILES.values()]
+    values = [read_values(*FILES[name]) for name in ("values", "values-local")]
+    steps = [each["dagsterWebserver"]["extraPrependedInitContainers"][0] for each in values]
     assert {key for key in steps[0] if steps[0][key] != steps[1][key]} == {"imagePullPolicy", "resources"}
+
+
+def test_the_example_of_what_is_yours_changes_nothing_yet():
+    assert read_values(*FILES["mine"]) == read_values(*FILES["values"])
 
 
 def test_the_run_launcher_takes_its_part_of_the_values(values):
