@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -381,6 +382,26 @@ def test_what_is_repeated_on_one_node_differs_only_where_it_says():
 
 def test_the_example_of_what_is_yours_changes_nothing_yet():
     assert read_values(*FILES["mine"]) == read_values(*FILES["values"])
+
+
+def test_the_line_of_the_readme_names_another_registry_and_tag_everywhere(tmp_path):
+    (line,) = re.findall(r"^ *(sed (?:.*\\\n)*.*)", (HELM / "README.md").read_text(), re.MULTILINE)
+    for path in (*KUBERNETES, *HELM.glob("*.yaml")):
+        copy = tmp_path / "repository" / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    (tmp_path / "mine.yaml").write_text((HELM / "mine-example.yaml").read_text())
+    for _ in range(2):  # it is used again for the next release
+        subprocess.run(["sh", "-ec", line], cwd=tmp_path / "repository", check=True)
+    found = set()
+    for path in tmp_path.rglob("*.yaml"):
+        for place, value in ((p, v) for document in yaml.safe_load_all(path.read_text()) for p, v in nodes(document)):
+            if isinstance(value, dict) and "repository" in value:
+                found.add(f"{value['repository']}:{value['tag']}")
+            elif isinstance(value, str) and place.endswith((".image", ".MIMIC_GPU_IMAGE")):
+                found.add(value)
+    ours = {f"registry.example.org/mimic:{VERSION}-{kind}" for kind in ("cpu", "gpu")}
+    assert found == {"busybox:1.28", "postgres:16"} | ours
 
 
 def test_the_run_launcher_takes_its_part_of_the_values(values):
