@@ -27,6 +27,7 @@ BEAT_SECONDS = 75  # it says every 30 seconds that it lives
 TICK_SECONDS = 20  # the sensor that answers ticks every 3 seconds; others may keep it waiting
 ANSWER_SECONDS = 30  # without any change, on a machine that may be busy
 CLUSTER_SECONDS = 300  # the same in a cluster, whose daemon stands still while it is upgraded or moved
+CLUSTER_POLL_SECONDS = 1  # between two looks at runs in a cluster, where each query is a new connection to Postgres
 LOOK_SECONDS = 2  # between two looks at the daemon and at dead runs
 CANCEL_SECONDS = 20  # in which a run that was asked to end does
 CANCEL_CLUSTER_SECONDS = 90  # the same in a cluster, whose pods have a grace of 30
@@ -106,7 +107,7 @@ class _Submission:
             if waiting := self._waiting():
                 self._withdraw_unless_it_moves(waiting)
             if self._open:
-                self._wait(POLL_SECONDS)
+                self._wait(CLUSTER_POLL_SECONDS if self._in_cluster else POLL_SECONDS)
         return self._ended
 
     def end(self) -> None:
