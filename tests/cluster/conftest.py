@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -174,11 +174,15 @@ class Platform:
         config = instance_config(cluster.kubeconfig, home / "dagster", *limits) | storage
         (home / "dagster/dagster.yaml").write_text(yaml.safe_dump(config))
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._instance: dg.DagsterInstance | None = None
         self.ui = ""
 
     @property
-    def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.from_config(str(self.home / "dagster"))
+    def instance(self) -> AbstractContextManager[dg.DagsterInstance]:
+        """The context of the platform's instance, which stays open: to open one takes a dozen queries."""
+        if self._instance is None:
+            self._instance = dg.DagsterInstance.from_config(str(self.home / "dagster"))
+        return nullcontext(self._instance)
 
     def start(self, *command: object) -> subprocess.Popen[bytes]:
         """Start a server of the platform, with its log beside its home."""
@@ -208,6 +212,8 @@ class Platform:
             reachable(page)
 
     def end(self) -> None:
+        if self._instance is not None:
+            self._instance.dispose()
         for process in reversed(self._processes):
             process.send_signal(signal.SIGINT)
         for process in self._processes:

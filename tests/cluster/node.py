@@ -101,6 +101,8 @@ def kill(running: dict[int, dict[str, Any]], name: str, number: int) -> None:
         if order["start"] == name:
             with suppress(ProcessLookupError):
                 (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)
+                if number == signal.SIGTERM:  # it may be stopped
+                    os.kill(pid, signal.SIGCONT)
 
 
 def used_by(pid: int) -> int:

@@ -37,6 +37,11 @@ def pod_of(platform, run_id, step):
     return pod["metadata"]["name"] if pod and pod["status"]["phase"] == "Running" else None
 
 
+def pause(platform, run_id):
+    """Have a training wait until it is asked to end, as it would keep a core busy all the while."""
+    platform.cluster.kill_pod(pod_of(platform, run_id, "model_run"), signal.SIGSTOP)
+
+
 def retries(platform, run_id):
     """Return why steps of a run were begun anew."""
     events = [event for event in platform.events(run_id) if event.is_step_up_for_retry]
@@ -83,6 +88,7 @@ def test_a_run_that_something_else_marks_as_failed_leaves_nothing_running(with_d
     platform = with_dataset
     run_id = training(platform, LONG, experiment_name="mistaken")
     waiting(lambda: len(epochs_of(platform, run_id)) >= 2, 90)
+    pause(platform, run_id)
     with platform.instance as instance:
         instance.add_run_tags(run_id, {"dagster/max_retries": "0"})
         instance.report_run_failed(instance.get_run_by_id(run_id), "as the daemon says it")
@@ -169,6 +175,7 @@ def test_a_run_whose_own_pod_is_lost_is_launched_anew_and_its_steps_do_not_go_on
     platform = with_dataset
     run_id = training(platform, LONG, experiment_name="orphaned")
     waiting(lambda: len(epochs_of(platform, run_id)) >= 2, 90)
+    pause(platform, run_id)
     own, step = platform.cluster.jobs_of(run_id)
     orphan = platform.cluster.pod_of(step["metadata"]["name"])["metadata"]["name"]
     platform.cluster.kill_pod(platform.cluster.pod_of(own["metadata"]["name"])["metadata"]["name"])
@@ -190,6 +197,7 @@ def test_the_steps_of_twenty_shards_are_no_more_at_once_than_their_pool_has_slot
     with platform.instance as instance:  # a slot is free when its step has told its end, though its process goes on a moment
         told = [entry for entry in instance.all_logs(run_id, of_type={begin, end}) if "build_dataset_part" in entry.step_key]
     times = {kind: [entry.timestamp for entry in told if entry.dagster_event_type is kind] for kind in (begin, end)}
-    most = max(sum(began <= now for began in times[begin]) - sum(ended <= now for ended in times[end]) for now in times[begin])
+    held = lambda now: sum(began <= now for began in times[begin]) - sum(ended <= now for ended in times[end])  # noqa: E731
+    most = max(map(held, times[begin]))
     jobs = [step for step in platform.steps(run_id) if "build_dataset_part" in step]
     assert (len(jobs), len(times[begin]), len(times[end]), most) == (20, 20, 20, 3)
