@@ -64,7 +64,15 @@ def use_memory_as_disk() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
+def heed_interrupts() -> None:
+    """Have the processes that tests start end when they are asked to: a script that starts the tests in the background has
+    them ignore SIGINT, and those of Dagster then ignore SIGTERM too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    heed_interrupts()
     use_memory_as_disk()
     collect_seldom()
     # the tests of somebody who has one are not about it
