@@ -105,7 +105,7 @@ class StepJobs(K8sStepHandler):
             kubeconfig_file=launcher.kubeconfig_file,
             enable_owner_references=True,  # what a run leaves goes with its pod
         )
-        self._compute, self._gpu_image = compute, gpu_image
+        self._launcher, self._compute, self._gpu_image = launcher, compute, gpu_image
         self._crashes: dict[str, int] = {}
         self._waits: dict[str, str] = {}  # by Job: what was said last
         self._begun: set[str] = set()  # Jobs whose container runs
@@ -170,21 +170,20 @@ class StepJobs(K8sStepHandler):
         self._looked = time.monotonic()
         run = context.instance.get_run_by_id(context.dagster_run.run_id)
         if run is None or run.is_finished:
-            self._end_jobs(context.dagster_run, context.instance, STEPS)
+            self._end_jobs(context.dagster_run, STEPS)
             raise dg.DagsterExecutionInterruptedError
 
     def end_runs_before(self, context: PlanOrchestrationContext) -> None:
         """End what still runs of the runs that this one goes on from: their steps would go on beside those of this one."""
-        run, instance = context.dagster_run, context.instance
-        while run.parent_run_id and (before := instance.get_run_by_id(run.parent_run_id)) and before.is_finished:
+        run = context.dagster_run
+        while run.parent_run_id and (before := context.instance.get_run_by_id(run.parent_run_id)) and before.is_finished:
             for component in (RUNS, STEPS):  # first the pod that would begin them anew
-                self._end_jobs(before, instance, component)
+                self._end_jobs(before, component)
             run = before
 
-    def _end_jobs(self, run: dg.DagsterRun, instance: dg.DagsterInstance, component: str) -> None:
+    def _end_jobs(self, run: dg.DagsterRun, component: str) -> None:
         """Delete the Jobs of a run that are at work, and wait until their pods are gone."""
-        launcher = cast(K8sRunLauncher, instance.run_launcher)
-        namespace = K8sContainerContext.create_for_run(run, launcher, include_run_tags=False).namespace
+        namespace = K8sContainerContext.create_for_run(run, self._launcher, include_run_tags=False).namespace
         labels = f"dagster/run-id={run.run_id},{COMPONENT}={component}"
         found = k8s_api_retry(
             lambda: self._api_client.batch_api.list_namespaced_job(namespace, label_selector=labels),

@@ -157,7 +157,8 @@ class _Submission:
 
     def _look_at_processes(self) -> None:
         if time.monotonic() > self._looked + LOOK_SECONDS:
-            self._looked, self._lives = time.monotonic(), daemon_lives(self._instance)
+            # that of a cluster is restarted where it ends, and is waited for
+            self._looked, self._lives = time.monotonic(), self._in_cluster or daemon_lives(self._instance)
             fail_dead_runs(self._instance)  # they would hold their places in the queue
             fail_orphaned_runs(self._instance)
 
@@ -172,7 +173,7 @@ class _Submission:
 
     def _not_executed(self) -> set[dg.DagsterRunStatus]:
         # a run may be about to start for long on a busy machine, but not where the daemon is gone; in a cluster it is a Job
-        return WAITING if self._lives or self._in_cluster else WAITING | {dg.DagsterRunStatus.STARTING}
+        return WAITING if self._lives else WAITING | {dg.DagsterRunStatus.STARTING}
 
     def _withdraw_unless_it_moves(self, waiting: list[str]) -> None:
         queued = [key for key in waiting if key in self._runs and self._runs[key].status is dg.DagsterRunStatus.QUEUED]
@@ -181,8 +182,8 @@ class _Submission:
             which = f"{len(waiting)} of {len(self._request.keys)} builds wait" if len(self._request.keys) > 1 else "waits"
             self._shown.say(f"{which} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
         patience = CLUSTER_SECONDS if self._in_cluster else ANSWER_SECONDS
-        if not (self._lives or self._in_cluster) or time.monotonic() > self._moved + patience:
-            why = f"started nothing for {patience} seconds" if self._lives or self._in_cluster else "has ended"
+        if not self._lives or time.monotonic() > self._moved + patience:
+            why = f"started nothing for {patience} seconds" if self._lives else "has ended"
             then = "nothing more is built" if self._in_cluster else "building in this process"
             click.echo(f"mimic: the daemon {why}; {then}", err=True)
             self._withdraw(waiting)
