@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 
 from mimic_assets.cli.main import main
 from mimic_assets.jobs import BUILDS
+from mimic_assets.live import PARTITION
 from mimic_assets.registration import pair_runs, register
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
@@ -30,7 +31,6 @@ from resources.environments import local_resources
 
 BIN = Path(sys.executable).parent
 IMAGE, GPU_IMAGE = "mimic:0.1.0-cpu", "mimic:0.1.0-gpu"
-PARTITION = "dagster/partition"
 MODULES = (  # what runs and steps import
     "dagster._cli",
     "dagster._core.storage.event_log.sqlite",

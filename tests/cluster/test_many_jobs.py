@@ -6,10 +6,10 @@ import uuid
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
 
+from mimic_assets.live import PARTITION
 from mimic_core.specs import DatasetSpec
 
 RUNS = 200
-PARTITION = "dagster/partition"
 SLEEP = ["sleep", "600"]
 
 

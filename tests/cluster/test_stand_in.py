@@ -113,7 +113,7 @@ def test_a_process_that_does_not_end_when_asked_is_killed_after_its_grace(apis, 
     apis[0].create_namespaced_job("default", job("stubborn", *stubborn, pod={"terminationGracePeriodSeconds": 1}))
     waiting(lambda: pod(apis, "stubborn").status.phase == "Running")
     apis[1].delete_namespaced_pod(pod(apis, "stubborn").metadata.name, "default")
-    waiting(lambda: not apis[1].list_namespaced_pod("default", label_selector="job-name=stubborn").items)
+    waiting(lambda: not apis[1].list_namespaced_pod("default", label_selector="job-name=stubborn").items, 10)
     assert status(apis, "stubborn").failed == 1
 
 
@@ -145,4 +145,4 @@ def test_a_finished_job_goes_after_its_time_to_live_and_what_belongs_to_a_pod_go
     apis[0].create_namespaced_job("default", owned)
     apis[1].delete_namespaced_pod(owner.name, "default")
     names = {"brief", "owned"}
-    waiting(lambda: not names & {each.metadata.name for each in apis[0].list_namespaced_job("default").items})
+    waiting(lambda: not names & {each.metadata.name for each in apis[0].list_namespaced_job("default").items}, 10)
