@@ -6,12 +6,14 @@ import pwd
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -104,6 +106,32 @@ def forget_kept_jobs() -> None:
     if "dagster" in sys.modules:
         for kept in kept_jobs():
             kept.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def pause() -> Callable[[int, Path], None]:
+    """Give the function that stops the processes of a group while none of them holds a lock."""
+    return stop_without_locks
+
+
+def stop_without_locks(group: int, home: Path) -> None:
+    """Stop the processes of a group when none holds a lock of a database below a folder: nobody else could use that."""
+    for _ in range(100):
+        os.killpg(group, signal.SIGSTOP)
+        if all(map(can_be_written, home.rglob("*.db"))):
+            return
+        os.killpg(group, signal.SIGCONT)
+        time.sleep(0.1)
+    raise AssertionError("a lock is held always")
+
+
+def can_be_written(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=0.5)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,10 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -183,28 +181,8 @@ def ended(process: subprocess.Popen[str]) -> str:
     return errors
 
 
-def pause(daemon: subprocess.Popen[bytes], home: Path) -> None:
-    """Stop a daemon when it holds no lock of a database: nobody else could use that any more."""
-    for _ in range(100):
-        os.killpg(daemon.pid, signal.SIGSTOP)
-        if all(map(can_be_written, home.rglob("*.db"))):
-            return
-        os.killpg(daemon.pid, signal.SIGCONT)
-        time.sleep(0.1)
-    raise AssertionError("the daemon always holds a lock")
-
-
-def can_be_written(database: Path) -> bool:
-    with closing(sqlite3.connect(database, timeout=0.5)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return False
-        return True
-
-
-def test_a_command_whose_daemon_is_killed_builds_by_itself(mimic, daemon):
-    pause(daemon, mimic.home)
+def test_a_command_whose_daemon_is_killed_builds_by_itself(mimic, daemon, pause):
+    pause(daemon.pid, mimic.home)
     process = mimic.start("log-odds", "build-dataset", mimic.dataset(train_partitions=3))
     said(process, "submitted to the running daemon")
     os.killpg(daemon.pid, signal.SIGKILL)

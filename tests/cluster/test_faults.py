@@ -37,11 +37,6 @@ def pod_of(platform, run_id, step):
     return pod["metadata"]["name"] if pod and pod["status"]["phase"] == "Running" else None
 
 
-def pause(platform, run_id):
-    """Have a training wait until it is asked to end, as it would keep a core busy all the while."""
-    platform.cluster.kill_pod(pod_of(platform, run_id, "model_run"), signal.SIGSTOP)
-
-
 def retries(platform, run_id):
     """Return why steps of a run were begun anew."""
     events = [event for event in platform.events(run_id) if event.is_step_up_for_retry]
@@ -83,12 +78,12 @@ def test_a_training_whose_node_is_drained_goes_on_in_another_pod(with_dataset, w
     assert "goes on after epoch" in logged(platform, run_id)
 
 
-def test_a_run_that_something_else_marks_as_failed_leaves_nothing_running(with_dataset, waiting):
+def test_a_run_that_something_else_marks_as_failed_leaves_nothing_running(with_dataset, waiting, pause):
     """One answer of the API that is an error suffices for the daemon to do so."""
     platform = with_dataset
     run_id = training(platform, LONG, experiment_name="mistaken")
     waiting(lambda: len(epochs_of(platform, run_id)) >= 2, 90)
-    pause(platform, run_id)
+    pause(epochs_of(platform, run_id)[0].pid, platform.home)  # it would keep a core busy
     with platform.instance as instance:
         instance.add_run_tags(run_id, {"dagster/max_retries": "0"})
         instance.report_run_failed(instance.get_run_by_id(run_id), "as the daemon says it")
@@ -172,11 +167,11 @@ def test_a_step_that_finds_no_node_says_what_it_waits_for(with_dataset, waiting)
     assert platform.ended(run_id).is_success, platform.logs()
 
 
-def test_a_run_whose_own_pod_is_lost_is_launched_anew_and_its_steps_do_not_go_on_beside_it(with_dataset, waiting):
+def test_a_run_whose_own_pod_is_lost_is_launched_anew_and_its_steps_do_not_go_on_beside_it(with_dataset, waiting, pause):
     platform = with_dataset
     run_id = training(platform, LONG, experiment_name="orphaned")
     waiting(lambda: len(epochs_of(platform, run_id)) >= 2, 90)
-    pause(platform, run_id)
+    pause(epochs_of(platform, run_id)[0].pid, platform.home)  # it would keep a core busy
     own, step = platform.cluster.jobs_of(run_id)
     orphan = platform.cluster.pod_of(step["metadata"]["name"])["metadata"]["name"]
     platform.cluster.kill_pod(platform.cluster.pod_of(own["metadata"]["name"])["metadata"]["name"])
