@@ -25,7 +25,7 @@ from mimic_assets.failures import fails_clearly
 from mimic_assets.live import hold, note_version
 from mimic_assets.partitions import lineage_input, tfrecord_datasets
 from mimic_assets.pictures import picture
-from mimic_assets.previews import preview_of_dataset
+from mimic_assets.previews import head_entries, preview_of_dataset
 from mimic_assets.quality import CONTRACT, DISJOINT, check_spec, contract_result, disjoint_result, outs, published
 from mimic_assets.shown import data_version_tag, metadata, said_of
 from mimic_core import datasets, outcomes, plots
@@ -169,10 +169,12 @@ def publish_dataset(
     datasets.require_trainable(counts["train_individuals"], outcome.rows, pin.name)
     document = _publish(context, tasks, built, counts, report, tables, artefacts)
     context.log.info(said_of(document))
-    folder, features = artefacts.path(build.folder), build.stored.spec.features
-    shown = metadata(document, str(folder), dict.fromkeys(features, "float32"))
+    features = build.stored.spec.features
+    shown = metadata(document, artefacts.where(build.folder), dict.fromkeys(features, "float32"))
     shown |= _shards_shown(document["files"])
-    shown |= preview_of_dataset(folder, len(features), previews.rows)
+    if previews.rows:
+        with artefacts.local_folder(build.folder, head_entries(document)) as folder:
+            shown |= preview_of_dataset(folder, len(features), previews.rows)
     yield dg.Output(None, "result", metadata=shown, tags=data_version_tag(document))
     yield from answers  # before it, Dagster would take them for answers about the build before
 

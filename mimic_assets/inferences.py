@@ -263,9 +263,10 @@ def run_functions(
     files = {file["path"]: file for file in run["files"]}
     folder = f"{folder}/{run['version']}"
     layers = artefacts.read(f"{folder}/layers.py", files["layers.py"]).decode()
-    require_allowed(layers, str(artefacts.path(f"{folder}/layers.py")))
+    require_allowed(layers, artefacts.where(f"{folder}/layers.py"))
     artefacts.read(f"{folder}/model.keras", files["model.keras"])
-    network = networks.load_network(artefacts.path(f"{folder}/model.keras"), layers)
+    with artefacts.local_folder(folder, [files["model.keras"]]) as local:
+        network = networks.load_network(local / "model.keras", layers)
     explained = [run["features"].index(name) for name in explain]
     return networks.utility_function(network), networks.gradient_function(network, explained)
 

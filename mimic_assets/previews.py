@@ -36,6 +36,13 @@ def preview_of(pin: Pin, tables: TableStore, rows: int, where: Mapping[str, Any]
     return preview_shown(tables.first_rows(pin, shown_columns(names), rows, where), len(names))
 
 
+def head_entries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the manifest entries of the files of a dataset that its first rows are read from."""
+    first = next(file for file in document["files"] if file["decisions"])
+    ids = [entry for entry in document["id_tables"] if heads.are_ids_of(entry["path"], first["path"])]
+    return [document["schema"], first, *ids]
+
+
 def preview_of_dataset(folder: Path, features: int, rows: int) -> dict[str, Any]:
     """Return the metadata for the first rows of a dataset's version folder; none are read and shown for 0 `rows`."""
     if not rows:

@@ -58,9 +58,9 @@ def experiment_report(
     made_at = f"{datetime.fromtimestamp(build.began_at, UTC):%d %B %Y, %H:%M} UTC"
     page = report_page.render_page(report, figures, build.version, made_at)
     document = _publish(context, build, report, trained, page, artefacts)
-    folder = artefacts.path(f"{spec.folder}/{document['version']}")
-    shown = _shown(report, figures) | {"page": dg.MetadataValue.path(folder / PAGE)}
-    return dg.MaterializeResult(metadata=shown | metadata(document, str(folder), {}), tags=data_version_tag(document))
+    folder = artefacts.where(f"{spec.folder}/{document['version']}")
+    shown = _shown(report, figures) | {"page": dg.MetadataValue.path(f"{folder}/{PAGE}")}
+    return dg.MaterializeResult(metadata=shown | metadata(document, folder, {}), tags=data_version_tag(document))
 
 
 def _shown(report: reports.Report, figures: Mapping[str, "Figure"]) -> dict[str, Any]:

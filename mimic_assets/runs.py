@@ -92,7 +92,7 @@ def model_run(
     shown = {"run_id": spec.run_id} | _shown(trained, document)
     return dg.MaterializeResult(
         metadata=shown
-        | metadata(document, str(artefacts.path(build.folder)), _types(RESULTS_SCHEMA))
+        | metadata(document, artefacts.where(build.folder), _types(RESULTS_SCHEMA))
         | last_epochs_shown(trained.history, previews.rows),
         tags=data_version_tag(document),
     )
@@ -124,24 +124,25 @@ def _train(
     version: str,
     artefacts: ArtefactStore,
 ) -> runs.TrainedRun:
-    spec, folder = stored.spec, artefacts.path(f"{stored.spec.dataset_folder}/{dataset['version']}")
-    signs = Signs(context.log.info)
-    train, test = (_open(folder, split, spec, signs) for split in SPLITS)
-    size, took = describe_bytes(stored_bytes(dataset)), describe_seconds(signs.seconds)
-    context.log.info(
-        f"dataset {spec.dataset_key}, version {dataset['version']}: {train.decisions:,} training and "
-        f"{test.decisions:,} test decisions, {size}, opened in {took}"
-    )
-    batches = "" if spec.model.linear else f", at most {spec.model.epochs:,} epochs of batches of {spec.model.batch_size:,}"
-    context.log.info(f"trains {name_run(spec)}{batches}")
-    return runs.train(
-        spec,
-        stored.layers,
-        train,
-        test,
-        contrasts="contrast_set" in dataset["inputs"],
-        progress=begin_epochs(context, spec, version, artefacts),
-    )
+    spec, signs = stored.spec, Signs(context.log.info)
+    source, entries = f"{spec.dataset_folder}/{dataset['version']}", [dataset["schema"], *dataset["files"]]
+    with artefacts.local_folder(source, entries, partial(signs.at, "dataset: fetched", unit="bytes")) as folder:
+        train, test = (_open(folder, split, spec, signs) for split in SPLITS)
+        size, took = describe_bytes(stored_bytes(dataset)), describe_seconds(signs.seconds)
+        context.log.info(
+            f"dataset {spec.dataset_key}, version {dataset['version']}: {train.decisions:,} training and "
+            f"{test.decisions:,} test decisions, {size}, opened in {took}"
+        )
+        most = f", at most {spec.model.epochs:,} epochs of batches of {spec.model.batch_size:,}"
+        context.log.info(f"trains {name_run(spec)}{'' if spec.model.linear else most}")
+        return runs.train(
+            spec,
+            stored.layers,
+            train,
+            test,
+            contrasts="contrast_set" in dataset["inputs"],
+            progress=begin_epochs(context, spec, version, artefacts),
+        )
 
 
 def _open(folder: Path, split: str, spec: RunSpec, signs: Signs) -> Stream:
@@ -160,7 +161,8 @@ def _publish(
     artefacts: ArtefactStore,
 ) -> dict[str, Any]:
     spec = build.stored.spec
-    labels = splits.alternative_labels(splits.read_schema(artefacts.path(f"{spec.dataset_folder}/{dataset['version']}")))
+    with artefacts.local_folder(f"{spec.dataset_folder}/{dataset['version']}", [dataset["schema"]]) as folder:
+        labels = splits.alternative_labels(splits.read_schema(folder))
     config = spec.document | {"missing_values_map": dataset["spec"].get("missing_values_map", {})}
     history = [asdict(epoch) for epoch in trained.history]
     contents = {

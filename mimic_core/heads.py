@@ -44,13 +44,14 @@ def first_rows(folder: Path, rows: int, most_features: int) -> pa.Table:
     x = found["x"][real]
     columns |= {name: x[:, place] for place, name in enumerate(schema["features"][:most_features])}
     head = pa.table({name: values[:rows] for name, values in columns.items()})
-    ids = [folder / entry["path"] for entry in schema["id_tables"] if Path(entry["path"]).stem == _ids_stem(file["path"])]
+    ids = [folder / entry["path"] for entry in schema["id_tables"] if are_ids_of(entry["path"], file["path"])]
     return _with_texts(head, ids[0]) if ids else head
 
 
-def _ids_stem(path: str) -> str:
+def are_ids_of(ids: str, path: str) -> bool:
+    """Tell whether an id table of a dataset is that of one of its files."""
     split, name = path.split("/")
-    return f"{split}-{name.split('.')[0]}"
+    return Path(ids).stem == f"{split}-{name.split('.')[0]}"
 
 
 def _with_texts(head: pa.Table, ids: Path) -> pa.Table:

@@ -5,6 +5,7 @@ A sealed document is canonical JSON that ends with the SHA-256 of the rest, so a
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,21 @@ def verify(data: bytes, entry: dict[str, Any], name: str) -> bytes:
     return data
 
 
-def verify_file(path: Path, entry: dict[str, Any]) -> None:
+def verify_file(path: Path, entry: Mapping[str, Any], name: str | None = None) -> None:
     """Read a file once, in pieces, and refuse it if it is not that of its manifest entry.
+
+    Args:
+        name: what messages call it; its path by default.
 
     Raises:
         CorruptFileError: it is not.
     """
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        _require(entry, handle.tell(), digest, str(path))
+        _require(entry, handle.tell(), digest, name or str(path))
 
 
-def _require(entry: dict[str, Any], size: int, digest: str, name: str) -> None:
+def _require(entry: Mapping[str, Any], size: int, digest: str, name: str) -> None:
     if size != entry["bytes"] or digest != entry["sha256"]:
         raise CorruptFileError(
             f"{name}: damaged: expected {entry['bytes']:,} bytes with SHA-256 {entry['sha256'][:12]}..., found "

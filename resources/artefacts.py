@@ -1,31 +1,28 @@
-"""Artefacts: the object storage that holds TFRecords, models, specs and manifests, as folders below one root.
+"""Artefacts: the object storage that holds TFRecords, models, specs and manifests, and how a version is published there."""
 
-Every write is atomic: a reader sees the old bytes or the new ones, also after a kill or on a full disk.
-"""
-
-import errno
-import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, StorageError
+from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError
 from mimic_core.manifests import seal, unseal, verify
+from resources.file_cache import DEFAULT_BYTES, FileCache
+from resources.storage import S3, Status, Storage, Written, open_storage
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from typing_extensions import Buffer
 
 MANIFEST = "manifest.json"
-LOCKS = ".locks"
-WRITING = ".writing-"  # begins the names of files that are being written
+RETIRED = "retired"  # beside the versions of a partition, since its manifest was taken away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,36 +38,30 @@ class Publication:
     publish: Callable[[dict[str, Any]], None]
 
 
-class Written:
-    """A file that is being written.
+class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Files by name below `root`, a folder or `s3://BUCKET/PREFIX`; a name is a relative path with forward slashes.
 
     Attributes:
-        discarded: whether it is to be forgotten.
+        cache: folder of local copies, where `root` is not on this machine; by default one for temporary files.
+        cache_bytes: how many bytes of copies that nobody uses are kept there.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._digest, self._size = file, hashlib.sha256(), 0
-        self.discarded = False
-
-    def write(self, data: "Buffer") -> None:
-        """Append bytes."""
-        self._digest.update(data)
-        self._size += self._file.write(data)
+    root: str
+    cache: str = ""
+    cache_bytes: int = DEFAULT_BYTES
 
     @property
-    def entry(self) -> dict[str, Any]:
-        """Size and checksum for a manifest."""
-        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
+    def storage(self) -> Storage:
+        """Where the files are."""
+        return open_storage(self.root)
 
+    def where(self, name: str) -> str:
+        """Return what people call a file: its path on this machine, or its URL."""
+        return self.storage.url(name)
 
-class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Files by name below `root`; a name is a relative path with forward slashes."""
-
-    root: str
-
-    def path(self, name: str) -> Path:
-        """Return where a name lies on this machine."""
-        return Path(self.root) / name
+    def status(self, name: str) -> Status | None:
+        """Return what is known of a file without reading it; None when there is none."""
+        return self.storage.status(name)
 
     def read(self, name: str, entry: dict[str, Any] | None = None) -> bytes:
         """Read a file, and verify it against its manifest entry.
@@ -79,12 +70,11 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             NotFoundError: it is not there.
             CorruptFileError: it is not the file that the entry describes.
         """
-        path = self.path(name)
         try:
-            data = path.read_bytes()
+            data = self.storage.read(name)
         except FileNotFoundError as error:
-            raise NotFoundError(f"{path}: this file is gone; build again what it belongs to") from error
-        return data if entry is None else verify(data, entry, str(path))
+            raise NotFoundError(f"{self.where(name)}: this file is gone; build again what it belongs to") from error
+        return data if entry is None else verify(data, entry, self.where(name))
 
     def write(self, name: str, chunks: "Iterable[Buffer]") -> dict[str, Any]:
         """Write a file atomically and return its size and checksum for a manifest.
@@ -97,19 +87,13 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 file.write(chunk)
         return file.entry
 
-    @contextmanager
-    def writing(self, name: str) -> "Iterator[Written]":
+    def writing(self, name: str) -> "AbstractContextManager[Written]":
         """Write a file piece by piece; it is there when the context ends, unless it was discarded.
 
         Raises:
             StorageError: the bytes could not be stored; nothing is left behind.
         """
-        with self._temporary(name) as (file, temporary):
-            written = Written(file)
-            yield written
-            if not written.discarded:
-                _sync(file)
-                Path(temporary).replace(self.path(name))
+        return self.storage.writing(name)
 
     def append(self, name: str, data: bytes) -> None:
         """Add bytes at the end of a file; after a kill, but not after an error, a part of them may be there.
@@ -117,17 +101,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             StorageError: the bytes could not be stored.
         """
-        path = self.path(name)
-        with _explaining(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    if file.write(data) != len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                except OSError:
-                    file.truncate(before)
-                    raise
+        self.storage.append(name, data)
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file unless one is there.
@@ -135,28 +109,41 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: one is there.
         """
-        try:
-            with self._temporary(name) as (file, temporary):
-                file.write(data)
-                _sync(file)
-                os.link(temporary, self.path(name))
-        except FileExistsError as error:
-            raise ConflictError(f"{self.path(name)}: another writer was first") from error
+        self.storage.create(name, data)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        self.path(name).unlink(missing_ok=True)
+        self.storage.remove(name)
 
     def discard(self, folder: str) -> None:
         """Remove a folder that nothing refers to."""
-        shutil.rmtree(self.path(folder), ignore_errors=True)
+        self.storage.discard(folder)
 
     def names(self, folder: str) -> list[str]:
         """List the names of the files directly in a folder, sorted."""
-        path = self.path(folder)
-        if not path.is_dir():
-            return []
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith("."))
+        return self.storage.names(folder)
+
+    @contextmanager
+    def local_folder(
+        self, folder: str, entries: Sequence[dict[str, Any]], on_bytes: Callable[[int, int], None] = lambda *_: None
+    ) -> Iterator[Path]:
+        """Give a folder of this machine that has some files of a folder, for as long as the context lasts.
+
+        Args:
+            entries: manifest entries of the files.
+            on_bytes: told, again and again, how many bytes are fetched, and how many there are.
+
+        Raises:
+            NotFoundError: a file is gone.
+            CorruptFileError: it is not the file that its entry describes; of files that are here already nothing is checked.
+            StorageError: it cannot be read, or there is no room for it.
+        """
+        if not self.root.startswith(S3):
+            yield Path(self.root) / folder
+            return
+        cache = FileCache(Path(self.cache or Path(tempfile.gettempdir()) / f"mimic-cache-{os.getuid()}"), self.cache_bytes)
+        with cache.view(self.storage, folder, entries, on_bytes) as view:
+            yield view
 
     def manifest(self, folder: str) -> dict[str, Any] | None:
         """Return the manifest of what is published in a folder; None when nothing is.
@@ -164,13 +151,13 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             CorruptFileError: the manifest is damaged.
         """
-        path = self.path(f"{folder}/{MANIFEST}")
-        return unseal(path.read_bytes(), str(path)) if path.is_file() else None
+        data = self._manifest_bytes(folder)
+        return None if data is None else unseal(data, self.where(f"{folder}/{MANIFEST}"))
 
     def published(self, folder: str) -> str | None:
         """Return a token of what is published in a folder, for `publishing`."""
-        path = self.path(f"{folder}/{MANIFEST}")
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        data = self._manifest_bytes(folder)
+        return None if data is None else hashlib.sha256(data).hexdigest()
 
     @contextmanager
     def publishing(
@@ -190,6 +177,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConflictError: another build published since, and not as good a one; the new version's folder is removed.
         """
         with self.locked(folder):
+            present = self.status(f"{folder}/{MANIFEST}")
             manifest = self._intact_manifest(folder)
             if manifest is not None and manifest["version"] == version:
                 yield Publication(done=manifest, publish=lambda _: None)
@@ -199,26 +187,26 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 if manifest is not None and fingerprint is not None and manifest["fingerprint"] == fingerprint:
                     yield Publication(done=manifest, publish=lambda _: None)
                     return
-                raise ConflictError(
-                    f"{self.path(folder)}: another build published a newer version while this one ran; "
-                    "this one was discarded. Build again if it should be replaced"
-                )
-            yield Publication(done=None, publish=lambda document: self._publish(folder, document))
+                raise self._overtaken(folder)
+            tag = present.tag if present else None
+            yield Publication(done=None, publish=lambda document: self._publish(folder, document, tag))
 
-    @contextmanager
-    def locked(self, folder: str) -> Iterator[None]:
+    def locked(self, folder: str) -> "AbstractContextManager[None]":
         """Keep others from publishing a partition, or from removing its versions, within the context that this gives."""
-        locks = self.path(LOCKS)
-        locks.mkdir(parents=True, exist_ok=True)
-        # the kernel drops this lock when a process dies
-        with (locks / hashlib.sha256(folder.encode()).hexdigest()[:24]).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return self.storage.locked(folder)
 
     def unpublish(self, folder: str) -> None:
         """Remove the manifest of a partition, and with it what readers find; the files of its versions stay."""
         with self.locked(folder):
+            if self.status(f"{folder}/{MANIFEST}"):
+                self.write(f"{folder}/{RETIRED}", [b""])  # when that was, for who removes the files
             self.remove(f"{folder}/{MANIFEST}")
+
+    def _manifest_bytes(self, folder: str) -> bytes | None:
+        try:
+            return self.storage.read(f"{folder}/{MANIFEST}")
+        except FileNotFoundError:
+            return None
 
     def _intact_manifest(self, folder: str) -> dict[str, Any] | None:
         try:
@@ -226,48 +214,20 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         except CorruptFileError:
             return None  # it is about to be replaced
 
-    def _publish(self, folder: str, document: dict[str, Any]) -> None:
-        version = self.path(f"{folder}/{document['version']}")
-        gone = [file["path"] for file in document.get("files", ()) if not (version / file["path"]).is_file()]
+    def _publish(self, folder: str, document: dict[str, Any], tag: str | None) -> None:
+        version = f"{folder}/{document['version']}"
+        look = self.storage.statuses([version])
+        gone = [file["path"] for file in document.get("files", ()) if look(f"{version}/{file['path']}") is None]
         if gone:  # a build that is executed again long after it failed
-            raise NotFoundError(f"{version}: {len(gone)} files of this build are gone, such as {gone[0]}; start it again")
-        self.write(f"{folder}/{MANIFEST}", [seal(document)])
+            where = self.where(version)
+            raise NotFoundError(f"{where}: {len(gone)} files of this build are gone, such as {gone[0]}; start it again")
+        try:
+            self.storage.swap(f"{folder}/{MANIFEST}", seal(document), tag)
+        except ConflictError as error:
+            raise self._overtaken(folder) from error
 
-    @contextmanager
-    def _temporary(self, name: str) -> Iterator[tuple[Any, str]]:
-        path = self.path(name)
-        with _explaining(path):
-            handle, temporary = _make_beside(path)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    yield file, temporary
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def _explaining(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(
-            f"{path}: could not be written: {error.strerror or error}; what was there before is unchanged. "
-            "Check free space and rights, then run this again"
-        ) from error
-
-
-def _make_beside(path: Path) -> tuple[int, str]:
-    for _ in range(3):  # the folder is removed in between only if it was empty for long
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            return tempfile.mkstemp(dir=path.parent, prefix=WRITING)
-    return tempfile.mkstemp(dir=path.parent, prefix=WRITING)
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    def _overtaken(self, folder: str) -> ConflictError:
+        return ConflictError(
+            f"{self.where(folder)}: another build published a newer version while this one ran; "
+            "this one was discarded. Build again if it should be replaced"
+        )

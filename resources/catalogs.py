@@ -1,4 +1,4 @@
-"""Catalogs: the SQL database that names the present version of every table; opening it, and what its failures mean."""
+"""Catalogs: the SQL database, or Glue, that names the present version of every table; opening it, and its failures."""
 
 import random
 import time
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mimic_core.errors import SpecError, StorageError
+from resources import aws
+from resources.aws import iceberg_properties
 from resources.iceberg import local_path
-from resources.listing import entries_of
+from resources.storage import S3, storage_at
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy import URL
     from sqlalchemy.exc import DBAPIError
 
 BUSY_SECONDS = 60  # that a commit waits for another one, where SQLite's 5 are few on a slow disk
 RETRIES = 6
 NAME = "mimic"  # of the catalog in its database
+GLUE = "glue:"  # begins what is no URL: the databases of Glue, with commas in between
 UNCHANGED = "it holds what it held before or all that is new. Check free space and rights, then run this again"
 DRIVERS = {
     "sqlite": "sqlite",
@@ -32,26 +34,33 @@ DRIVERS = {
 }
 
 
-def open_catalog(uri: str, warehouse: str) -> "SqlCatalog":
-    """Open a catalog, and make its tables where there are none.
+def open_catalog(uri: str, warehouse: str) -> "Catalog":
+    """Open a catalog, and make the tables of its database where there are none.
 
     Args:
-        uri: SQLAlchemy URL of the database, or the environment variable that holds it.
+        uri: SQLAlchemy URL of the database, or `glue:` and the databases of Glue; or the environment variable that holds it.
         warehouse: URL of the folder that holds the tables' files.
 
     Raises:
         SpecError: the URL is none of SQLite or Postgres, or the driver is missing.
         StorageError: the database does not answer, cannot be written, or is gone while there are tables' files.
     """
+    if databases := _databases(uri):
+        from resources.glue import Glue
+
+        return Glue(NAME, databases, warehouse)
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy.exc import DBAPIError
 
     url = _url(uri)
     options = {"uri": url.render_as_string(hide_password=False), "warehouse": warehouse, "pool_pre_ping": "true"}
+    if warehouse.startswith(S3):
+        options |= iceberg_properties()
     try:
         advice = "check MIMIC_CATALOG, free space and rights, then run this again"
         with explaining(f"catalog {without_password(url)}", "cannot be opened", advice):
-            Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
+            if not warehouse.startswith(S3):
+                Path(local_path(warehouse)).mkdir(parents=True, exist_ok=True)
             _is_there(url, warehouse)  # else an empty one would be made, and all tables would seem to be removed
             for attempt in range(RETRIES):
                 try:
@@ -76,6 +85,14 @@ def metadata_locations(uri: str, warehouse: str) -> dict[str, str]:
     Raises:
         StorageError: the database does not answer, or is gone while there are tables' files.
     """
+    if databases := _databases(uri):
+        from resources.glue import glue_tables, is_iceberg
+
+        return {
+            f"{table['DatabaseName']}.{table['Name']}": table["Parameters"]["metadata_location"]
+            for table in sorted(glue_tables(databases), key=lambda table: (table["DatabaseName"], table["Name"]))
+            if is_iceberg(table)
+        }
     from sqlalchemy import create_engine, inspect, text
 
     url = _url(uri)
@@ -119,11 +136,14 @@ def explaining(place: str, failed: str = "could not be written", advice: str = U
     from sqlalchemy.exc import DBAPIError
 
     try:
-        yield
+        with aws.explaining(place, failed, advice):
+            yield
     except (DBAPIError, OSError) as error:
         if isinstance(error, StorageError):
             raise
-        reason = str(error.orig).strip() if isinstance(error, DBAPIError) else error.strerror or error
+        reason = (
+            str(error.orig).strip() if isinstance(error, DBAPIError) else aws.arrow_meaning(error) or error.strerror or error
+        )
         where = "" if isinstance(error, DBAPIError) or not error.filename else f"{error.filename}: "
         raise StorageError(f"{place}: {failed}: {where}{reason}; {advice}") from error
 
@@ -137,7 +157,10 @@ def parse_url(uri: str) -> "URL":
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
-    expected = "MIMIC_CATALOG: expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////FILE with an absolute path"
+    expected = (
+        "MIMIC_CATALOG: expected postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:////FILE with an absolute path, or "
+        "glue:DATABASE,DATABASE"
+    )
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
@@ -156,8 +179,27 @@ def without_password(url: "URL") -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
+def _databases(uri: str) -> list[str]:
+    """Return the databases of Glue that are the catalog; none where it is another one.
+
+    Raises:
+        SpecError: no database is named.
+    """
+    given = _given(uri)
+    if not given.startswith(GLUE):
+        return []
+    databases = [name.strip() for name in given.removeprefix(GLUE).split(",") if name.strip()]
+    if not databases:
+        raise SpecError("MIMIC_CATALOG: expected glue:DATABASE,DATABASE with the databases to use, found none")
+    return databases
+
+
+def _given(uri: str) -> str:
+    return (uri.get_value() if isinstance(uri, dg.EnvVar) else uri) or ""
+
+
 def _url(uri: str) -> "URL":
-    url = parse_url((uri.get_value() if isinstance(uri, dg.EnvVar) else uri) or "")
+    url = parse_url(_given(uri))
     if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
         # SQLite keeps its default journal: with a write-ahead log even a reader needs space on the disk
         url = url.update_query_dict({"timeout": str(BUSY_SECONDS)})
@@ -172,11 +214,12 @@ def _is_there(url: "URL", warehouse: str) -> bool:
     """
     if url.get_backend_name() != "sqlite":
         return True
-    file, tables = Path(url.database or ""), Path(local_path(warehouse))
+    file, tables = Path(url.database or ""), storage_at(warehouse)
     there = file.is_file() and file.stat().st_size > 0
-    if not there and any(entries_of(tables)):
+    if not there and tables.folders(""):
         raise StorageError(
-            f"catalog {file}: is gone, while {tables} holds tables; put it back, or move that folder away to begin anew"
+            f"catalog {file}: is gone, while {tables.url('').rstrip('/')} holds tables; put it back, or move that folder "
+            "away to begin anew"
         )
     return there
 

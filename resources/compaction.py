@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from resources.iceberg import COMPACTS, TOKEN, WRITE, content_token, origin
 from resources.reading import read_files
-from resources.staging import ROWS_PER_FILE, Staged, column_ids, discard, write_files
+from resources.staging import ROWS_PER_FILE, Staged, column_ids, delete_files, write_files
 
 if TYPE_CHECKING:
     from pyiceberg.table import FileScanTask, Table
@@ -74,11 +74,11 @@ def compact(name: str, load: Load, queue: Queue) -> tuple[int, int]:
     table = load()
     for group in groups(table):
         rows = (pa.Table.from_batches([batch]) for batch in read_files(table, group.tasks))
-        staged = write_files(f"{table.location()}/data/compacted", table.schema(), rows, name)
+        staged = write_files(table.io, f"{table.location()}/data/compacted", table.schema(), rows, name)
         if _commit(staged, group, table.metadata.default_spec_id, load, queue):
             before, after = before + len(group.tasks), after + len(staged.paths)
         else:
-            discard(staged)
+            delete_files(table.io, staged.paths)
     return before, after
 
 

@@ -14,7 +14,9 @@ from mimic_core.compute import ComputeSpec
 from mimic_core.configs import parse_spec
 from mimic_core.errors import SpecError, did_you_mean
 from resources.artefacts import ArtefactStore
+from resources.catalogs import GLUE
 from resources.compute import STAGES, StepCompute
+from resources.file_cache import DEFAULT_BYTES
 from resources.freshness import Freshness
 from resources.garbage import STEPS
 from resources.index import Index
@@ -25,6 +27,7 @@ from resources.sinks import AlertSink, LogSink, WebhookSink, require_webhook
 from resources.spec_folder import SpecFolder
 from resources.specs import SpecStore
 from resources.step_jobs import step_jobs
+from resources.storage import S3
 from resources.tables import TableStore
 
 ENVIRONMENT = "MIMIC_ENV"  # where work runs
@@ -32,7 +35,11 @@ LOCAL, KUBERNETES = "local", "kubernetes"
 COMPUTE = "MIMIC_COMPUTE"  # what steps get in a cluster, by asset, as JSON
 GPU_IMAGE = "MIMIC_GPU_IMAGE"  # image of the steps that get a GPU in a cluster
 STEP_KEY = "DAGSTER_RUN_STEP_KEY"  # dagster-k8s sets it where a step is a Job
-CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database
+CATALOG = "MIMIC_CATALOG"  # URL of the catalog's database, or the databases of Glue
+WAREHOUSE = "MIMIC_WAREHOUSE"  # s3:// URL below which the tables' files are
+ARTEFACTS = "MIMIC_ARTEFACTS"  # s3:// URL of the object storage
+CACHE = "MIMIC_CACHE"  # folder of local copies of what is in S3
+CACHE_GIB = "MIMIC_CACHE_GIB"  # how much of it is kept
 ALLOW_LAYERS_CODE = "MIMIC_ALLOW_LAYERS_CODE"  # 1: layers files may be executed in a cluster
 SPECS = "MIMIC_SPECS"  # folder of spec files that people drop
 REBUILD = "MIMIC_REBUILD"  # 1: the platform rebuilds by itself, unless that is switched off in the UI
@@ -56,6 +63,10 @@ OPTIONAL = (
     GPU_IMAGE,
     ALLOW_LAYERS_CODE,
     CATALOG,
+    WAREHOUSE,
+    ARTEFACTS,
+    CACHE,
+    CACHE_GIB,
     SPECS,
     ALERT_WEBHOOK,
     OWNERS,
@@ -75,6 +86,32 @@ def mimic_home() -> Path:
 def spec_folder(home: Path) -> Path:
     """Return the folder of spec files: MIMIC_SPECS, or `specs` below `home`."""
     return Path(os.environ.get(SPECS) or home / "specs").absolute()
+
+
+def warehouse(home: Path) -> str:
+    """Return the URL of the folder of the tables' files: MIMIC_WAREHOUSE, or `warehouse` below `home`.
+
+    Raises:
+        SpecError: it is no URL of S3, or none is given although the catalog is that of Glue.
+    """
+    if not (url := _s3_url(WAREHOUSE)) and (os.environ.get(CATALOG) or "").startswith(GLUE):
+        raise SpecError(
+            f"{CATALOG} is {os.environ[CATALOG]!r} and {WAREHOUSE} is unset, so other machines would not find the tables "
+            "that Glue names; let it name where they are, such as s3://BUCKET/warehouse"
+        )
+    return url or f"file://{home / 'warehouse'}"
+
+
+def artefact_store(home: Path) -> ArtefactStore:
+    """Return the object storage: that of MIMIC_ARTEFACTS, or `objects` below `home`.
+
+    Raises:
+        SpecError: it is no URL of S3, or MIMIC_CACHE_GIB is no number.
+    """
+    kept = _number(CACHE_GIB, 0) * 2**30 if os.environ.get(CACHE_GIB) else DEFAULT_BYTES
+    return ArtefactStore(
+        root=_s3_url(ARTEFACTS) or str(home / "objects"), cache=os.environ.get(CACHE) or "", cache_bytes=kept
+    )
 
 
 def rebuilds_by_itself() -> bool:
@@ -188,7 +225,7 @@ def in_cluster() -> bool:
         raise SpecError(
             f"{ENVIRONMENT} is {KUBERNETES!r} and {CATALOG} is unset, so the catalog of tables would be a file of SQLite "
             "on a volume to which pods on several nodes write, which damages it; give the URL of a Postgres database there, "
-            "such as postgresql://USER:PASSWORD@HOST/DATABASE"
+            "such as postgresql://USER:PASSWORD@HOST/DATABASE, or glue:DATABASE for Glue"
         )
     return name == KUBERNETES
 
@@ -238,8 +275,8 @@ def executor(specs: SpecStore) -> dg.ExecutorDefinition:
 def environment_resources(home: Path) -> dict[str, Any]:
     """Return the resources of the environment that MIMIC_ENV names.
 
-    In a cluster `home` is on a volume that all pods share, and what steps hand to each other is there too; the index, which
-    may be lost at any time, is in each pod.
+    In a cluster `home` is on a volume that all pods share, unless tables and artefacts are in S3; what steps hand to each
+    other is beside the artefacts. The index, which may be lost at any time, is in each pod.
 
     Raises:
         SpecError: a setting is wrong.
@@ -248,11 +285,11 @@ def environment_resources(home: Path) -> dict[str, Any]:
         return local_resources(home)
     digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]  # several homes may share a machine, in tests
     found = local_resources(home, Path(tempfile.gettempdir()) / f"mimic-index-{digest}.db")
-    return found | {"io_manager": dg.FilesystemIOManager(base_dir=str(found["artefacts"].path(STEPS)))}
+    return found | {"io_manager": _hand_over(found["artefacts"].where(STEPS))}
 
 
 def local_resources(home: Path, index_file: Path | None = None) -> dict[str, Any]:
-    """Return the resources of one machine: files below `home`, and the catalog of MIMIC_CATALOG, by default SQLite there.
+    """Return the resources of one machine: files below `home`, but for what a setting puts elsewhere.
 
     Args:
         home: the root of everything.
@@ -261,12 +298,12 @@ def local_resources(home: Path, index_file: Path | None = None) -> dict[str, Any
     Raises:
         SpecError: a setting is wrong.
     """
-    artefacts = ArtefactStore(root=str(home / "objects"))
+    artefacts = artefact_store(home)
     specs = SpecStore(artefacts=artefacts)
     tables = TableStore(
         # by its name, so that Dagster shows no password
         catalog_uri=dg.EnvVar(CATALOG) if os.environ.get(CATALOG) else f"sqlite:///{home / 'catalog.db'}",
-        warehouse=f"file://{home / 'warehouse'}",
+        warehouse=warehouse(home),
         locks=str(home / "locks"),
     )
     index = Index(path=str(index_file or home / "index.db"))
@@ -281,6 +318,26 @@ def local_resources(home: Path, index_file: Path | None = None) -> dict[str, Any
         "previews": previews(),
         "freshness": freshness(),
     }
+
+
+def _hand_over(where: str) -> dg.ConfigurableIOManagerFactory[Any]:
+    """Return what keeps, at a path or URL, what the steps of a run hand to each other."""
+    if not where.startswith(S3):
+        return dg.FilesystemIOManager(base_dir=where)
+    from dagster_aws.s3 import S3PickleIOManager, S3Resource
+
+    bucket, _, prefix = where.removeprefix(S3).partition("/")
+    return S3PickleIOManager(s3_resource=S3Resource(), s3_bucket=bucket, s3_prefix=prefix)
+
+
+def _s3_url(name: str) -> str:
+    """Return the URL of S3 that a variable holds, without a slash at its end; empty where it is unset."""
+    value = os.environ.get(name) or ""
+    if value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[\w.=-]+)*/?", value, re.ASCII):
+        raise SpecError(
+            f"{name} is {value!r}, expected s3://BUCKET or s3://BUCKET/PREFIX; mend it in the environment or .env"
+        )
+    return value.rstrip("/")
 
 
 def _switch(name: str) -> bool:
@@ -299,8 +356,15 @@ def _number(name: str, least: int) -> int:
     return int(value)
 
 
+def _places() -> None:
+    """Check where tables and artefacts are."""
+    warehouse(mimic_home())
+    artefact_store(mimic_home())
+
+
 CHECKS = (
     in_cluster,
+    _places,
     step_compute,
     layers_code_allowed,
     alert_sink,

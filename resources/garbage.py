@@ -4,24 +4,22 @@ Versions are looked for at the depth where mimic puts them; cut-off writes and e
 names. Whatever else lies there stays.
 """
 
-import math
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from mimic_core.errors import CorruptFileError, MimicError, NotFoundError, StorageError
 from mimic_core.manifests import unseal
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec, spec_digest
-from resources.artefacts import MANIFEST, WRITING, ArtefactStore
-from resources.listing import entries_of, files_below, folders_of, size_and_change
+from resources.artefacts import MANIFEST, RETIRED, ArtefactStore
+from resources.local_storage import WRITING
 from resources.maintenance import Terms
 from resources.specs import SpecStore
+from resources.storage import File
 from resources.trainings import FOLDER as TRAINING
 
 DEPTHS = {
@@ -31,6 +29,7 @@ DEPTHS = {
     "-reports": 1,
 }  # of a partition's folder below the folder of its space
 STEPS = "steps"  # what the steps of a run hand to each other in a cluster, in a folder for each run
+IN_S3 = "storage"  # the folder of these folders, as dagster-aws has them
 OWN = {"contrast-sets", "requests", "source-profiles", "specs", STEPS}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
@@ -75,102 +74,129 @@ def collect_garbage(artefacts: ArtefactStore, specs: SpecStore, terms: Terms) ->
     Raises:
         StorageError: something cannot be removed.
     """
-    root = Path(artefacts.root).resolve()  # it may be a link to another disk; below it none is followed
     try:
         with nullcontext() if terms.dry_run else artefacts.locked("garbage"):  # a second call waits, and finds less
-            return _collect(artefacts, specs, root, terms)
+            return _collect(artefacts, specs, terms)
     except OSError as error:
         if isinstance(error, MimicError):
             raise
         raise StorageError(
-            f"{root}: {error}; what is left can be removed later. Check rights, then run this again"
+            f"{artefacts.root}: {error}; what is left can be removed later. Check rights, then run this again"
         ) from error
 
 
-def _collect(artefacts: ArtefactStore, specs: SpecStore, root: Path, terms: Terms) -> Collected:
+def _collect(artefacts: ArtefactStore, specs: SpecStore, terms: Terms) -> Collected:
     garbage: list[Garbage] = []
     left: dict[str, str] = {}
-    for folder in _partition_folders(root):
-        name = folder.relative_to(root).as_posix()
-        with nullcontext() if terms.dry_run else artefacts.locked(name):
-            try:
-                garbage += _remove(root, _old_versions(artefacts, folder, name, terms), terms)
-            except CorruptFileError as error:
-                left[name] = str(error)
+    emptied: list[str] = []
+    own = [name for name in artefacts.storage.folders("") if name in OWN or name.endswith(tuple(DEPTHS))]
+    for name, files in _partitions(artefacts, own):
+        try:
+            garbage += _collect_versions(artefacts, name, files, terms)
+            emptied += _forget_retired(artefacts, name, files, garbage, terms)
+        except CorruptFileError as error:
+            left[name] = str(error)
     for kind in PARTITION_SPECS:
         for key in specs.registered(kind.asset):
             try:
-                garbage += _remove(root, _old_specs(artefacts, specs, kind, key, terms), terms)
+                garbage += _remove(artefacts, _old_specs(artefacts, specs, kind, key, terms), terms)
             except (NotFoundError, FileNotFoundError):
                 continue  # it was retired meanwhile
             except MimicError as error:
                 left[f"specs/{kind.asset}/{key}"] = str(error)
-    garbage += _remove(root, _handed_over(root, terms), terms)
-    garbage += _remove(root, _cut_off(root, left, terms), terms)
+    garbage += _remove(artefacts, _handed_over(artefacts, terms), terms)
+    garbage += _remove(artefacts, _cut_off(artefacts, own, left, terms), terms)
     if not terms.dry_run:
-        _remove_empty_folders(root, {root / item.path for item in garbage}, terms)
+        artefacts.storage.tidy(own, [item.path for item in garbage] + emptied, terms.in_use.before(terms.grace))
     return Collected(garbage=tuple(garbage), left=tuple(dict.fromkeys(left.values())))
 
 
-def _own_folders(root: Path) -> list[Path]:
-    """List the folders directly in the object storage to which mimic gives names."""
-    return [folder for folder in folders_of(root) if folder.name in OWN or folder.name.endswith(tuple(DEPTHS))]
+def _partitions(artefacts: ArtefactStore, own: Sequence[str]) -> Iterator[tuple[str, list[File]]]:
+    """Give every folder of a partition with the files below it."""
+    for space in own:
+        depth = next((depth for suffix, depth in DEPTHS.items() if space.endswith(suffix)), None)
+        if depth is not None:
+            yield from _by_folder(artefacts.storage.files(space), depth + 1).items()
 
 
-def _partition_folders(root: Path) -> Iterator[Path]:
-    for space in _own_folders(root):
-        for suffix, depth in DEPTHS.items():
-            if space.name.endswith(suffix):
-                folders = [space]
-                for _ in range(depth):
-                    folders = [below for folder in folders for below in folders_of(folder)]
-                yield from folders
-
-
-def _old_versions(artefacts: ArtefactStore, folder: Path, name: str, terms: Terms) -> list[Garbage]:
-    """List the version folders of a partition that its manifest does not name and no unfinished run writes or reads."""
-    before = terms.in_use.before(terms.grace)
-    manifest = artefacts.manifest(name)
-    # a retired run went out of use when its manifest was taken out of the folder
-    published = (folder / MANIFEST if manifest else folder).stat().st_mtime
-    writing = {run[:8] for run in terms.in_use.runs}
-    found = []
-    for version in folders_of(folder):
-        if version.name == TRAINING:
-            found += _old_training(version, f"{name}/{TRAINING}", before)
-            continue
-        match = VERSION.fullmatch(version.name)
-        if match is None or match[1] in writing or (manifest is not None and manifest["version"] == version.name):
-            continue
-        size, changed = _content(version)
-        if max(published, changed) < before:
-            # by the second in which they began: two builds within one second are told apart by a hash only
-            older = manifest is not None and version.name.split("-")[0] <= manifest["version"].split("-")[0]
-            found.append(Garbage(reason=SUPERSEDED if older else ABANDONED, path=f"{name}/{version.name}", bytes=size))
+def _by_folder(files: Iterable[File], depth: int) -> Mapping[str, list[File]]:
+    """Part files by the folder at a depth below the root in which they are; others are left out."""
+    found = defaultdict(list)
+    for file in files:
+        parts = file.name.split("/", depth)
+        if len(parts) > depth:
+            found["/".join(parts[:depth])].append(file)
     return found
 
 
-def _old_training(folder: Path, name: str, before: float) -> list[Garbage]:
-    """List what a training left that was cut off and did not go on for long."""
-    size, changed = _content(folder)
-    return [Garbage(reason=ABANDONED_TRAINING, path=name, bytes=size)] if changed < before else []
+def _collect_versions(artefacts: ArtefactStore, name: str, files: list[File], terms: Terms) -> list[Garbage]:
+    found = _old_versions(artefacts, name, files, terms)
+    if not found or terms.dry_run:
+        return found
+    with artefacts.locked(name):  # nobody publishes meanwhile; what was found before it is looked at again
+        return _remove(artefacts, _old_versions(artefacts, name, list(artefacts.storage.files(name)), terms), terms)
 
 
-def _content(folder: Path) -> tuple[int, float]:
-    """Return the bytes of the files below a folder, and when they changed last; of an empty one, when it did."""
-    facts = [fact for fact in map(size_and_change, files_below(folder)) if fact is not None]
-    with suppress(FileNotFoundError):
-        return sum(size for size, _ in facts), max((when for _, when in facts), default=folder.stat().st_mtime)
-    return 0, math.inf  # its build discarded it meanwhile
+def _forget_retired(
+    artefacts: ArtefactStore, name: str, files: list[File], garbage: Sequence[Garbage], terms: Terms
+) -> list[str]:
+    """Remove the note that a partition is retired, where nothing else of it is left; returns what was removed."""
+    gone = [item.path for item in garbage if item.path.startswith(f"{name}/")]
+    left = [file for file in files if not any(file.name.startswith(f"{path}/") for path in gone)]
+    if terms.dry_run or [file.name for file in left] != [f"{name}/{RETIRED}"]:
+        return []
+    _, changed = _content(left)
+    if changed >= terms.in_use.before(terms.grace):
+        return []
+    artefacts.remove(left[0].name)
+    return [left[0].name]
 
 
-def _handed_over(root: Path, terms: Terms) -> list[Garbage]:
+def _old_versions(artefacts: ArtefactStore, name: str, files: list[File], terms: Terms) -> list[Garbage]:
+    """List the version folders of a partition that its manifest does not name and no unfinished run writes or reads.
+
+    Args:
+        name: folder of the partition.
+        files: below it.
+    """
+    before = terms.in_use.before(terms.grace)
+    manifest = artefacts.manifest(name)
+    # a retired run went out of use when its manifest was taken out of the folder
+    last = [file for file in files if file.name == f"{name}/{MANIFEST if manifest else RETIRED}"]
+    _, published = _content(last)
+    writing = {run[:8] for run in terms.in_use.runs}
+    found = []
+    for folder, content in _by_folder(files, name.count("/") + 2).items():
+        version, (size, changed) = folder.rpartition("/")[2], _content(content)
+        if version == TRAINING:
+            found += [Garbage(reason=ABANDONED_TRAINING, path=folder, bytes=size)] if changed < before else []
+            continue
+        match = VERSION.fullmatch(version)
+        if match is None or match[1] in writing or (manifest is not None and manifest["version"] == version):
+            continue
+        if max(published, changed) < before:
+            # by the second in which they began: two builds within one second are told apart by a hash only
+            older = manifest is not None and version.split("-")[0] <= manifest["version"].split("-")[0]
+            found.append(Garbage(reason=SUPERSEDED if older else ABANDONED, path=folder, bytes=size))
+    return found
+
+
+def _content(files: Iterable[File]) -> tuple[int, float]:
+    """Return the bytes of files, and when they changed last; 0 without any."""
+    facts = [status for file in files if (status := file.status) is not None]
+    return sum(status.bytes for status in facts), max((status.changed for status in facts), default=0.0)
+
+
+def _handed_over(artefacts: ArtefactStore, terms: Terms) -> list[Garbage]:
     """List what steps handed to each other in runs that ended, and from which no unfinished run goes on."""
     before, found = terms.in_use.before(terms.grace), []
-    for folder in folders_of(root / STEPS):
-        size, changed = _content(folder)
-        if folder.name not in terms.in_use.runs and changed < before:
-            found.append(Garbage(reason=HANDED_OVER, path=f"{STEPS}/{folder.name}", bytes=size))
+    steps = list(artefacts.storage.files(STEPS))
+    in_s3 = [file for file in steps if file.name.startswith(f"{STEPS}/{IN_S3}/")]
+    for depth, files in ((2, [file for file in steps if file not in in_s3]), (3, in_s3)):
+        for folder, content in _by_folder(files, depth).items():
+            size, changed = _content(content)
+            if folder.rpartition("/")[2] not in terms.in_use.runs and changed < before:
+                found.append(Garbage(reason=HANDED_OVER, path=folder, bytes=size))
     return found
 
 
@@ -184,48 +210,33 @@ def _old_specs(
         return []
     manifest = artefacts.manifest(specs.get(kind, key).spec.folder)
     before, found = terms.in_use.before(terms.grace), []
+    look = artefacts.storage.statuses([folder])
     for name, newer in pairwise(names):
         path = f"{folder}/{name}"
-        document = unseal(artefacts.read(path), str(artefacts.path(path)))
+        document = unseal(artefacts.read(path), artefacts.where(path))
         built = manifest is not None and manifest["spec_digest"] == spec_digest(document["spec"], document["layers"])
-        if not built and artefacts.path(f"{folder}/{newer}").stat().st_mtime < before:
-            found.append(Garbage(reason=OLD_SPEC, path=path, bytes=artefacts.path(path).stat().st_size))
+        mine, next_one = look(path), look(f"{folder}/{newer}")
+        if not built and mine is not None and next_one is not None and next_one.changed < before:
+            found.append(Garbage(reason=OLD_SPEC, path=path, bytes=mine.bytes))
     return found
 
 
-def _cut_off(root: Path, left: dict[str, str], terms: Terms) -> list[Garbage]:
+def _cut_off(artefacts: ArtefactStore, own: Sequence[str], left: Mapping[str, str], terms: Terms) -> list[Garbage]:
     """List the files that writers were killed over, except in partitions that were left alone."""
     before, found = terms.in_use.before(terms.grace), []
-    for top in _own_folders(root):
-        for entry in files_below(top):
-            path = Path(entry.path).relative_to(root).as_posix()
-            fact = size_and_change(entry)
-            mine = entry.name.startswith(WRITING) and not any(path.startswith(f"{name}/") for name in left)
-            if mine and fact is not None and fact[1] < before:
-                found.append(Garbage(reason=CUT_OFF, path=path, bytes=fact[0]))
+    for file in (file for top in own for file in artefacts.storage.files(top)):
+        writing = file.name.rpartition("/")[2].startswith(WRITING)
+        if writing and not any(file.name.startswith(f"{name}/") for name in left):
+            status = file.status
+            if status is not None and status.changed < before:
+                found.append(Garbage(reason=CUT_OFF, path=file.name, bytes=status.bytes))
     return found
 
 
-def _remove(root: Path, garbage: list[Garbage], terms: Terms) -> list[Garbage]:
+def _remove(artefacts: ArtefactStore, garbage: list[Garbage], terms: Terms) -> list[Garbage]:
     for item in garbage if not terms.dry_run else ():
-        path = root / item.path
-        with suppress(FileNotFoundError):  # somebody else collects garbage too
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        if item.reason in (OLD_SPEC, CUT_OFF):
+            artefacts.remove(item.path)
+        else:
+            artefacts.discard(item.path)
     return garbage
-
-
-def _remove_empty_folders(root: Path, removed: set[Path], terms: Terms) -> None:
-    """Remove folders that this made empty, and those that were empty for long."""
-    emptied = {folder for path in removed for folder in path.parents if folder != root and root in folder.parents}
-    before = terms.in_use.before(terms.grace)
-    for top in _own_folders(root):
-        for name, _, _ in os.walk(top, topdown=False, followlinks=False):
-            folder = Path(name)
-            if folder.is_symlink():
-                continue
-            with suppress(OSError):  # it is not empty, or gone
-                if not any(True for _ in entries_of(folder)) and (folder in emptied or folder.stat().st_mtime < before):
-                    folder.rmdir()

@@ -4,7 +4,6 @@ What cannot be read as a whole, such as the catalog or the folder of specs, is a
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from mimic_core.errors import CorruptFileError, MimicError, StorageError
+from mimic_core.errors import CorruptFileError, MimicError
 from mimic_core.profiles import profile_version, what_breaks
 from mimic_core.specs import PARTITION_SPECS, PartitionSpec, ReportSpec
 from mimic_core.world import CONTRAST, Node, Registered, TableState, World, registered
@@ -20,13 +19,17 @@ from mimic_core.world import SOURCE as SOURCE_TABLE
 from resources import external
 from resources.artefacts import MANIFEST, ArtefactStore
 from resources.index import PASSING, Facts, Index
+from resources.profiles import FOLDER as PROFILES
 from resources.profiles import profile_path, read_profile
 from resources.specs import SpecStore
+from resources.storage import Status
 from resources.tables import SOURCE, Pin, TableStore
 
 # of a manifest; the rest, above all the contract's outcome and the notes, is for people
 KEPT = {"version", "fingerprint", "spec", "spec_digest", "code_version", "inputs", "counts", "metrics", "built_at"}
 KEPT |= {"seconds", "snapshot", "table", "dagster_run_id"}
+
+Look = Callable[[str], Status | None]
 
 
 class Inventory(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -135,15 +138,17 @@ def gather_manifests(
 def _manifests_in(
     artefacts: ArtefactStore, tables: Mapping[str, str], folders: Mapping[Node, str], index: Index | None, kind: str
 ) -> dict[Node, Facts]:
+    # of all partitions those of a space are listed together
+    look = artefacts.storage.statuses(sorted({folder.split("/")[0] if index else folder for folder in folders.values()}))
     stamps, nodes = {}, {}
     for node, folder in folders.items():
-        if stamp := _stamp(f"{artefacts.root}/{folder}/{MANIFEST}"):
-            stamps[folder], nodes[folder] = stamp, node
+        if status := look(f"{folder}/{MANIFEST}"):
+            stamps[folder], nodes[folder] = status.tag, node
     facts = _facts(index, kind, stamps, partial(_or_error, _manifest, artefacts))
     found = {}
     for folder, manifest in facts.items():
-        root = f"{artefacts.root}/{folder}/{manifest.get('version')}/"
-        gone = [lack for path, size in manifest.get("files", ()) if (lack := _lack(root + path, size))]
+        root = f"{folder}/{manifest.get('version')}/"
+        gone = [lack for path, size in manifest.get("files", ()) if (lack := _lack(root + path, size, look, artefacts))]
         if (table := manifest.get("table")) and table not in tables:
             gone.append(f"table {table} is gone")
         found[nodes[folder]] = {**manifest, "gone": gone} if gone else manifest
@@ -191,10 +196,11 @@ def _unused(sources: Mapping[str, TableState], manifests: Mapping[Node, Facts]) 
 def gather_broken(artefacts: ArtefactStore, sources: Mapping[str, TableState], index: Index) -> dict[str, str]:
     """Return what keeps people from building of the source tables that were looked into, by their names."""
     versions = {name: profile_version(table) for name, table in sources.items() if not table.error}
+    look = artefacts.storage.statuses([PROFILES])
     stamps = {}
     for name, version in versions.items():
-        if stamp := _stamp(str(artefacts.path(profile_path(name, version)))):
-            stamps[name] = f"{version} {stamp}"
+        if status := look(profile_path(name, version)):
+            stamps[name] = f"{version} {status.tag}"
 
     def read(name: str) -> Facts:
         document = read_profile(artefacts, name, versions[name])
@@ -278,24 +284,11 @@ def _state(said: Facts) -> TableState:
     return TableState(**{name: said[name] for name in ("token", "columns", "error", "changed_at", "rows") if name in said})
 
 
-def _stamp(path: str) -> str | None:
-    """Return a text that changes when a file does; None when there is none."""
-    status = _status(path)
-    return None if status is None else f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
-
-
-def _lack(path: str, size: int) -> str | None:
+def _lack(name: str, size: int, look: Look, artefacts: ArtefactStore) -> str | None:
     """Say what is wrong with a file that had so many bytes, without reading it; None when nothing is."""
-    status = _status(path)
+    status = look(name)
     if status is None:
-        return f"{path} is gone"
-    return None if status.st_size == size else f"{path} has {status.st_size:,} bytes instead of {size:,}"
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)  # noqa: PTH116  ten times the speed of a Path
-    except (FileNotFoundError, NotADirectoryError):
+        return f"{artefacts.where(name)} is gone"
+    if status.bytes == size:
         return None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror}; check rights and mounts") from error
+    return f"{artefacts.where(name)} has {status.bytes:,} bytes instead of {size:,}"

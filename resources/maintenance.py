@@ -3,17 +3,15 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic_core.errors import ConflictError, CorruptFileError, MimicError, SpecError
 from resources import compaction, snapshots
 from resources.catalogs import explaining
 from resources.external import LOCATION
-from resources.iceberg import local_path
-from resources.listing import files_below, folders_of, size_and_change
 from resources.loading import locations
 from resources.removal import NOTE, forget_note, removed_since, was_removed
+from resources.storage import Storage, storage_at
 from resources.usage import InUse
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
 UNKNOWN = "(folders of no table)"
+PARTS = ("data", "metadata")  # folders of a table
 FAILED, NOTHING_LOST = "maintenance failed", "no row is lost. Check free space and rights, then run this again"
 
 
@@ -71,7 +70,7 @@ def maintain(
     queue: compaction.Queue,
     terms: Terms,
     pinned: Collection[int],
-    warehouse: Path,
+    warehouse: str,
     *,
     compacts: bool,
 ) -> Maintained:
@@ -81,7 +80,7 @@ def maintain(
         load: loads the table as it is now.
         queue: gives the context in which a commit stands.
         pinned: versions that stay, beside those that unfinished runs pinned.
-        warehouse: folder below which it must lie.
+        warehouse: URL of the folder below which it must lie.
         compacts: whether small files are compacted.
 
     Raises:
@@ -114,11 +113,10 @@ def maintain(
             with queue():  # nobody commits a file while it is looked at
                 table = load()
                 named = snapshots.named_files(table, expired if terms.dry_run else ())
-                folder = local_path(table.location())
-                folders = [folder / part for part in ("data", "metadata")]
+                folder = storage_at(table.location())
                 # what was removed lately, and imported again: the files of the one before were in use until then
                 lately = removed_since(folder, terms.in_use.before(terms.grace))
-                files, size = (0, 0) if lately else _remove(folders, named, terms)
+                files, size = (0, 0) if lately else _remove(folder, named, terms)
     except CommitFailedException as error:
         raise ConflictError(f"table {name}: others kept committing; maintain it again later") from error
     except (EOFError, ValueError) as error:
@@ -130,13 +128,13 @@ def maintain(
     return Maintained(table=name, expired=len(expired), files=files, bytes=size, compacted=before, into=after)
 
 
-def require_own(location: str, warehouse: Path, name: str) -> None:
+def require_own(location: str, warehouse: str, name: str) -> None:
     """Check that a table lies below the warehouse of the open catalog, which is not so in a copy of another one.
 
     Raises:
         SpecError: it lies elsewhere.
     """
-    found, expected = snapshots.real_path(location), str(warehouse.resolve())
+    found, expected = snapshots.real_path(location), snapshots.real_path(warehouse.rstrip("/"))
     if not found.startswith(f"{expected}/"):
         raise SpecError(
             f"table {name}: its files are in {found}, expected a folder below {expected}; this catalog may be a copy of "
@@ -144,7 +142,7 @@ def require_own(location: str, warehouse: Path, name: str) -> None:
         )
 
 
-def remove_unknown(warehouse: Path, catalog: "Callable[[], Catalog]", terms: Terms) -> Maintained:
+def remove_unknown(warehouse: str, catalog: "Callable[[], Catalog]", terms: Terms) -> Maintained:
     """Remove folders of tables that the catalog does not know, if all that they hold is older than the grace period.
 
     A folder with metadata of a table is left alone and named, unless the table was removed: another catalog may know it.
@@ -155,27 +153,27 @@ def remove_unknown(warehouse: Path, catalog: "Callable[[], Catalog]", terms: Ter
         CorruptFileError: a table's metadata file is damaged, so nobody knows where it lies.
     """
     before = terms.in_use.before(terms.grace)
-    with explaining(str(warehouse), FAILED, NOTHING_LOST):
-        # the warehouse may be a link to another disk; below it none is followed
-        found = [folder for namespace in folders_of(warehouse.resolve()) for folder in folders_of(namespace)]
+    root = storage_at(warehouse)
+    with explaining(warehouse, FAILED, NOTHING_LOST):
+        found = [f"{namespace}/{name}" for namespace in root.folders("") for name in root.folders(namespace)]
         # known last: a table that is made meanwhile is known, or its folder was not found
         known = {snapshots.real_path(location) for location in locations(catalog())}
         files = size = 0
         foreign = []
-        for folder in found:
-            path = str(folder)
+        for name in found:
+            url = root.url(name)
+            path, folder = snapshots.real_path(url), storage_at(url)
             if any(path == other or other.startswith(f"{path}/") or path.startswith(f"{other}/") for other in known):
                 continue
-            parts = [folder / part for part in ("data", "metadata")]
-            entries = [entry for part in parts for entry in files_below(part)]
-            facts = [size_and_change(entry) for entry in entries]
-            if not all(fact is not None and fact[1] < before for fact in facts):
+            entries = [file for part in PARTS for file in folder.files(part)]
+            facts = [file.status for file in entries]
+            if not all(status is not None and status.changed < before for status in facts):
                 continue
-            metadata = [entry for entry in entries if ".metadata.json" in entry.name]
+            metadata = [file for file in entries if ".metadata.json" in file.name]
             if metadata and not was_removed(folder, metadata):
                 foreign.append(path)
                 continue
-            removed = _remove(parts, {str(folder / NOTE)}, terms)
+            removed = _remove(folder, {snapshots.real_path(folder.url(NOTE))}, terms)
             if not terms.dry_run:
                 forget_note(folder)
             files, size = files + removed[0], size + removed[1]
@@ -197,15 +195,14 @@ def in_turn(queue: compaction.Queue, *, dry_run: bool) -> compaction.Queue:
     return nullcontext if dry_run else queue
 
 
-def _remove(folders: Sequence[Path], named: Collection[str], terms: Terms) -> tuple[int, int]:
-    """Remove the files below folders that have no name and are older than the grace period and any unfinished run."""
+def _remove(table: Storage, named: Collection[str], terms: Terms) -> tuple[int, int]:
+    """Remove the files of a table that have no name and are older than the grace period and any unfinished run."""
     before, files, size = terms.in_use.before(terms.grace), 0, 0
-    for folder in folders:
-        for entry in files_below(folder):
-            fact = size_and_change(entry)
-            if fact is None or fact[1] >= before or snapshots.real_path(entry.path) in named:
-                continue
-            if not terms.dry_run:
-                Path(entry.path).unlink(missing_ok=True)
-            files, size = files + 1, size + fact[0]
+    for file in (file for part in PARTS for file in table.files(part)):
+        status = file.status
+        if status is None or status.changed >= before or snapshots.real_path(table.url(file.name)) in named:
+            continue
+        if not terms.dry_run:
+            table.remove(file.name)
+        files, size = files + 1, size + status.bytes
     return files, size

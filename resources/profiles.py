@@ -26,13 +26,13 @@ def state_of(pin: Pin, tables: TableStore) -> TableState:
 
 def has_profile(artefacts: ArtefactStore, name: str, version: str) -> bool:
     """Tell whether a version of a table was profiled."""
-    return artefacts.path(profile_path(name, version)).is_file()
+    return artefacts.status(profile_path(name, version)) is not None
 
 
 def read_profile(artefacts: ArtefactStore, name: str, version: str) -> dict[str, Any] | None:
     """Return what was found in a version of a table; None where nothing is stored, or it is damaged."""
     path = profile_path(name, version)
-    if not artefacts.path(path).is_file():
+    if artefacts.status(path) is None:
         return None
     try:
         return unseal(artefacts.read(path), path)
@@ -54,10 +54,9 @@ def write_profile(artefacts: ArtefactStore, name: str, version: str, document: d
 
 def forget_profiles(artefacts: ArtefactStore, kept: Collection[str]) -> None:
     """Remove the profiles of tables that are gone; those of `kept` stay."""
-    root = artefacts.path(FOLDER)
-    for folder in root.iterdir() if root.is_dir() else ():
-        if folder.is_dir() and folder.name not in kept:
-            forget_profile(artefacts, folder.name)
+    for name in artefacts.storage.folders(FOLDER):
+        if name not in kept:
+            forget_profile(artefacts, name)
 
 
 def forget_profile(artefacts: ArtefactStore, name: str) -> None:

@@ -33,8 +33,9 @@ def approved(artefacts: ArtefactStore) -> frozenset[str]:
     Raises:
         CorruptFileError: the document is damaged.
     """
-    path = artefacts.path(APPROVED)
-    return frozenset(unseal(artefacts.read(APPROVED), str(path))["goals"]) if path.is_file() else frozenset()
+    if artefacts.status(APPROVED) is None:
+        return frozenset()
+    return frozenset(unseal(artefacts.read(APPROVED), artefacts.where(APPROVED))["goals"])
 
 
 def approve(artefacts: ArtefactStore, goals: Iterable[str]) -> None:

@@ -72,11 +72,11 @@ def _requests(artefacts: ArtefactStore) -> Iterator[tuple[str, BuildRequest | st
         path = f"{FOLDER}/{name}"
         with suppress(NotFoundError):  # it was removed meanwhile
             try:
-                yield path, _request(unseal(artefacts.read(path), str(artefacts.path(path))))
+                yield path, _request(unseal(artefacts.read(path), artefacts.where(path)))
             except CorruptFileError as error:
                 yield path, str(error)
             except (KeyError, TypeError, ValueError) as error:  # of another version
-                yield path, f"{artefacts.path(path)}: this is no request that this version knows: {error!r}"
+                yield path, f"{artefacts.where(path)}: this is no request that this version knows: {error!r}"
 
 
 def _request(document: dict[str, Any]) -> BuildRequest:

@@ -13,7 +13,8 @@ from mimic_core.records import encode
 from mimic_core.rows import Rows
 from mimic_core.shards import Shard
 from mimic_core.specs import DatasetSpec
-from resources.artefacts import ArtefactStore, Written
+from resources.artefacts import ArtefactStore
+from resources.storage import Written
 
 
 class ShardFile:

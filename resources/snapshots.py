@@ -6,7 +6,7 @@ from itertools import pairwise
 from os.path import realpath
 from typing import TYPE_CHECKING
 
-from resources.iceberg import TOKEN, compacted
+from resources.iceberg import TOKEN, compacted, is_local
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -61,8 +61,10 @@ def named_files(table: "Table", without: Collection[int] = ()) -> set[str]:
 
 
 def real_path(url: str) -> str:
-    """Return the one path by which a file is compared; other engines write `file:/` where we write `file://`."""
-    return realpath(re.sub("^file:/+", "/", url))
+    """Return the one name by which a file is compared; other engines write `file:/` where we write `file://`, and `s3a://`."""
+    if is_local(url):
+        return realpath(re.sub("^file:/+", "/", url))
+    return re.sub("^s3[an]://", "s3://", url)
 
 
 def _token_holders(version: "Snapshot", expired: Collection[int]) -> set[int]:

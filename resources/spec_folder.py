@@ -175,14 +175,14 @@ def read_record(artefacts: ArtefactStore) -> Record:
     Raises:
         CorruptFileError: the document is damaged.
     """
-    path = artefacts.path(RECORD)
-    if not path.is_file():
+    where = artefacts.where(RECORD)
+    if artefacts.status(RECORD) is None:
         return Record()
     try:
-        document = unseal(artefacts.read(RECORD), str(path))
+        document = unseal(artefacts.read(RECORD), where)
     except CorruptFileError as error:
         said = str(error).removesuffix("; build it again")
-        raise CorruptFileError(f"{said}; put it back from a backup, or {_begin_anew(path)}") from error
+        raise CorruptFileError(f"{said}; put it back from a backup, or {_begin_anew(where)}") from error
     files = {
         name: Noted(**said | {"keys": tuple(_node(*node) for node in said["keys"])})
         for name, said in document["files"].items()
@@ -234,13 +234,13 @@ def overruled(artefacts: ArtefactStore, digests: Mapping[Node, str]) -> dict[str
 
 
 def _require_there(root: Path, artefacts: ArtefactStore, record: Record) -> None:
-    marker, document = root / MARKER, artefacts.path(RECORD)
+    marker, document = root / MARKER, artefacts.where(RECORD)
     used = bool(record.files or record.partitions)
     try:
         if not used and not marker.exists():
             root.mkdir(parents=True, exist_ok=True)
             marker.write_text(EXPLANATION, encoding="utf-8")
-        known = str(document) in marker.read_text(encoding="utf-8", errors="replace").splitlines()
+        known = document in marker.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError as error:
         raise StorageError(
             f"{root}: this spec folder held files before, and now it has no {MARKER}; mount it again, or, if it is the "
@@ -251,21 +251,24 @@ def _require_there(root: Path, artefacts: ArtefactStore, record: Record) -> None
             f"{error.filename}: the spec folder cannot be read: {error.strerror}; check rights and mounts, or set "
             "MIMIC_SPECS to another folder"
         ) from error
-    for gone in (document, artefacts.path("specs")) if record.partitions else (document,) if known else ():
-        if not gone.exists():
-            raise StorageError(
-                f"{gone}: is gone, although this home used the spec folder {root}; mount or put back {document.parent}, or, "
-                f"if it is lost, {_begin_anew(document)}. Until then nothing is registered, built or retired"
-            )
+    recorded = artefacts.status(RECORD) is not None
+    gone = document if not recorded and (record.partitions or known) else ""
+    if record.partitions and not gone and artefacts.storage.is_missing("specs"):
+        gone = artefacts.where("specs")
+    if gone:
+        raise StorageError(
+            f"{gone}: is gone, although this home used the spec folder {root}; mount or put back {artefacts.root}, or, "
+            f"if it is lost, {_begin_anew(document)}. Until then nothing is registered, built or retired"
+        )
     if not known:
-        if not document.exists():
+        if not recorded:
             write_record(artefacts, record)
         # a folder that one may only read does without
         with suppress(OSError), marker.open("a", encoding="utf-8") as file:
             file.write(f"{document}\n")
 
 
-def _begin_anew(document: Path) -> str:
+def _begin_anew(document: str) -> str:
     return (
         f"delete {document} and the line that names it in {MARKER} of the spec folder: then every file is registered anew, "
         "and what is registered already stays when its file is deleted"

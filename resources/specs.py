@@ -3,20 +3,18 @@
 A spec is one sealed file per version, `specs/<asset>/<key>/000001.json`; a version is put if absent and never changed.
 """
 
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import dagster as dg
 
 from mimic_core.configs import parse_spec
-from mimic_core.errors import ConflictError, NotFoundError, SpecError, StorageError
+from mimic_core.errors import ConflictError, NotFoundError, SpecError
 from mimic_core.manifests import seal, unseal
 from mimic_core.specs import InferenceSpec, PartitionSpec, RunSpec, spec_digest
 from resources.artefacts import ArtefactStore
-from resources.listing import entries_of, size_and_change
+from resources.storage import File
 
 VERSION = re.compile(r"[0-9]{6,}\.json")
 P = TypeVar("P", bound=PartitionSpec)
@@ -80,8 +78,9 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "(`mimic status` lists what is registered, and changes the keys of runs that an earlier version stored)"
             )
         name = f"{_folder(kind.asset, key)}/{versions[-1]}"
-        document = unseal(self.artefacts.read(name), str(self.artefacts.path(name)))
-        spec = parse_spec(kind, document["spec"], str(self.artefacts.path(name)))
+        where = self.artefacts.where(name)
+        document = unseal(self.artefacts.read(name), where)
+        spec = parse_spec(kind, document["spec"], where)
         digest = spec_digest(spec.document, document["layers"])
         return StoredSpec(spec=spec, layers=document["layers"], digest=digest)
 
@@ -99,16 +98,19 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             StorageError: a folder cannot be read.
         """
-        root = str(self.artefacts.path(f"specs/{asset}"))
-        try:
-            return {folder[len(root) + 1 :]: found for folder, found in _newest_below(root)}
-        except OSError as error:
-            raise StorageError(f"{error.filename}: cannot be read: {error.strerror}; check rights and mounts") from error
+        root = f"specs/{asset}"
+        newest: dict[str, File] = {}
+        for file in self.artefacts.storage.files(root):  # in one pass: there may be very many
+            folder, _, version = file.name.rpartition("/")
+            if VERSION.fullmatch(version) and (folder not in newest or file.name > newest[folder].name):
+                newest[folder] = file
+        found = {folder[len(root) + 1 :]: (file.name.rpartition("/")[2], file.status) for folder, file in newest.items()}
+        return {key: (name, status.changed) for key, (name, status) in found.items() if status is not None}
 
     def remove(self, asset: str, key: str) -> None:
         """Remove all versions of a spec, the newest last: until then it is registered as it was."""
         for name in self._versions(asset, key):
-            self.artefacts.path(f"{_folder(asset, key)}/{name}").unlink(missing_ok=True)
+            self.artefacts.remove(f"{_folder(asset, key)}/{name}")
 
     def rename(self, asset: str, key: str, new: str) -> None:
         """Store all versions of a spec under another key; nothing is done where none is stored, or the other key has some.
@@ -117,28 +119,10 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             StorageError: the folder cannot be renamed.
         """
         if self.has(asset, key) and not self.has(asset, new):
-            old, path = (self.artefacts.path(_folder(asset, each)) for each in (key, new))
-            try:
-                old.rename(path)
-            except OSError as error:
-                raise StorageError(
-                    f"{old}: cannot be renamed to {path}: {error.strerror}; check rights and mounts"
-                ) from error
+            self.artefacts.storage.rename(_folder(asset, key), _folder(asset, new))
 
     def _versions(self, asset: str, key: str) -> list[str]:
         return [name for name in self.artefacts.names(_folder(asset, key)) if name.endswith(".json")]
-
-
-def _newest_below(folder: str) -> Iterator[tuple[str, tuple[str, float]]]:
-    """Find the newest version in every folder that holds versions, in one pass: there may be very many."""
-    newest: os.DirEntry[str] | None = None
-    for entry in entries_of(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _newest_below(entry.path)
-        elif VERSION.fullmatch(entry.name) and (newest is None or entry.name > newest.name):
-            newest = entry
-    if newest is not None and (facts := size_and_change(newest)) is not None:
-        yield folder, (newest.name, facts[1])
 
 
 def _folder(asset: str, key: str) -> str:

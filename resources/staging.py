@@ -1,25 +1,29 @@
 """Staging: rows written as Parquet files under a table's location, invisible until a commit names them."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic_core.errors import NotFoundError, StorageError, TableError
-from resources.iceberg import local_path, plain_schema
+from resources import aws
+from resources.iceberg import is_local, local_path, plain_schema
 from resources.imports import shaped
 
 if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
     from pyiceberg.schema import Schema
 
 ROWS_PER_FILE = 500_000
 ROWS_PER_GROUP = 62_500  # an eighth of a file: what two neighbouring steps may both have to read
 ROWS_LOOKED_AT = 10_000
+AT_ONCE = 16  # requests for files of a table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +41,11 @@ class Staged:
     columns: tuple[str, ...]
 
 
-def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name: str) -> Staged:
+def write_files(io: "FileIO", location: str, schema: "Schema", data: Iterable[pa.Table], name: str) -> Staged:
     """Write rows to new files of a bounded size.
 
     Args:
+        io: of the table.
         location: URL of a folder and the beginning of the files' names.
         schema: the Iceberg schema of the table that the files are for.
         name: of the table, for messages.
@@ -54,36 +59,69 @@ def write_files(location: str, schema: "Schema", data: Iterable[pa.Table], name:
     target = plain_schema(schema_to_pyarrow(schema, include_field_ids=True))
     base = f"{location}-{uuid.uuid4().hex}"
     writer: pq.ParquetWriter | None = None
-    paths: list[Path] = []
+    files: list[_File] = []
     rows = rows_in_file = 0
     try:
         for group in row_groups(_fitting(part, target, name) for part in data):
             if writer is None or rows_in_file + group.num_rows > ROWS_PER_FILE:
                 if writer is not None:
                     writer.close()
-                paths.append(local_path(f"{base}-{len(paths):05d}.parquet"))
-                paths[-1].parent.mkdir(parents=True, exist_ok=True)
-                writer = pq.ParquetWriter(paths[-1], target, compression="zstd", use_dictionary=_repeating(group))
+                    files[-1].close()
+                files.append(_File(io, f"{base}-{len(files):05d}.parquet"))
+                writer = pq.ParquetWriter(files[-1].sink, target, compression="zstd", use_dictionary=_repeating(group))
                 rows_in_file = 0
             writer.write_table(group)
             rows, rows_in_file = rows + group.num_rows, rows_in_file + group.num_rows
         if writer is not None:
             writer.close()
+            files[-1].close()
     except BaseException as error:
-        for path in paths:
-            path.unlink(missing_ok=True)
+        for file in files:
+            file.forget()
         if isinstance(error, OSError):
+            reason = aws.arrow_meaning(error) or error.strerror or error
             raise StorageError(
-                f"table {name}: rows could not be written: {error.strerror or error}; the table is unchanged. "
+                f"table {name}: rows could not be written: {reason}; the table is unchanged. "
                 "Check free space and rights, then run this again"
             ) from error
         raise
     return Staged(
-        paths=tuple(f"file://{path}" for path in paths),
+        paths=tuple(file.url for file in files),
         rows=rows,
-        bytes=sum(path.stat().st_size for path in paths),
+        bytes=sum(file.bytes for file in files),
         columns=column_ids(schema),
     )
+
+
+class _File:
+    """A new data file: on this machine by its path, which takes less of it, else as a stream.
+
+    Attributes:
+        sink: what a writer writes to.
+        bytes: its size, when it is closed.
+    """
+
+    def __init__(self, io: "FileIO", url: str) -> None:
+        self._io, self.url, self.bytes = io, url, 0
+        if is_local(url):
+            path = local_path(url)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.sink: Any = path
+        else:
+            self.sink = io.new_output(url).create()
+
+    def close(self) -> None:
+        if is_local(self.url):
+            self.bytes = self.sink.stat().st_size
+        else:
+            self.bytes = self.sink.tell()
+            self.sink.close()
+
+    def forget(self) -> None:
+        with suppress(OSError, pa.ArrowException):
+            if not is_local(self.url):
+                self.sink.close()  # else its parts would stay
+            delete_files(self._io, [self.url])
 
 
 def row_groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -104,23 +142,42 @@ def row_groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def require_staged(staged: Sequence[Staged], name: str) -> None:
+def require_staged(io: "FileIO", staged: Sequence[Staged], name: str) -> None:
     """Check that staged files are still there.
 
     Raises:
         NotFoundError: maintenance removed files of a build or an import that took or lay longer than the grace period.
     """
-    if gone := [path for part in staged for path in part.paths if not local_path(path).is_file()]:
+    paths = [path for part in staged for path in part.paths]
+    if gone := [path for path, there in zip(paths, _each(io, paths, _is_there), strict=True) if not there]:
         raise NotFoundError(
             f"table {name}: files that were staged for it are gone; expected {len(gone)} more, such as "
-            f"{local_path(gone[0]).name}; start the build or the import again"
+            f"{gone[0].rpartition('/')[2]}; start the build or the import again"
         )
 
 
-def discard(staged: Staged) -> None:
-    """Remove files that no commit will name."""
-    for path in staged.paths:
-        local_path(path).unlink(missing_ok=True)
+def delete_files(io: "FileIO", urls: Sequence[str]) -> None:
+    """Remove files that no commit will name; those that are gone already are no error."""
+    _each(io, urls, _delete)
+
+
+def _each(io: "FileIO", urls: Sequence[str], ask: Callable[["FileIO", str], Any]) -> list[Any]:
+    if all(map(is_local, urls)):
+        return [ask(io, url) for url in urls]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(lambda url: ask(io, url), urls))
+
+
+def _is_there(io: "FileIO", url: str) -> bool:
+    return local_path(url).is_file() if is_local(url) else io.new_input(url).exists()
+
+
+def _delete(io: "FileIO", url: str) -> None:
+    if is_local(url):
+        local_path(url).unlink(missing_ok=True)
+        return
+    with suppress(FileNotFoundError):
+        io.delete(url)
 
 
 def column_ids(schema: "Schema") -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from mimic_core.shards import Part, RowGroup
 from mimic_core.sources import INDIVIDUAL, TRAIN
 from mimic_core.wording import listed
 from resources import blocks, exports, external, maintenance, reading, removal
+from resources.aws import iceberg_properties
 from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
 from resources.commits import retry
@@ -46,10 +47,12 @@ from resources.iceberg import (
 from resources.imports import open_files, standard_parts
 from resources.loading import list_tables, load_all, load_table
 from resources.reading import counted, read_batches
-from resources.staging import Staged, column_ids, discard, require_staged, write_files
+from resources.staging import Staged, column_ids, delete_files, require_staged, write_files
+from resources.storage import S3, storage_at
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.io import FileIO
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
@@ -93,8 +96,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Iceberg tables of one catalog.
 
     Attributes:
-        catalog_uri: SQLAlchemy URL of the catalog's database, see `resources.catalogs`.
-        warehouse: URL of the folder that holds the tables' files.
+        catalog_uri: SQLAlchemy URL of the catalog's database, or the databases of Glue, see `resources.catalogs`.
+        warehouse: URL of the folder that holds the tables' files, `file://` or `s3://`.
         locks: folder of lock files by which committers on one machine queue; only speed, the catalog decides.
     """
 
@@ -346,7 +349,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def discard(self, staged: Staged) -> None:
         """Remove files that no commit will name."""
-        discard(staged)
+        delete_files(self._io, staged.paths)
 
     @contextmanager
     def discarding(self, name: str, staged: Sequence[Staged]) -> Iterator[None]:
@@ -412,7 +415,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.discard(staged)
             raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
         # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
-        content = [file_hash(path) for path in staged.paths]
+        content = [file_hash(self._io, path) for path in staged.paths]
         try:
             self.ensure(name, schema, kind=SOURCE)
             if append:
@@ -470,10 +473,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         self.require_kind(name, SOURCE)
         with explaining(f"table {name}"), self._queue(name), suppress(NoSuchTableError):
             location = self._load(name).location()
-            maintenance.require_own(location, local_path(self.warehouse), name)
+            maintenance.require_own(location, self.warehouse, name)
             with ExitStack() as unless_dropped:
-                removal.note_removal(local_path(location))  # first: a kill in between leaves the table
-                unless_dropped.callback(removal.forget_note, local_path(location))
+                removal.note_removal(storage_at(location))  # first: a kill in between leaves the table
+                unless_dropped.callback(removal.forget_note, storage_at(location))
                 self._catalog.drop_table(table_name(name))
                 unless_dropped.pop_all()
 
@@ -519,12 +522,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         queue = maintenance.in_turn(lambda: self._queue(name), dry_run=terms.dry_run)
         # of a contrast set only the version that its manifest names is read, and a build replaces all of it
         compacts = self.kind(name) != CONTRAST
-        root = local_path(self.warehouse)
-        return maintenance.maintain(name, lambda: self._load(name), queue, terms, pinned, root, compacts=compacts)
+        load = partial(self._load, name)
+        return maintenance.maintain(name, load, queue, terms, pinned, self.warehouse, compacts=compacts)
 
     def remove_unknown(self, terms: maintenance.Terms) -> maintenance.Maintained:
         """Remove old folders of tables that the catalog does not know, such as those of a creation that was killed."""
-        return maintenance.remove_unknown(local_path(self.warehouse), lambda: self._catalog, terms)
+        return maintenance.remove_unknown(self.warehouse, lambda: self._catalog, terms)
 
     # ---- pyiceberg
 
@@ -532,6 +535,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _catalog(self) -> "Catalog":
         with self._queue(".opening"):  # the first to open it makes its tables
             return open_catalog(self.catalog_uri, self.warehouse)
+
+    @cached_property
+    def _io(self) -> "FileIO":
+        from pyiceberg.io import load_file_io
+
+        return load_file_io(iceberg_properties() if self.warehouse.startswith(S3) else {}, self.warehouse)
 
     def _columns(self, pin: Pin) -> tuple[pa.Schema, dict[str, int]]:
         """Return the columns of a pin and their ids."""
@@ -611,11 +620,12 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             # what it will be when it is made, which is done when there are rows for it
             ensure_database(self._catalog, table_name(name))
             new = self._catalog.create_table_transaction(table_name(name), schema=columns, properties=PROPERTIES)
-            return write_files(f"{new.table_metadata.location}/data/{label}", new.table_metadata.schema(), data, name)
+            location, schema = new.table_metadata.location, new.table_metadata.schema()
+            return write_files(self._io, f"{location}/data/{label}", schema, data, name)
         table = self._load(name)
         external.require_writable(table.properties, name)
         schema = transaction_for(table, columns, append=append).table_metadata.schema()
-        return write_files(f"{table.location()}/data/{label}", schema, data, name)
+        return write_files(self._io, f"{table.location()}/data/{label}", schema, data, name)
 
     def _commit(
         self,
@@ -636,7 +646,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 table = self._load(name)
                 external.require_writable(table.properties, name)
                 if not landed(table, write):
-                    require_staged(staged, name)
+                    require_staged(self._io, staged, name)
                     transaction = transaction_for(table, columns, append=append)
                     present = column_ids(transaction.table_metadata.schema())
                     shared = table.properties.get(KIND) in SHARED

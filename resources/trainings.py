@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from mimic_core.errors import NotFoundError
 from resources.artefacts import ArtefactStore
 
 FOLDER = "training"  # within the folder of a run
@@ -24,8 +25,7 @@ def read_checkpoint(artefacts: ArtefactStore, run: str, version: str) -> tuple[b
         version: of the build, see `mimic_core.manifests.build_version`.
     """
     name = _checkpoint(run, version)
-    path = artefacts.path(name)
-    return artefacts.read(name) if path.is_file() else None, str(path)
+    return artefacts.read(name) if artefacts.status(name) else None, artefacts.where(name)
 
 
 def begin_training(artefacts: ArtefactStore, run: str, version: str, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -64,10 +64,9 @@ def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
 
     A line that is not whole does not count. Two trainings at once write the same epochs, each a line of its own.
     """
-    path = artefacts.path(f"{run}/{FOLDER}/{HISTORY}")
     lines: list[bytes] = []
-    with suppress(FileNotFoundError):  # also of a training that begins anew in this moment
-        lines = path.read_bytes().splitlines(keepends=True)
+    with suppress(NotFoundError):  # also of a training that begins anew in this moment
+        lines = artefacts.read(f"{run}/{FOLDER}/{HISTORY}").splitlines(keepends=True)
     epochs = {}
     for line in lines:
         with suppress(ValueError):  # half a line, of a write that was cut off
@@ -78,13 +77,13 @@ def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
 
 def epochs_to_go_on_after(artefacts: ArtefactStore, run: str, version: str) -> list[dict[str, Any]]:
     """Return the finished epochs after which a build of a version goes on; none where there is no checkpoint of it."""
-    return epochs_so_far(artefacts, run) if artefacts.path(_checkpoint(run, version)).is_file() else []
+    return epochs_so_far(artefacts, run) if artefacts.status(_checkpoint(run, version)) else []
 
 
 def epochs_are_published(artefacts: ArtefactStore, run: str) -> bool:
     """Tell whether `note_published` was called since the last epoch."""
-    path = artefacts.path(f"{run}/{FOLDER}/{PUBLISHED}")
-    return path.is_file() and path.read_text() == _digest(artefacts, run)
+    name = f"{run}/{FOLDER}/{PUBLISHED}"
+    return artefacts.status(name) is not None and artefacts.read(name).decode() == _digest(artefacts, run)
 
 
 def note_published(artefacts: ArtefactStore, run: str) -> None:

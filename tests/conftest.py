@@ -1,6 +1,7 @@
 """What tests of several folders share: a home of their own, and the smallest decision table that is worth training on."""
 
 import gc
+import json
 import os
 import pwd
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -25,6 +27,8 @@ import pytest
 
 from mimic_core.collecting import collect_seldom
 
+BUCKET = "mimic-tests"
+SETTINGS = {f"MIMIC_{name}" for name in ("CATALOG", "WAREHOUSE", "ARTEFACTS", "ALERT_WEBHOOK", "OWNERS", "CODE_URL")}
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY_NEEDED = 2**30  # bytes; the folders of tests that are running or failed: the suite had up to 50 MB there
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
@@ -78,7 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     use_memory_as_disk()
     collect_seldom()
     # the tests of somebody who has one are not about it
-    for name in ("MIMIC_CATALOG", "MIMIC_ALERT_WEBHOOK", "MIMIC_OWNERS", "MIMIC_CODE_URL"):
+    for name in [name for name in os.environ if name.startswith("AWS_") or name in SETTINGS]:
         os.environ.pop(name, None)
     for warning in LIBRARIES_WARN:
         config.addinivalue_line("filterwarnings", f"ignore:{warning}")
@@ -132,6 +136,60 @@ def can_be_written(database: Path) -> bool:
         except sqlite3.OperationalError:
             return False
         return True
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator["Aws"]:
+    """A server of S3, Glue and the others, for the tests of one process."""
+    command = [sys.executable, ROOT / "tests/aws/server.py"]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere) as process:
+        yield Aws(process.stdout.readline().decode().strip())
+        process.stdin.close()
+
+
+@pytest.fixture
+def aws(aws_server: "Aws", monkeypatch: pytest.MonkeyPatch) -> Iterator["Aws"]:
+    """AWS without anything in it but a bucket, as the default chain finds it."""
+    from resources.aws import client
+
+    for name, value in aws_server.environment.items():
+        monkeypatch.setenv(name, value)
+    client.cache_clear()
+    client("s3").create_bucket(Bucket=BUCKET)
+    yield aws_server
+    aws_server.fail()
+    aws_server.ask("/moto-api/reset", None)
+    aws_server.ask("/test/reset", None)
+    client.cache_clear()
+
+
+class Aws:
+    """A server of AWS.
+
+    Attributes:
+        url: its endpoint.
+        environment: by which clients find it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        self.environment = {**dict.fromkeys(names, "testing"), "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+        self.environment |= {"AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def ask(self, path: str, body: Any) -> Any:
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), method="POST")  # noqa: S310  our own
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.loads(answer.read())
+
+    def fail(self, *faults: dict[str, Any]) -> None:
+        """Have requests fail, see tests/aws/server.py; none any more without faults."""
+        self.ask("/test/faults", faults)
+
+    def requests(self) -> list[str]:
+        """Return the requests of this test, a method, path and query each."""
+        return [str(request) for request in self.ask("/test/requests", None)]
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ class Platform:
 
     def folder(self, spec: PartitionSpec) -> Path:
         """Where the published version of a partition lies."""
-        return self.artefacts.path(f"{spec.folder}/{self.manifest(spec)['version']}")
+        return Path(self.artefacts.where(f"{spec.folder}/{self.manifest(spec)['version']}"))
 
     def rows(self, name: str) -> pa.Table:
         pin = self.tables.pin(name)

@@ -314,7 +314,7 @@ def test_a_dataset_over_a_contrast_set_that_was_never_published_is_refused_with_
 def test_a_damaged_manifest_is_refused_with_its_name_and_replaced_by_the_next_build(platform, decision_table):
     platform.imported(decision_table())
     platform.built(contrast())
-    path = platform.artefacts.path(f"{contrast().folder}/manifest.json")
+    path = Path(platform.artefacts.where(f"{contrast().folder}/manifest.json"))
     path.write_bytes(path.read_bytes().replace(b"haven.contrasts", b"haven.contrasted"))
     assert "haven.contrasts/manifest.json: damaged" in platform.refused(dataset())
     platform.built(contrast(), dataset())

@@ -471,7 +471,7 @@ def broken(table: pa.Table) -> pa.Table:
 
 def test_a_broken_table_fails_its_check_and_the_previous_version_stays(trained, decision_table):
     table = decision_table()
-    before, files = trained.manifest(dataset()), sorted(trained.artefacts.path("s-tfrecords").rglob("*"))
+    before, files = trained.manifest(dataset()), sorted(Path(trained.artefacts.where("s-tfrecords")).rglob("*"))
     trained.imported(broken(table))
     result = trained.build(dataset())
     assert not result.success
@@ -479,7 +479,7 @@ def test_a_broken_table_fails_its_check_and_the_previous_version_stays(trained, 
     assert (check.check_name, check.passed) == ("decision_table_contract", False)
     assert check.metadata["outcome"].value["violations"][0]["count"] == 18
     assert trained.manifest(dataset()) == before
-    assert sorted(trained.artefacts.path("s-tfrecords").rglob("*")) == files
+    assert sorted(Path(trained.artefacts.where("s-tfrecords")).rglob("*")) == files
 
 
 def test_every_broken_rule_is_named_with_its_count_and_examples(platform, decision_table):
@@ -550,14 +550,14 @@ def test_a_flipped_byte_in_a_run_is_refused_with_the_name_of_the_file(trained, n
 
 
 def test_a_flipped_byte_in_a_manifest_is_refused_with_its_name(trained):
-    flip(trained.artefacts.path(f"{run(LINEAR).folder}/manifest.json"))
+    flip(Path(trained.artefacts.where(f"{run(LINEAR).folder}/manifest.json")))
     assert "manifest.json: damaged" in trained.refused(inference(run(LINEAR)))
-    flip(trained.artefacts.path(f"{dataset().folder}/manifest.json"))
+    flip(Path(trained.artefacts.where(f"{dataset().folder}/manifest.json")))
     assert "manifest.json: damaged" in trained.refused(run(LINEAR))
 
 
 def test_a_damaged_manifest_is_replaced_by_the_next_build(trained):
-    flip(trained.artefacts.path(f"{dataset().folder}/manifest.json"))
+    flip(Path(trained.artefacts.where(f"{dataset().folder}/manifest.json")))
     trained.built(dataset())
     assert trained.manifest(dataset())["counts"]["decisions"] == 18
 

@@ -1,6 +1,7 @@
 """Maintenance through Dagster with a real instance: what unfinished runs hold, what stays up to date, and the job."""
 
 import time
+from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -71,7 +72,8 @@ def test_a_build_notes_the_version_that_it_reads_and_holds_it_until_it_ends(plat
     if isinstance(spec, InferenceSpec):  # a run without a model: the build fails after it pinned its source
         facts = {"version": "v", "spec": {"features": ["size", "age"]}}
         facts |= {"features": ["size", "age"], "missing_values_map": {"size": 0}}
-        platform.artefacts._publish(spec.run_folder, facts)
+        with platform.artefacts.publishing(spec.run_folder, "v", None) as publication:
+            publication.publish(facts)
     result = platform.build(spec)
     tags = platform.instance.get_run_by_id(result.run_id).tags
     assert tags[PINS] == f'{{"{SOURCE}": [{pin.snapshot}]}}'
@@ -151,7 +153,7 @@ def test_builds_are_as_up_to_date_after_maintenance_as_before(platform, decision
     before = [platform.manifest(spec) for spec in specs]
     maintained(platform, InUse())
     assert [platform.manifest(spec) for spec in specs] == before
-    assert len(list(platform.artefacts.path("s-tfrecords/d").iterdir())) == 2
+    assert len(list(Path(platform.artefacts.where("s-tfrecords/d")).iterdir())) == 2
     platform.built(*specs[1:], specs[0])
     assert [platform.manifest(spec)["fingerprint"] for spec in specs] == [document["fingerprint"] for document in before]
 
@@ -213,13 +215,13 @@ def test_the_job_shows_what_it_removed_does_not_wait_for_itself_and_a_dry_run_re
         platform.imported(decision_table())
         platform.built(dataset())
     tried = execute(platform, keep_days=0, grace_hours=0, dry_run=True)
-    assert len(list(platform.artefacts.path("s-tfrecords/d").iterdir())) == 3
+    assert len(list(Path(platform.artefacts.where("s-tfrecords/d")).iterdir())) == 3
     result = execute(platform, keep_days=0, grace_hours=0)
     for step, name, wanted in (("maintain_tables", "expired", 2), ("collect_garbage", "removed", 1)):
         assert shown(tried, step)[name] == shown(result, step)[name] == wanted
     assert shown(result, "maintain_tables")["files"] == 5
     assert shown(result, "collect_garbage")["bytes"] > 0
-    assert len(list(platform.artefacts.path("s-tfrecords/d").iterdir())) == 2
+    assert len(list(Path(platform.artefacts.where("s-tfrecords/d")).iterdir())) == 2
 
 
 def test_the_schedule_is_off_until_somebody_turns_it_on():

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -151,7 +152,7 @@ def test_a_broken_table_leaves_no_file_of_the_blocks_before_the_broken_one(platf
     platform.imported(pa.concat_tables([table, last]))
     assert "decisions that offer a _choice twice: 1" in platform.refused(dataset())
     assert "decisions that offer a _choice twice: 1" in platform.refused(contrast())
-    assert list(platform.artefacts.path("s-tfrecords").rglob("*.tfrecord*")) == []
+    assert list(Path(platform.artefacts.where("s-tfrecords")).rglob("*.tfrecord*")) == []
     assert not list((platform.home / "mimic/warehouse/haven/pairs").rglob("*.parquet"))
 
 

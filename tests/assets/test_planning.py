@@ -1,6 +1,7 @@
 """Planning over a real home: what the builds record is what the planner expects, for every stage and kind of table."""
 
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,11 +99,11 @@ def test_what_was_just_built_is_current_and_each_thing_that_changes_says_so(buil
     (built.folder(dataset_spec()) / built.manifest(dataset_spec())["files"][0]["path"]).write_bytes(b"")
     assert not_current(built)["tfrecord_dataset s/d"][0].split(" has ")[1].startswith("0 bytes instead of ")
     built.built(dataset_spec())
-    (built.artefacts.path(run_spec().folder) / "manifest.json").unlink()
+    (Path(built.artefacts.where(run_spec().folder)) / "manifest.json").unlink()
     assert states(built)[f"model_run {run_spec().key}"] == ("missing", ("nothing is built",))
     built.built(run_spec())
     assert not_current(built) == {}
-    (built.artefacts.path(run_spec().folder) / "manifest.json").write_text("{}")
+    (Path(built.artefacts.where(run_spec().folder)) / "manifest.json").write_text("{}")
     assert "damaged" in not_current(built)[f"model_run {run_spec().key}"][0]
     built.built(run_spec())
     assert not_current(built) == {}
@@ -120,7 +121,7 @@ def test_a_version_that_failed_is_told_apart_from_one_that_was_never_tried(platf
     assert states(platform)["tfrecord_dataset s/d"] == ("missing", ("nothing is built",))
     platform.built(dataset_spec())
     # what failed before is no failure of what was built since and is gone now
-    (platform.artefacts.path(dataset_spec().folder) / "manifest.json").unlink()
+    (Path(platform.artefacts.where(dataset_spec().folder)) / "manifest.json").unlink()
     assert states(platform)["tfrecord_dataset s/d"] == ("missing", ("nothing is built",))
 
 
@@ -150,7 +151,7 @@ def test_a_table_that_is_dropped_is_not_there_any_more(built):
 
 
 def test_a_stored_spec_that_cannot_be_read_is_named_and_hides_no_other(built):
-    path = built.artefacts.path("specs/tfrecord_dataset/s/d/000001.json")
+    path = Path(built.artefacts.where("specs/tfrecord_dataset/s/d/000001.json"))
     path.write_bytes(path.read_bytes().replace(b'"max_choices": 3', b'"max_choices": 4'))
     found = states(built)
     assert found["tfrecord_dataset s/d"][0] == "failed"

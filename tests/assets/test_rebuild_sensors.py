@@ -1,5 +1,6 @@
 """What the sensors observe, answer and rebuild, tick by tick; the runs that they ask for are executed here."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
@@ -307,7 +308,7 @@ def test_a_deleted_artefact_is_rebuilt_each_time_at_the_version_that_it_had(sens
     add(sensors, dataset())
     assert rebuilt(sensors) == ["s/d"]
     for _ in range(2):
-        for file in platform.artefacts.path("s-tfrecords/d").glob(gone):
+        for file in Path(platform.artefacts.where("s-tfrecords/d")).glob(gone):
             file.unlink()
         assert rebuilt(sensors) == ["s/d"]
 

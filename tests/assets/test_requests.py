@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -104,7 +105,7 @@ def test_damaged_requests_are_removed_with_a_message_and_the_others_are_answered
     platform = sensors.platform
     platform.instance.add_dynamic_partitions("tfrecord_datasets", ["s/d"])
     store_request(platform.artefacts, REQUEST)
-    empty, unknown = (platform.artefacts.path(f"requests/{name}.json") for name in ("a0", "a2"))
+    empty, unknown = (Path(platform.artefacts.where(f"requests/{name}.json")) for name in ("a0", "a2"))
     empty.write_text("")
     unknown.write_bytes(seal({"launch": "a2", "asset": "no_such_asset", "keys": [], "withdrawn": [], "time": 1.0}))
     store_request(platform.artefacts, BuildRequest(launch="a3", asset="tfrecord_dataset", keys=("s/d",), time=time.time()))
@@ -129,7 +130,7 @@ def test_what_a_command_just_asked_for_is_queued_for_everybody_until_it_has_a_ru
 
     ask = BuildRequest(launch="a1", asset=spec.asset, keys=(spec.key,), time=time.time())
     store_request(platform.artefacts, ask)
-    (platform.artefacts.path("requests") / "a0.json").write_text("")
+    (Path(platform.artefacts.where("requests")) / "a0.json").write_text("")
     assert sensors.tick("rebuild_sensor").keys == []
     assert state() == State.QUEUED
     for changed in (ask.without([spec.key], time.time()), dataclasses.replace(ask, time=time.time() - AWAITS)):

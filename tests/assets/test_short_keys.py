@@ -1,5 +1,7 @@
 """A home of an earlier version: its runs and inferences get keys with the beginning of the run id."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from mimic_assets.short_keys import shorten_keys
@@ -17,7 +19,9 @@ def of_earlier_version(platform, spec):
     """Store a spec, and materialize its partition, as an earlier version did; returns the key that it had."""
     long = f"{spec.key.rpartition('/')[0]}/{spec.run_id}"
     platform.specs.register(spec)
-    platform.artefacts.path(f"specs/{spec.asset}/{spec.key}").rename(platform.artefacts.path(f"specs/{spec.asset}/{long}"))
+    Path(platform.artefacts.where(f"specs/{spec.asset}/{spec.key}")).rename(
+        Path(platform.artefacts.where(f"specs/{spec.asset}/{long}"))
+    )
     platform.instance.add_dynamic_partitions(f"{spec.asset}s", [long])
     event = dg.AssetMaterialization(spec.asset, partition=long, metadata={"rows": 42}, tags={"dagster/data_version": "v"})
     platform.instance.report_runless_asset_event(event)

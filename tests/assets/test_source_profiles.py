@@ -1,5 +1,7 @@
 """Profiles of source tables through Dagster: which runs the sensor asks for, and what they say."""
 
+from pathlib import Path
+
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,7 +68,7 @@ def test_a_table_that_changed_is_looked_into_once_and_its_page_is_rich(sensors, 
     assert run_wanted(sensors) == ([NAME], [])
     assert newest(platform).tags["dagster/data_version"] != pin.token
     assert len(answers(platform, "freshness")) == 2
-    profiles = list(platform.artefacts.path(f"source-profiles/{NAME}").iterdir())
+    profiles = list(Path(platform.artefacts.where(f"source-profiles/{NAME}")).iterdir())
     assert len(profiles) == 1
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -270,7 +271,7 @@ def test_partitions_of_every_kind_leave_what_is_registered_published_and_in_the_
     assert [sensors.tick(NAME).log for _ in range(2)] == [[], []]
     assert not any(registered(sensors).values())
     assert [platform.tables.pin(name).rows for name in tables] == [0, 0, 0]
-    assert not list(platform.artefacts.path("").rglob("manifest.json"))
+    assert not list(Path(platform.artefacts.where("")).rglob("manifest.json"))
     names = ("contrast_sets", "tfrecord_datasets", "model_runs", "inference_tables")
     assert not any(platform.instance.get_dynamic_partitions(name) for name in names)
     sensors.drop("1.json", DATASET)  # back again
@@ -384,7 +385,7 @@ def test_a_folder_that_is_a_link_is_named_and_not_followed(sensors):
 def test_an_object_storage_that_is_gone_fails_the_tick_and_registers_nothing_anew(sensors):
     sensors.drop("d.json", DATASET)
     sensors.tick(NAME)
-    objects = sensors.platform.artefacts.path("")
+    objects = Path(sensors.platform.artefacts.where(""))
     objects.rename(objects.with_name("unmounted"))
     objects.mkdir()
     with pytest.raises(StorageError, match=r"spec-folder\.json: is gone, although this home used the spec folder"):
@@ -400,7 +401,7 @@ def test_an_object_storage_that_is_gone_fails_the_tick_and_registers_nothing_ane
 def test_a_record_that_is_damaged_or_lost_is_begun_anew_as_the_message_says(sensors):
     file = sensors.drop("d.json", DATASET)
     sensors.tick(NAME)
-    record = sensors.platform.artefacts.path(RECORD)
+    record = Path(sensors.platform.artefacts.where(RECORD))
     record.write_text("")
     with pytest.raises(CorruptFileError, match=r"put it back from a backup, or delete .* and the line that names it"):
         sensors.tick(NAME)
@@ -424,7 +425,7 @@ def test_two_homes_may_use_one_folder(sensors):
     assert "1 files" in sensors.tick(NAME).skipped
     assert (sensors.specs / MARKER).read_text().splitlines() == [
         "/another/home/spec-folder.json",
-        str(sensors.platform.artefacts.path(RECORD)),
+        str(Path(sensors.platform.artefacts.where(RECORD))),
     ]
 
 

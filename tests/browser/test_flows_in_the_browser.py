@@ -3,6 +3,7 @@
 The pictures that they keep are those of docs/tour.md.
 """
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -41,7 +42,7 @@ def test_what_a_form_registers_with_build_is_built_by_the_daemon(clicks):
     clicks.picture("dataset", upper=780)
     document = clicks.manifest("travel-tfrecords/trips")
     assert document["counts"]["rows"] == 5022
-    folder = clicks.artefacts.path(f"travel-tfrecords/trips/{document['version']}")
+    folder = Path(clicks.artefacts.where(f"travel-tfrecords/trips/{document['version']}"))
     assert all((folder / file["path"]).stat().st_size == file["bytes"] for file in document["files"])
 
 
@@ -81,7 +82,7 @@ def test_a_long_step_shows_its_progress_and_is_canceled_with_nothing_half_publis
     clicks.wait_for_runs(LONG_RUN.key)
     assert clicks.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.CANCELED
     assert clicks.manifest(LONG_RUN.folder) is None
-    assert [path.name for path in clicks.artefacts.path(LONG_RUN.folder).iterdir()] == ["training"]  # its checkpoint
+    assert [path.name for path in Path(clicks.artefacts.where(LONG_RUN.folder)).iterdir()] == ["training"]  # its checkpoint
     rows = clicks.rows("travel.results")
     assert {row["finished"] for row in rows if row["run_id"] == LONG_RUN.run_id} == {False}
     assert {row["run_id"] for row in rows if row["finished"]} == {run.run_id for run in RUNS}

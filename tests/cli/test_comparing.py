@@ -39,7 +39,7 @@ def publish(mimic, run_id: str, splits: dict[str, pa.Table] | None, dataset: dic
         files.append({"path": INDIVIDUALS, **artefacts.write(f"{folder}/v/{INDIVIDUALS}", [data])})
     with artefacts.publishing(folder, "v", None) as publication:
         publication.publish({"version": "v", "inputs": {"tfrecord_dataset": dataset}, "files": files})
-    return artefacts.path(f"{folder}/v/{INDIVIDUALS}")
+    return Path(artefacts.where(f"{folder}/v/{INDIVIDUALS}"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ def store(tmp_path) -> ArtefactStore:
 
 
 def files(store: ArtefactStore, folder: str) -> list[str]:
-    return sorted(path.name for path in store.path(folder).iterdir())
+    return sorted(path.name for path in Path(store.where(folder)).iterdir())
 
 
 def publish(store: ArtefactStore, replaces: str | None = None, **document: object) -> str:
@@ -34,7 +35,7 @@ def test_what_was_written_is_read_and_fits_its_entry(store):
 
 def test_a_flipped_byte_is_refused_with_the_name_of_the_file(store):
     entry = store.write("space/a.bin", [b"one"])
-    store.path("space/a.bin").write_bytes(b"ofe")
+    Path(store.where("space/a.bin")).write_bytes(b"ofe")
     with pytest.raises(CorruptFileError, match=r"space/a\.bin: damaged"):
         store.read("space/a.bin", entry)
 
@@ -80,7 +81,7 @@ def test_a_file_is_created_once(store):
 def test_unfinished_files_are_not_listed(store):
     store.write("space/b", [b""])
     store.write("space/a", [b""])
-    (store.path("space") / ".writing-abc").write_bytes(b"")
+    (Path(store.where("space")) / ".writing-abc").write_bytes(b"")
     assert store.names("space") == ["a", "b"]
     assert store.names("nothing") == []
 
@@ -109,7 +110,7 @@ def test_a_build_that_was_overtaken_is_discarded(store, began_with):
     with pytest.raises(ConflictError, match="another build published a newer version while this one ran"):
         publish(store, began_with, version="v2")
     assert store.manifest("space/dataset")["version"] == "v1"
-    assert not store.path("space/dataset/v2").exists()
+    assert not Path(store.where("space/dataset/v2")).exists()
 
 
 def test_a_build_that_gives_way_to_its_equal_finds_what_the_other_published(store):
@@ -117,7 +118,7 @@ def test_a_build_that_gives_way_to_its_equal_finds_what_the_other_published(stor
     store.write("space/dataset/v2/data", [b"1"])
     with store.publishing("space/dataset", "v2", None, "f") as publication:
         assert publication.done["version"] == "v1"
-    assert not store.path("space/dataset/v2").exists()
+    assert not Path(store.where("space/dataset/v2")).exists()
     with pytest.raises(ConflictError), store.publishing("space/dataset", "v3", None, "g"):
         pass
 
@@ -133,7 +134,7 @@ def test_a_step_that_runs_again_after_it_published_keeps_what_it_published(store
 
 def test_a_damaged_manifest_can_be_replaced(store):
     publish(store, version="v1")
-    path = store.path("space/dataset/manifest.json")
+    path = Path(store.where("space/dataset/manifest.json"))
     path.write_bytes(path.read_bytes()[:-5])
     publish(store, store.published("space/dataset"), version="v2")
     assert store.manifest("space/dataset")["version"] == "v2"
@@ -150,7 +151,7 @@ def test_a_publication_that_fails_leaves_the_previous_manifest(store):
 @pytest.mark.parametrize("position", [0, 40, -3])
 def test_a_flipped_byte_in_a_manifest_is_refused_with_its_name(store, position):
     publish(store, version="v1", counts={"rows": 3})
-    path = store.path("space/dataset/manifest.json")
+    path = Path(store.where("space/dataset/manifest.json"))
     data = bytearray(path.read_bytes())
     data[position] ^= 1
     path.write_bytes(data)

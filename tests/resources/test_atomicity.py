@@ -1,5 +1,6 @@
 """Atomicity: a writer that is killed at any moment of its commit leaves the old rows or the new ones."""
 
+import os
 import statistics
 import time
 from collections import Counter
@@ -24,8 +25,9 @@ def columns_of(turn: int) -> pa.Schema:
     return SCHEMA.append(pa.field("odd" if turn % 2 else "even", pa.int64()))
 
 
-def replace(home: Path, name: str, turn: int, moment: Connection | None = None) -> None:
+def replace(home: Path, settings: dict[str, str], name: str, turn: int, moment: Connection | None = None) -> None:
     """Replace the rows of a key, or a whole table with its columns, and tell when the commit begins and ends."""
+    os.environ.update(settings)
     tables = local_resources(home)["tables"]
     kind, columns, where = (RESULTS, None, {"run_id": "a"}) if name == KEYED else (CONTRAST, columns_of(turn), None)
     schema = columns or SCHEMA
@@ -59,10 +61,12 @@ def stored(home: Path, name: str) -> Counter:
     return Counter((names, row["turn"], row["row"]) for batch in batches for row in batch.to_pylist())
 
 
-def commit_of_a_child(processes: BaseContext, home: Path, name: str, turn: int, killed_after: float | None) -> float | None:
+def commit_of_a_child(
+    processes: BaseContext, home: Path, settings: dict[str, str], name: str, turn: int, killed_after: float | None
+) -> float | None:
     """Replace in a process of its own and return how long the commit took, in seconds; None if it was killed before."""
     ours, theirs = processes.Pipe()
-    child = processes.Process(target=replace, args=(home, name, turn, theirs))
+    child = processes.Process(target=replace, args=(home, settings, name, turn, theirs))
     child.start()
     theirs.close()
     began = ours.recv()
@@ -76,18 +80,31 @@ def commit_of_a_child(processes: BaseContext, home: Path, name: str, turn: int, 
         return None
 
 
-@pytest.mark.parametrize("name", [KEYED, WHOLE])
-def test_a_writer_that_is_killed_within_its_commit_leaves_the_old_rows_or_the_new_ones(processes, tmp_path, name, rounds):
-    durations = [commit_of_a_child(processes, tmp_path, name, turn, None) for turn in range(3)]
+@pytest.fixture
+def settings(request, monkeypatch) -> dict[str, str]:
+    """Environment variables that say where the tables are."""
+    if request.param == "here":
+        return {}
+    found = {"MIMIC_CATALOG": "glue:haven", "MIMIC_WAREHOUSE": "s3://mimic-tests/warehouse"}
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    return found | request.getfixturevalue("aws").environment
+
+
+@pytest.mark.parametrize(("name", "settings"), [(KEYED, "here"), (WHOLE, "here"), (KEYED, "on-glue")], indirect=["settings"])
+def test_a_writer_that_is_killed_within_its_commit_leaves_the_old_rows_or_the_new_ones(
+    processes, tmp_path, settings, name, rounds
+):
+    durations = [commit_of_a_child(processes, tmp_path, settings, name, turn, None) for turn in range(3)]
     length, moment = statistics.median(map(float, durations)), np.random.default_rng(0)
     turn = 3
     for _ in range(rounds):
         for _ in range(20):
-            if commit_of_a_child(processes, tmp_path, name, turn, moment.uniform(0, length)) is None:
+            if commit_of_a_child(processes, tmp_path, settings, name, turn, moment.uniform(0, length)) is None:
                 break
             assert stored(tmp_path, name) == whole(name, turn)  # it ended before it was killed: another moment
             turn += 1
         assert stored(tmp_path, name) in (whole(name, turn - 1), whole(name, turn))
-        replace(tmp_path, name, turn)
+        replace(tmp_path, settings, name, turn)
         assert stored(tmp_path, name) == whole(name, turn)
         turn += 1

@@ -11,30 +11,44 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimic_core.errors import ConflictError, NotFoundError, TableError
+from resources.storage import storage_at
 from resources.tables import RESULTS, SOURCE, Pin, TableStore
 
 NAME = "haven.features"
-CATALOGS = ["sqlite", "postgres"]
-BACKINGS = ["imported on sqlite", "imported on postgres", "a file", "a folder", "a hive folder"]
+CATALOGS = ["sqlite", "postgres", "postgres and s3", "glue and s3"]
+BACKINGS = [*(f"imported on {catalog}" for catalog in CATALOGS), "a file", "a folder", "a hive folder"]
 RESULTS_SCHEMA = pa.schema([("run_id", pa.string()), ("loss", pa.float64())])
 
 
-def store(home: Path, catalog: str, machine: str = "locks") -> TableStore:
+def places(kind: str, request: pytest.FixtureRequest, home: Path) -> dict[str, str]:
+    """Where the catalog and the tables' files are; what a user sets."""
+    warehouse = f"file://{home / 'warehouse'}"
+    if "s3" in kind:
+        request.getfixturevalue("aws")
+        warehouse = "s3://mimic-tests/warehouse"
+    if "glue" in kind:
+        return {"catalog_uri": "glue:haven", "warehouse": warehouse}
+    url = request.getfixturevalue("database")() if "postgres" in kind else f"sqlite:///{home / 'catalog.db'}"
+    return {"catalog_uri": url, "warehouse": warehouse}
+
+
+def store(home: Path, where: dict[str, str], machine: str = "locks") -> TableStore:
     """A store over a home as one machine has it; committers of one machine queue at its locks."""
-    return TableStore(catalog_uri=catalog, warehouse=f"file://{home / 'warehouse'}", locks=str(home / machine))
+    return TableStore(**where, locks=str(home / machine))
+
+
+def parquet_files(tables: TableStore) -> set[str]:
+    return {file.name for file in storage_at(tables.warehouse).files("") if file.name.endswith(".parquet")}
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The catalog's URL; what a user sets."""
-    if "postgres" in request.param:
-        return request.getfixturevalue("database")()
-    return f"sqlite:///{tmp_path / 'catalog.db'}"
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    return places(request.param, request, tmp_path)
 
 
 @pytest.fixture
-def tables(url: str, tmp_path: Path) -> Iterator[TableStore]:
-    made = store(tmp_path, url)
+def tables(where: dict[str, str], tmp_path: Path) -> Iterator[TableStore]:
+    made = store(tmp_path, where)
     yield made
     made._catalog.close()
 
@@ -70,8 +84,7 @@ class Backing:
 
 @pytest.fixture
 def backing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backing]:
-    url = request.getfixturevalue("database")() if "postgres" in request.param else f"sqlite:///{tmp_path / 'catalog.db'}"
-    tables = store(tmp_path, url)
+    tables = store(tmp_path, places(request.param, request, tmp_path))
     yield Backing(request.param, tables, tmp_path / "files")
     tables._catalog.close()
 
@@ -99,7 +112,7 @@ def ids(tables: TableStore, pin: Pin, **options: object) -> list[int]:
 
 
 on_every_backing = pytest.mark.parametrize("backing", BACKINGS, indirect=True)
-on_every_catalog = pytest.mark.parametrize("url", CATALOGS, indirect=True)
+on_every_catalog = pytest.mark.parametrize("where", CATALOGS, indirect=True)
 
 
 # ---- reading
@@ -231,14 +244,14 @@ def test_appended_rows_join_those_that_are_there_and_land_once(tables):
 
 
 @on_every_catalog
-def test_what_is_staged_is_seen_by_nobody_and_discarding_removes_it(tables, tmp_path):
+def test_what_is_staged_is_seen_by_nobody_and_discarding_removes_it(tables):
     replace(tables, results("a", 0.9), "a")
-    files = set((tmp_path / "warehouse").rglob("*.parquet"))
+    files = parquet_files(tables)
     staged = tables.stage("haven.results", [results("b", 0.7)])
     assert losses(tables) == {"a": [0.9]}
-    assert set((tmp_path / "warehouse").rglob("*.parquet")) > files
+    assert parquet_files(tables) > files
     tables.discard(staged)
-    assert set((tmp_path / "warehouse").rglob("*.parquet")) == files
+    assert parquet_files(tables) == files
 
 
 @on_every_catalog
@@ -255,12 +268,12 @@ def test_a_table_is_made_once_and_keeps_its_kind_and_columns(tables):
 # filters of warnings are of the process, and the threads of this test set them at once
 @pytest.mark.filterwarnings("ignore:Delete operation did not match any records")
 @on_every_catalog
-def test_machines_that_write_at_once_lose_nothing(url, tables, tmp_path):
+def test_machines_that_write_at_once_lose_nothing(where, tables, tmp_path):
     """Each has locks of its own, so only the catalog keeps them apart; the table is new too."""
     assert tables.names() == []
 
     def write(machine: str) -> None:
-        mine = store(tmp_path, url, machine)
+        mine = store(tmp_path, where, machine)
         mine.ensure("haven.results", RESULTS_SCHEMA, kind=RESULTS, partition_by=["run_id"])
         for loss in (2.0, 1.0):
             mine.replace("haven.results", [mine.stage("haven.results", [results(machine, loss)])], {"run_id": machine})

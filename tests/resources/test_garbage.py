@@ -41,7 +41,8 @@ class Store:
             self.artefacts.write(name, [b"12345"])
 
     def publish(self, folder: str, version: str, **facts: object) -> None:
-        self.artefacts._publish(folder, {"version": version, **facts})
+        with self.artefacts.publishing(folder, version, self.artefacts.published(folder)) as publication:
+            publication.publish({"version": version, **facts})
 
     def register(self, **changes: object) -> str:
         document = {"database": "haven", "table": "features", "max_choices": 3, "features": ["age"], "space": "s"}

@@ -628,16 +628,22 @@ def test_a_busy_database_of_the_catalog_is_said_so_and_the_other_tables_are_main
     assert [result.error for result in done[1:]] == [None, None]
 
 
+def publish(artefacts, document):
+    folder = f"contrast-sets/{PAIRS}"
+    with artefacts.publishing(folder, document["version"], artefacts.published(folder)) as publication:
+        publication.publish(document)
+
+
 def test_a_build_that_begins_after_maintenance_did_keeps_the_version_that_it_read(tables, tmp_path):
     artefacts = local_resources(tmp_path / "mimic")["artefacts"]
     imported(tables, tmp_path, rows(1), "haven.first")
     pins = [paired(tables, number) for number in (1, 2, 3)]
-    artefacts._publish(f"contrast-sets/{PAIRS}", {"version": "v", "snapshot": pins[0].snapshot})
+    publish(artefacts, {"version": "v", "snapshot": pins[0].snapshot})
     held = {}
     done = maintain_all(tables, artefacts, [], lambda: later(pins=dict(held)))
     next(done)
     held[PAIRS] = frozenset({pins[0].snapshot})  # now a dataset build begins, and then a newer contrast set is published
-    artefacts._publish(f"contrast-sets/{PAIRS}", {"version": "w", "snapshot": pins[2].snapshot})
+    publish(artefacts, {"version": "w", "snapshot": pins[2].snapshot})
     assert next(done).expired > 0
     assert ids(tables, pins[0]) == [1]
 
@@ -645,10 +651,10 @@ def test_a_build_that_begins_after_maintenance_did_keeps_the_version_that_it_rea
 def test_the_version_that_a_contrast_sets_manifest_names_stays_and_a_damaged_manifest_protects_all(tables, tmp_path):
     artefacts = local_resources(tmp_path / "mimic")["artefacts"]
     named, newer = paired(tables, 1), paired(tables, 2)
-    artefacts._publish(f"contrast-sets/{PAIRS}", {"version": "v", "snapshot": named.snapshot})
+    publish(artefacts, {"version": "v", "snapshot": named.snapshot})
     assert [result.error for result in maintain_all(tables, artefacts, [PAIRS], later)] == [None]
     assert versions(tables, PAIRS) == {named.snapshot, newer.snapshot}
-    manifest = artefacts.path(f"contrast-sets/{PAIRS}/manifest.json")
+    manifest = Path(artefacts.where(f"contrast-sets/{PAIRS}/manifest.json"))
     manifest.write_bytes(manifest.read_bytes().replace(b"v", b"w"))
     (result,) = maintain_all(tables, artefacts, [PAIRS], later)
     assert "damaged" in result.error

@@ -1,5 +1,7 @@
 """Profiles of source tables: what is found by reading one, and what is kept of it."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -90,7 +92,7 @@ def test_the_profile_of_a_table_replaces_that_of_what_it_held_before(artefacts):
 
 def test_a_damaged_profile_counts_as_none(artefacts):
     write_profile(artefacts, "haven.t", "a", {"problem": ""})
-    path = artefacts.path(f"{FOLDER}/haven.t/a.json")
+    path = Path(artefacts.where(f"{FOLDER}/haven.t/a.json"))
     path.write_bytes(path.read_bytes().replace(b"haven.t", b"haven.u"))
     assert read_profile(artefacts, "haven.t", "a") is None
 

@@ -1,6 +1,7 @@
 """The spec store: one key, its versions, and nothing registered twice."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def inference(**changes: object) -> InferenceSpec:
 
 
 def versions(specs: SpecStore) -> list[str]:
-    return sorted(path.name for path in specs.artefacts.path("specs/tfrecord_dataset/s/d").iterdir())
+    return sorted(path.name for path in Path(specs.artefacts.where("specs/tfrecord_dataset/s/d")).iterdir())
 
 
 def test_a_registered_spec_is_found_under_its_key(specs):
@@ -123,7 +124,7 @@ def test_an_inference_may_change_its_partitions_under_the_same_key(specs):
 
 def test_a_damaged_spec_is_refused_with_its_name(specs):
     specs.register(dataset())
-    path = specs.artefacts.path("specs/tfrecord_dataset/s/d/000001.json")
+    path = Path(specs.artefacts.where("specs/tfrecord_dataset/s/d/000001.json"))
     path.write_bytes(path.read_bytes().replace(b'"max_choices": 3', b'"max_choices": 4'))
     with pytest.raises(CorruptFileError, match=r"000001\.json: damaged"):
         specs.get(DatasetSpec, "s/d")

@@ -1,0 +1,144 @@
+"""AWS: its clients, made from the default chain of credentials and settings, and what their failures mean.
+
+Region, profile, endpoints of S3-compatible stores (AWS_ENDPOINT_URL) and checksums (AWS_REQUEST_CHECKSUM_CALCULATION) are
+settings of AWS's own, which boto3 reads; mimic has none beside them.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from mimic_core.errors import ConflictError, StorageError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+ATTEMPTS = 8  # of a request; waits of up to 20 seconds in between
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+CONNECTIONS = 32  # of one client, for its threads
+TAKEN = (409, 412)  # HTTP status of a conditional request whose condition does not hold
+LOG_IN = "log in again, such as by `aws sso login --profile PROFILE`, and see that AWS_PROFILE names that profile"
+CODES = {  # of an error -> what it means, and what to do
+    "AccessDenied": ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform"),
+    "403": ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform"),
+    "NoSuchBucket": ("there is no such bucket", "make it, or mend its name in MIMIC_ARTEFACTS or MIMIC_WAREHOUSE"),
+    "SlowDown": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
+    "503": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
+    "ThrottlingException": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later"),
+    "ExpiredToken": ("the credentials are out of date", LOG_IN),
+    "ExpiredTokenException": ("the credentials are out of date", LOG_IN),
+    "InvalidAccessKeyId": ("the credentials are unknown", LOG_IN),
+    "SignatureDoesNotMatch": ("the credentials are wrong", "see that the secret key belongs to the access key"),
+    "PermanentRedirect": ("the bucket is in another region", "set AWS_REGION to the bucket's"),
+    "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it, such as by NTP"),
+    "NotImplemented": (
+        "the store does not know a header of this request",
+        "for a store that is older than the checksums of S3, set AWS_REQUEST_CHECKSUM_CALCULATION=when_required",
+    ),
+}
+
+
+ARROW_CODES = {"ACCESS_DENIED": "AccessDenied", "NO_SUCH_BUCKET": "NoSuchBucket", "SLOW_DOWN": "SlowDown"}
+ARROW_CODES |= {"INVALID_ACCESS_KEY_ID": "InvalidAccessKeyId", "SIGNATURE_DOES_NOT_MATCH": "SignatureDoesNotMatch"}
+
+
+@lru_cache(maxsize=16)
+def client(service: str) -> Any:
+    """Return the client of a service, such as `s3`; it is made once for all threads.
+
+    Raises:
+        StorageError: there is no region.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_pool_connections=CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    )
+    with explaining(service, "cannot be reached"):
+        return boto3.Session().client(service, config=config)
+
+
+def iceberg_properties() -> dict[str, str]:
+    """Return what the file system of Arrow, which reads and writes tables, does not find by itself."""
+    s3 = client("s3")
+    found = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(READ_SECONDS)}
+    if region := s3.meta.region_name:
+        found["s3.region"] = region
+    if not s3.meta.endpoint_url.endswith(".amazonaws.com"):
+        found["s3.endpoint"] = s3.meta.endpoint_url
+    return found
+
+
+@contextmanager
+def explaining(place: str, failed: str, advice: str = "") -> Iterator[None]:
+    """Turn what a client of AWS raises within the context into an error that says what to do.
+
+    Args:
+        advice: what holds now.
+
+    Raises:
+        ConflictError: the condition of a request does not hold.
+        StorageError: anything else.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("boto3", "botocore")):  # whose import takes a while
+            raise
+        if _is_taken(error):
+            raise ConflictError(f"{place}: another writer was first") from error
+        what, todo = _meaning(error)
+        said = "; ".join(filter(None, [what, advice, todo]))
+        raise StorageError(f"{place}: {failed}: {said}") from error
+
+
+def arrow_meaning(error: OSError) -> str | None:
+    """Return what an error of Arrow's S3 file system means, and what to do; None where it is another one.
+
+    >>> arrow_meaning(OSError("When reading: AWS Error ACCESS_DENIED during HeadObject operation: No response body."))
+    'access is denied; see which role `mimic doctor` finds, and give it the rights of deploy/terraform'
+    """
+    found = re.search(r"AWS Error (\w+) during (\w+) operation(.*)", str(error))
+    if not found:
+        return None
+    known = CODES.get(ARROW_CODES.get(found[1], ""))
+    return "; ".join(known) if known else f"{found[1]} during {found[2]}{found[3]}"
+
+
+def _is_taken(error: Exception) -> bool:
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and status_of(error) in TAKEN
+
+
+def _meaning(error: Exception) -> tuple[str, str]:
+    """Return what an error means, and what to do."""
+    from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError, SSOError
+    from botocore.exceptions import ConnectionError as NoConnection
+
+    said = str(error).rstrip(".")
+    if isinstance(error, ClientError):
+        return CODES.get(code_of(error), (said, "see `mimic doctor`"))
+    if isinstance(error, NoCredentialsError | SSOError):
+        return said, LOG_IN
+    if isinstance(error, NoRegionError):
+        return "no region is set", "set AWS_REGION, or `region` of the profile"
+    if isinstance(error, NoConnection | HTTPClientError):
+        return said, "check the network and AWS_ENDPOINT_URL, then run this again"
+    return said, "see `mimic doctor`"
+
+
+def code_of(error: "ClientError") -> str:
+    """Return the code of a refusal, such as `NoSuchKey`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: "ClientError") -> int:
+    """Return the HTTP status of a refusal."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,168 @@
+"""The file cache: files of an object storage as local files, kept by their checksums, with a bound on their bytes.
+
+`files/<sha256>` are the files; `views/` has a folder for each user of some of them, with links to them under the names that
+they have in the storage. A file that is evicted while somebody uses it stays until then, and so does a view of a process
+until that is done or dead.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mimic_core.errors import MimicError, StorageError
+from mimic_core.manifests import verify_file
+from resources.storage import Storage
+
+AT_ONCE = 8  # files that are fetched
+DEFAULT_BYTES = 20 * 2**30
+ATTEMPTS = 5
+FILES, VIEWS, COMING, LOCK = "files", "views", "coming", ".lock"
+CUT_OFF_SECONDS = 24 * 3600  # after which a file that is coming is not any more
+
+Entry = Mapping[str, Any]
+
+
+class FileCache:
+    """Local copies of files.
+
+    Args:
+        root: folder of the cache.
+        most_bytes: how many bytes of files that nobody uses are kept.
+    """
+
+    def __init__(self, root: Path, most_bytes: int = DEFAULT_BYTES) -> None:
+        self._root, self._most_bytes = root, most_bytes
+
+    @contextmanager
+    def view(
+        self,
+        storage: Storage,
+        folder: str,
+        entries: Sequence[Entry],
+        on_bytes: Callable[[int, int], None] = lambda *_: None,
+    ) -> Iterator[Path]:
+        """Give a local folder that holds files of a folder of the storage, for as long as the context lasts.
+
+        Those that are not kept from before are fetched, several at once, and verified.
+
+        Args:
+            entries: manifest entries of the files: `path` below the folder, `bytes` and `sha256`.
+            on_bytes: told, again and again, how many bytes are here, and how many there are.
+
+        Raises:
+            NotFoundError: a file is not in the storage.
+            CorruptFileError: it is another one there than its entry says.
+            StorageError: it cannot be read, or there is no room for it.
+        """
+        try:
+            with self._new_view() as view:
+                self._fill(view, storage, folder, entries, on_bytes)
+                self._evict()
+                yield view
+        except OSError as error:
+            if isinstance(error, MimicError):
+                raise
+            raise StorageError(
+                f"{error.filename or self._root}: {error.strerror or error}; the files of {storage.url(folder)} could not "
+                "be kept here. Make room, or let MIMIC_CACHE name a folder with more"
+            ) from error
+
+    def _fill(
+        self, view: Path, storage: Storage, folder: str, entries: Sequence[Entry], on_bytes: Callable[[int, int], None]
+    ) -> None:
+        total, done, lock = sum(entry["bytes"] for entry in entries), 0, threading.Lock()
+        on_bytes(0, total)
+
+        def bring(entry: Entry) -> None:
+            nonlocal done
+            name = view / entry["path"]
+            name.parent.mkdir(parents=True, exist_ok=True)
+            for _ in range(ATTEMPTS):  # it may be evicted at once, by somebody else
+                if self._linked(entry, name):
+                    break
+                self._fetch(storage, f"{folder}/{entry['path']}", entry)
+            with lock:
+                done += entry["bytes"]
+                on_bytes(done, total)
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            try:
+                list(threads.map(bring, entries))
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def _linked(self, entry: Entry, name: Path) -> bool:
+        kept = self._root / FILES / entry["sha256"]
+        try:
+            os.utime(kept)  # it was used last now
+            os.link(kept, name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _fetch(self, storage: Storage, name: str, entry: Entry) -> None:
+        for folder in (FILES, COMING):
+            (self._root / folder).mkdir(parents=True, exist_ok=True)
+        handle, coming = tempfile.mkstemp(dir=self._root / COMING)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                storage.download(name, file)
+            verify_file(Path(coming), entry, storage.url(name))
+            Path(coming).replace(self._root / FILES / entry["sha256"])
+        finally:
+            Path(coming).unlink(missing_ok=True)
+
+    @contextmanager
+    def _new_view(self) -> Iterator[Path]:
+        views = self._root / VIEWS
+        views.mkdir(parents=True, exist_ok=True)
+        view = Path(tempfile.mkdtemp(dir=views))
+        try:
+            with view.with_suffix(".new").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel drops it when a process dies
+                view.with_suffix(".new").replace(view.with_suffix(LOCK))
+                yield view
+        finally:
+            _remove_view(view)
+
+    def _evict(self) -> None:
+        """Remove what dead processes left, and of the files that nobody uses those that were used longest ago."""
+        with (self._root / "evicting").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for path in (self._root / VIEWS).glob(f"*{LOCK}"):
+                with suppress(FileNotFoundError, BlockingIOError), path.open() as held:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove_view(path.with_suffix(""))
+            cut_off = time.time() - CUT_OFF_SECONDS
+            for entry in _entries(self._root / COMING):
+                if entry.stat().st_mtime < cut_off:
+                    Path(entry.path).unlink(missing_ok=True)
+            idle = []
+            for entry in _entries(self._root / FILES):
+                status = entry.stat()
+                if status.st_nlink == 1:
+                    idle.append((status.st_mtime_ns, status.st_size, entry.path))
+            excess = sum(size for _, size, _ in idle) - self._most_bytes
+            for _, size, name in sorted(idle):
+                if excess <= 0:
+                    break
+                Path(name).unlink(missing_ok=True)
+                excess -= size
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+    return list(os.scandir(folder)) if folder.is_dir() else []
+
+
+def _remove_view(view: Path) -> None:
+    shutil.rmtree(view, ignore_errors=True)
+    view.with_suffix(LOCK).unlink(missing_ok=True)

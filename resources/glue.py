@@ -1,0 +1,78 @@
+"""Glue: the AWS Glue catalog, of which mimic sees only the databases that it is told."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pyiceberg.catalog.glue import GlueCatalog
+from pyiceberg.typedef import EMPTY_DICT
+
+from mimic_core.errors import SpecError
+from resources.aws import client, explaining, iceberg_properties
+
+if TYPE_CHECKING:
+    from pyiceberg.typedef import Identifier, Properties
+
+
+class Glue(GlueCatalog):
+    """The Iceberg tables of some databases of Glue; a commit is an update of the version that was read."""
+
+    def __init__(self, name: str, databases: Sequence[str], warehouse: str) -> None:
+        super().__init__(name, client=client("glue"), warehouse=warehouse, **iceberg_properties())
+        self._databases = list(databases)
+
+    def list_namespaces(self, namespace: "str | Identifier" = ()) -> "list[Identifier]":
+        """List the databases, whether they are made yet or not."""
+        return [] if namespace else [(database,) for database in self._databases]
+
+    def create_namespace(self, namespace: "str | Identifier", properties: "Properties" = EMPTY_DICT) -> None:
+        """Make a database, if it is one of those to use.
+
+        Raises:
+            SpecError: it is none.
+        """
+        self._require_mine(self.identifier_to_database(namespace))
+        super().create_namespace(namespace, properties)
+
+    def list_tables(self, namespace: "str | Identifier") -> "list[Identifier]":
+        """List the Iceberg tables of a database; none of one that is not made yet."""
+        from pyiceberg.exceptions import NoSuchNamespaceError
+
+        try:
+            return super().list_tables(namespace)
+        except NoSuchNamespaceError:
+            return []
+
+    def _get_glue_table(self, database_name: str, table_name: str) -> Any:
+        self._require_mine(database_name)
+        return super()._get_glue_table(database_name, table_name)
+
+    def _require_mine(self, database: str) -> None:
+        if database not in self._databases:
+            raise SpecError(
+                f"database {database} is none that MIMIC_CATALOG names, which are {', '.join(self._databases)}; add it "
+                "there, and to the rights of the role"
+            )
+
+    def close(self) -> None:
+        """Do nothing: the connections are those of all clients."""
+
+
+def glue_tables(databases: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Stream the tables of some databases as Glue describes them, of whatever kind; a database need not be there.
+
+    Raises:
+        StorageError: Glue does not answer, or refuses.
+    """
+    glue = client("glue")
+    for database in databases:
+        with explaining(f"the Glue database {database}", "cannot be read"):
+            try:
+                for page in glue.get_paginator("get_tables").paginate(DatabaseName=database):
+                    yield from page["TableList"]
+            except glue.exceptions.EntityNotFoundException:
+                continue
+
+
+def is_iceberg(table: dict[str, Any]) -> bool:
+    """Tell whether a table of Glue is one of Iceberg."""
+    return str(table.get("Parameters", {}).get("table_type", "")).upper() == "ICEBERG"

@@ -1,0 +1,142 @@
+"""A server of S3, Glue and the others for tests: moto, and what it lacks of what mimic relies on.
+
+Added to moto: `UpdateTable` of Glue compares the `VersionId` that it is given with the table's, and refuses another one with
+ConcurrentModificationException, as AWS does; a conditional `PutObject` compares and stores as one step, where moto's threads
+may come in between. POST /test/faults with a list of faults has the requests that match them refused or slowed down; GET
+/test/requests tells the requests so far, a method and path each.
+
+    python tests/aws/server.py     serves on a free port, says its address, and ends with its standard input
+"""
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from moto.core.exceptions import JsonRESTError
+from moto.glue.responses import GlueResponse
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.responses import S3Response
+from werkzeug.serving import make_server
+
+BODIES = {
+    403: ("AccessDenied", "Access Denied"),
+    404: ("NoSuchBucket", "The specified bucket does not exist"),
+    500: ("InternalError", "We encountered an internal error. Please try again."),
+    501: ("NotImplemented", "A header you provided implies functionality that is not implemented"),
+    503: ("SlowDown", "Please reduce your request rate."),
+}
+CHUNK = 64 * 1024  # bytes that are sent at once where a fault limits the rate
+commits = threading.Lock()
+
+
+class Faults:
+    """WSGI middleware: has some requests fail, and counts all.
+
+    A fault is an object with `method` and `path` (regular expressions; all by default), and what happens: `status` refuses,
+    `header` only where the request has a header of this name that matches (`header: value`), `seconds` waits before, `rate`
+    limits the bytes of the answer per second, `times` is how often (without it, always).
+    """
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+        self._faults: list[dict[str, Any]] = []
+        self._requests: list[str] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if path.startswith("/test/"):
+            return self._answer(environ, start, path)
+        with self._lock:
+            self._requests.append(f"{method} {path}?{environ.get('QUERY_STRING', '')}")
+            fault = next((each for each in self._faults if self._fits(each, environ)), None)
+            if fault and "times" in fault:
+                fault["times"] -= 1
+        if fault is None:
+            return self._application(environ, start)
+        time.sleep(fault.get("seconds", 0))
+        if status := fault.get("status"):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            code, message = BODIES[status]
+            start(f"{status} {code}", [("Content-Type", "application/xml")])
+            return [f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()]
+        answer = self._application(environ, start)
+        return slowed(answer, fault["rate"]) if "rate" in fault else answer
+
+    def _fits(self, fault: dict[str, Any], environ: dict[str, Any]) -> bool:
+        if fault.get("times", 1) <= 0:
+            return False
+        if not re.fullmatch(fault.get("method", ".*"), environ["REQUEST_METHOD"]):
+            return False
+        name, _, value = fault.get("header", "").partition(": ")
+        found = environ.get(f"HTTP_{name.upper().replace('-', '_')}", "") if name else ""
+        return bool(re.search(fault.get("path", ""), environ["PATH_INFO"]) and (not name or re.search(value or ".", found)))
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any], path: str) -> list[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        with self._lock:
+            if path == "/test/faults":
+                self._faults = json.loads(body)
+            found = list(self._requests)
+            if path == "/test/reset":
+                self._requests.clear()
+        start("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(found).encode()]
+
+
+def slowed(answer: Iterable[bytes], rate: float) -> Iterable[bytes]:
+    """Send an answer at so many bytes per second."""
+    for part in answer:
+        for begin in range(0, len(part), CHUNK):
+            piece = part[begin : begin + CHUNK]
+            time.sleep(len(piece) / rate)
+            yield piece
+
+
+def compare_versions() -> None:
+    """Have Glue refuse an update of another version of a table than the present one."""
+    update = GlueResponse.update_table
+
+    def compared(self: GlueResponse) -> str:
+        with commits:
+            version = self.parameters.get("VersionId")
+            names = self.parameters["DatabaseName"], self.parameters["TableInput"]["Name"]
+            if version is not None and self.glue_backend.get_table(*names).as_dict()["VersionId"] != version:
+                raise JsonRESTError(
+                    "ConcurrentModificationException", "Update table failed due to concurrent modifications."
+                )
+            return update(self)
+
+    GlueResponse.update_table = compared
+
+
+def put_in_turn() -> None:
+    """Have a conditional PutObject compare and store as one step."""
+    put = S3Response.put_object
+
+    def in_turn(self: S3Response) -> Any:
+        if not {"If-Match", "If-None-Match"} & set(self.headers.keys()):
+            return put(self)
+        with commits:
+            return put(self)
+
+    S3Response.put_object = in_turn
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    compare_versions()
+    put_in_turn()
+    server = make_server("127.0.0.1", 0, Faults(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
