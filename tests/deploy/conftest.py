@@ -1,4 +1,4 @@
-"""What the tests of manifests share: the checks of manifest_checks.py, a script and no package, loaded by its path."""
+"""What the tests share: the checks of manifest_checks.py and terraform_checks.py, scripts and no packages."""
 
 import importlib.util
 import sys
@@ -8,11 +8,10 @@ from types import ModuleType
 import pytest
 
 
-def load_checks() -> ModuleType:
-    """Load tests/deploy/manifest_checks.py once."""
-    name = "manifest_checks"
+def load_checks(name: str) -> ModuleType:
+    """Load a script of this folder by its path, once."""
     if name not in sys.modules:
-        place = importlib.util.spec_from_file_location(name, Path(__file__).with_name("manifest_checks.py"))
+        place = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
         sys.modules[name] = importlib.util.module_from_spec(place)
         place.loader.exec_module(sys.modules[name])
     return sys.modules[name]
@@ -20,4 +19,9 @@ def load_checks() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def manifest_checks() -> ModuleType:
-    return load_checks()
+    return load_checks("manifest_checks")
+
+
+@pytest.fixture(scope="session")
+def terraform_checks() -> ModuleType:
+    return load_checks("terraform_checks")
