@@ -124,6 +124,21 @@ def test_a_folder_with_problems_fails_the_script(tmp_path, terraform_checks, cap
     assert terraform_checks.main([]) == 2
 
 
+def test_a_rendered_policy_that_is_too_wide_is_named_by_its_statement(terraform_checks):
+    wide = {
+        "Sid": "Wide",
+        "Effect": "Allow",
+        "Action": ["s3:Get*"],
+        "Resource": ["arn:aws:s3:::*", "arn:aws:glue:*:*:catalog"],
+    }
+    denied = {"Sid": "Denied", "Effect": "Deny", "Action": "s3:*", "Resource": "*"}
+    assert terraform_checks.policy_problems({"Statement": [denied, wide]}) == [
+        "statement Wide allows the action 's3:Get*', expected single ones",
+        "statement Wide allows 'arn:aws:s3:::*', expected what is named",
+        "statement Wide allows 'arn:aws:glue:*:*:catalog', expected one service, region and account",
+    ]
+
+
 def test_what_a_policy_allows_follows_its_wildcards_and_conditions(terraform_checks):
     """By hand: the rules of IAM for patterns, of the few things that our policies use."""
     bucket = {

@@ -119,7 +119,7 @@ run "the_helm_values_name_images_settings_and_logs" {
     error_message = "the image is not that of the repository"
   }
   assert {
-    condition = { for key, value in yamldecode(output.helm_values)["dagster-user-deployments"].deployments[0].env : key => value if key != "MIMIC_HOME" } == {
+    condition = alltrue([for key, value in {
       MIMIC_ENV                 = "kubernetes"
       MIMIC_CATALOG             = "glue"
       MIMIC_WAREHOUSE           = "s3://mimic-123456789012-eu-central-1-warehouse/warehouse"
@@ -128,7 +128,7 @@ run "the_helm_values_name_images_settings_and_logs" {
       MIMIC_MAX_RUNS_PER_CHANGE = "20"
       AWS_REGION                = "eu-central-1"
       AWS_DEFAULT_REGION        = "eu-central-1"
-    }
+    } : yamldecode(output.helm_values)["dagster-user-deployments"].deployments[0].env[key] == value])
     error_message = "the settings are not those of what is made"
   }
   assert {
