@@ -116,7 +116,7 @@ class ComputeSpec(Spec):
     node_selector: dict[LabelKey, LabelValue] = Field(
         default_factory=dict,
         description="Labels that the node of a step must have.",
-        examples=[{"node.kubernetes.io/instance-type": "g5.xlarge"}],
+        examples=[{"node.kubernetes.io/instance-type": "g5.2xlarge"}],
     )
     tolerations: tuple[Toleration, ...] = Field(
         (),

@@ -31,7 +31,7 @@ CODES = {  # of an error -> what it means, and what to do
     "ExpiredTokenException": ("the credentials are out of date", LOG_IN),
     "InvalidAccessKeyId": ("the credentials are unknown", LOG_IN),
     "SignatureDoesNotMatch": ("the credentials are wrong", "see that the secret key belongs to the access key"),
-    "PermanentRedirect": ("the bucket is in another region", "set AWS_REGION to the bucket's"),
+    "PermanentRedirect": ("the bucket is in another region", "set AWS_DEFAULT_REGION to that of the bucket"),
     "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it, such as by NTP"),
     "NotImplemented": (
         "the store does not know a header of this request",
@@ -128,7 +128,7 @@ def _meaning(error: Exception) -> tuple[str, str]:
     if isinstance(error, NoCredentialsError | SSOError):
         return said, LOG_IN
     if isinstance(error, NoRegionError):
-        return "no region is set", "set AWS_REGION, or `region` of the profile"
+        return "no region is set", "set AWS_DEFAULT_REGION, or `region` of the profile"
     if isinstance(error, NoConnection | HTTPClientError):
         return said, "check the network and AWS_ENDPOINT_URL, then run this again"
     return said, "see `mimic doctor`"

@@ -8,7 +8,7 @@ locals {
 
   aws_settings = {
     MIMIC_ENV          = "kubernetes"
-    MIMIC_CATALOG      = "glue"
+    MIMIC_CATALOG      = "glue:${join(",", sort(distinct(concat(tolist(var.glue_databases), var.sources[*].database))))}"
     MIMIC_WAREHOUSE    = "s3://${local.bucket_names.warehouse}/${local.prefixes.warehouse}"
     MIMIC_ARTEFACTS    = "s3://${local.bucket_names.artefacts}/${local.prefixes.artefacts}"
     MIMIC_GPU_IMAGE    = "${aws_ecr_repository.mimic.repository_url}:${local.image_version}-gpu"

@@ -32,7 +32,6 @@ locals {
         "glue:CreateTable",
         "glue:DeleteTable",
         "glue:GetDatabase",
-        "glue:GetDatabases",
         "glue:GetTable",
         "glue:GetTables",
         "glue:UpdateTable",
@@ -54,7 +53,6 @@ locals {
     length(local.source_databases) == 0 ? [] : [{
       Sid    = "TablesOfOthers" # partitions: of plain tables of Hive
       Effect = "Allow"
-      Action = ["glue:GetDatabase", "glue:GetDatabases", "glue:GetPartitions", "glue:GetTable", "glue:GetTables"]
       Resource = concat(
         ["${local.glue}:catalog"],
         [for each in local.source_databases : "${local.glue}:database/${each}"],

@@ -121,7 +121,7 @@ run "the_helm_values_name_images_settings_and_logs" {
   assert {
     condition = alltrue([for key, value in {
       MIMIC_ENV                 = "kubernetes"
-      MIMIC_CATALOG             = "glue"
+      MIMIC_CATALOG             = "glue:haven"
       MIMIC_WAREHOUSE           = "s3://mimic-123456789012-eu-central-1-warehouse/warehouse"
       MIMIC_ARTEFACTS           = "s3://mimic-123456789012-eu-central-1-artefacts/artefacts"
       MIMIC_GPU_IMAGE           = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/mimic:0.1.0-2-gpu"
