@@ -15,7 +15,7 @@ from mimic_core.errors import ConflictError, StorageError
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-ATTEMPTS = 8  # of a request; waits of up to 20 seconds in between
+ATTEMPTS = 6  # of a request; waits of up to 20 seconds in between
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 32  # of one client, for its threads
 TAKEN = (409, 412)  # HTTP status of a conditional request whose condition does not hold
@@ -68,6 +68,7 @@ def iceberg_properties() -> dict[str, str]:
     """Return what the file system of Arrow, which reads and writes tables, does not find by itself."""
     s3 = client("s3")
     found = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(READ_SECONDS)}
+    found["s3.retry-strategy-impl"] = "resources.arrow_retries.Retries"
     if region := s3.meta.region_name:
         found["s3.region"] = region
     if not s3.meta.endpoint_url.endswith(".amazonaws.com"):
@@ -104,11 +105,11 @@ def arrow_meaning(error: OSError) -> str | None:
     >>> arrow_meaning(OSError("When reading: AWS Error ACCESS_DENIED during HeadObject operation: No response body."))
     'access is denied; see which role `mimic doctor` finds, and give it the rights of deploy/terraform'
     """
-    found = re.search(r"AWS Error (\w+) during (\w+) operation(.*)", str(error))
+    found = re.search(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during (\w+) operation(.*)", str(error))
     if not found:
         return None
-    known = CODES.get(ARROW_CODES.get(found[1], ""))
-    return "; ".join(known) if known else f"{found[1]} during {found[2]}{found[3]}"
+    known = CODES.get(ARROW_CODES.get(found[1], found[2] or ""))
+    return "; ".join(known) if known else f"{found[1]} during {found[3]}{found[4]}"
 
 
 def _is_taken(error: Exception) -> bool:

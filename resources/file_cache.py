@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mimic_core.errors import MimicError, StorageError
+from mimic_core.errors import MimicError, NotFoundError, StorageError
 from mimic_core.manifests import verify_file
 from resources.storage import Storage
 
@@ -62,18 +62,19 @@ class FileCache:
             CorruptFileError: it is another one there than its entry says.
             StorageError: it cannot be read, or there is no room for it.
         """
-        try:
-            with self._new_view() as view:
+        with ExitStack() as stack:
+            try:
+                view = stack.enter_context(self._new_view())
                 self._fill(view, storage, folder, entries, on_bytes)
                 self._evict()
-                yield view
-        except OSError as error:
-            if isinstance(error, MimicError):
-                raise
-            raise StorageError(
-                f"{error.filename or self._root}: {error.strerror or error}; the files of {storage.url(folder)} could not "
-                "be kept here. Make room, or let MIMIC_CACHE name a folder with more"
-            ) from error
+            except OSError as error:
+                if isinstance(error, MimicError):
+                    raise
+                raise StorageError(
+                    f"{error.filename or self._root}: {error.strerror or error}; the files of {storage.url(folder)} could "
+                    "not be kept here. Make room, or let MIMIC_CACHE name a folder with more"
+                ) from error
+            yield view
 
     def _fill(
         self, view: Path, storage: Storage, folder: str, entries: Sequence[Entry], on_bytes: Callable[[int, int], None]
@@ -115,7 +116,10 @@ class FileCache:
         handle, coming = tempfile.mkstemp(dir=self._root / COMING)
         try:
             with os.fdopen(handle, "wb") as file:
-                storage.download(name, file)
+                try:
+                    storage.download(name, file)
+                except FileNotFoundError as error:
+                    raise NotFoundError(f"{storage.url(name)}: this file is gone; build again what it belongs to") from error
             verify_file(Path(coming), entry, storage.url(name))
             Path(coming).replace(self._root / FILES / entry["sha256"])
         finally:

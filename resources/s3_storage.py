@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from mimic_core.errors import ConflictError, SpecError, StorageError
 from resources.aws import client, explaining, status_of
 from resources.leases import lease
+from resources.s3_appends import Appends
 from resources.storage import S3, File, Status, Written
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ class S3Storage:
     """Objects by name below a prefix; see `resources.storage.Storage` for the methods."""
 
     def __init__(self, root: str) -> None:
-        self._root = root.rstrip("/")
-        self._bucket, _, prefix = self._root.removeprefix(S3).partition("/")
+        self._bucket, _, prefix = root.removeprefix(S3).rstrip("/").partition("/")
+        self._root = f"{S3}{self._bucket}/{prefix}".rstrip("/")
         if not self._bucket:
             raise SpecError(f"{root}: expected s3://BUCKET or s3://BUCKET/PREFIX")
         self._prefix = f"{prefix}/" if prefix else ""
+        self._appends = Appends(self)
 
     def url(self, name: str) -> str:
         """Return the URL of an object."""
@@ -69,6 +71,7 @@ class S3Storage:
 
     def read(self, name: str) -> bytes:
         """Return the bytes of an object."""
+        self._appends.flush(name)
         with self._reading(name):
             return bytes(self._whole(name)[0])
 
@@ -85,6 +88,7 @@ class S3Storage:
                 written = Written(file)  # type: ignore[arg-type]
                 yield written
                 if not written.discarded:
+                    self._appends.forget(name)
                     file.seek(0)
                     with self._writing(name):
                         self._s3.upload_fileobj(file, self._bucket, self._key(name), Config=_transfer())
@@ -97,13 +101,8 @@ class S3Storage:
             ) from error
 
     def append(self, name: str, data: bytes) -> None:
-        """Add bytes at the end of an object, by writing all of it anew."""
-        try:
-            before = self.read(name)
-        except FileNotFoundError:
-            before = b""
-        with self._writing(name):
-            self._s3.put_object(**self._at(name), Body=before + data)
+        """Add bytes at the end of an object, by writing all of it anew; others see them some seconds later."""
+        self._appends.add(name, data)
 
     def create(self, name: str, data: bytes) -> str:
         """Write a small object unless one is there."""
@@ -123,11 +122,13 @@ class S3Storage:
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
+        self._appends.forget(name)
         with self._writing(name, "could not be removed"):
             self._s3.delete_object(**self._at(name))
 
     def discard(self, folder: str) -> None:
         """Remove all objects below a folder."""
+        self._appends.forget(f"{folder}/")
         keys = [self._key(name) for name, _ in self._listed(f"{folder}/")]
         for first in range(0, len(keys), MOST_REMOVED):
             objects = [{"Key": key} for key in keys[first : first + MOST_REMOVED]]

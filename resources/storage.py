@@ -105,7 +105,7 @@ class Storage(Protocol):
         """Write a file piece by piece; it is there when the context ends without an error, unless it was discarded."""
 
     def append(self, name: str, data: bytes) -> None:
-        """Add bytes at the end of a file."""
+        """Add bytes at the end of a file; other processes may see them some seconds later."""
 
     def create(self, name: str, data: bytes) -> str:
         """Write a small file unless one is there; returns its tag.

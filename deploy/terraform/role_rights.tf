@@ -53,6 +53,7 @@ locals {
     length(local.source_databases) == 0 ? [] : [{
       Sid    = "TablesOfOthers" # partitions: of plain tables of Hive
       Effect = "Allow"
+      Action = ["glue:GetDatabase", "glue:GetPartitions", "glue:GetTable", "glue:GetTables"]
       Resource = concat(
         ["${local.glue}:catalog"],
         [for each in local.source_databases : "${local.glue}:database/${each}"],

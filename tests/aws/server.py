@@ -3,7 +3,7 @@
 Added to moto: `UpdateTable` of Glue compares the `VersionId` that it is given with the table's, and refuses another one with
 ConcurrentModificationException, as AWS does; a conditional `PutObject` compares and stores as one step, where moto's threads
 may come in between. POST /test/faults with a list of faults has the requests that match them refused or slowed down; GET
-/test/requests tells the requests so far, a method and path each.
+/test/requests tells the requests so far, a method, path and checksum each; POST /test/objects makes many objects at once.
 
     python tests/aws/server.py     serves on a free port, says its address, and ends with its standard input
 """
@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.exceptions import JsonRESTError
 from moto.glue.responses import GlueResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from moto.s3.responses import S3Response
 from werkzeug.serving import make_server
 
@@ -38,7 +40,7 @@ class Faults:
 
     A fault is an object with `method` and `path` (regular expressions; all by default), and what happens: `status` refuses,
     `header` only where the request has a header of this name that matches (`header: value`), `seconds` waits before, `rate`
-    limits the bytes of the answer per second, `times` is how often (without it, always).
+    limits the bytes of the answer per second, `cut` breaks it off after so many, `times` is how often (without it, always).
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
@@ -52,7 +54,8 @@ class Faults:
         if path.startswith("/test/"):
             return self._answer(environ, start, path)
         with self._lock:
-            self._requests.append(f"{method} {path}?{environ.get('QUERY_STRING', '')}")
+            sums = [name[5:].lower() for name in environ if name.startswith(("HTTP_X_AMZ_CHECKSUM", "HTTP_X_AMZ_TRAILER"))]
+            self._requests.append(f"{method} {path}?{environ.get('QUERY_STRING', '')} {' '.join(sums)}")
             fault = next((each for each in self._faults if self._fits(each, environ)), None)
             if fault and "times" in fault:
                 fault["times"] -= 1
@@ -65,6 +68,8 @@ class Faults:
             start(f"{status} {code}", [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()]
         answer = self._application(environ, start)
+        if "cut" in fault:
+            return cut(answer, fault["cut"])
         return slowed(answer, fault["rate"]) if "rate" in fault else answer
 
     def _fits(self, fault: dict[str, Any], environ: dict[str, Any]) -> bool:
@@ -81,11 +86,25 @@ class Faults:
         with self._lock:
             if path == "/test/faults":
                 self._faults = json.loads(body)
+            if path == "/test/objects":
+                add_objects(**json.loads(body))
             found = list(self._requests)
             if path == "/test/reset":
                 self._requests.clear()
         start("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(found).encode()]
+
+
+def add_objects(bucket: str, names: list[str]) -> None:
+    """Put small objects into a bucket, many times as fast as by a request each."""
+    backend = s3_backends[ACCOUNT]["aws"]
+    for name in names:
+        backend.put_object(bucket, name, b"1")
+
+
+def cut(answer: Iterable[bytes], size: int) -> Iterable[bytes]:
+    """Break an answer off after so many bytes."""
+    yield b"".join(answer)[:size]
 
 
 def slowed(answer: Iterable[bytes], rate: float) -> Iterable[bytes]:

@@ -1,7 +1,6 @@
 """The spec store: one key, its versions, and nothing registered twice."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -33,8 +32,11 @@ INFERENCE = {
 }
 
 
-@pytest.fixture
-def specs(tmp_path) -> SpecStore:
+@pytest.fixture(params=["files", "s3"])
+def specs(request, tmp_path, monkeypatch) -> SpecStore:
+    if request.param == "s3":
+        request.getfixturevalue("aws")
+        monkeypatch.setenv("MIMIC_ARTEFACTS", "s3://mimic-tests/objects")
     return local_resources(tmp_path)["specs"]
 
 
@@ -47,7 +49,7 @@ def inference(**changes: object) -> InferenceSpec:
 
 
 def versions(specs: SpecStore) -> list[str]:
-    return sorted(path.name for path in Path(specs.artefacts.where("specs/tfrecord_dataset/s/d")).iterdir())
+    return specs.artefacts.names("specs/tfrecord_dataset/s/d")
 
 
 def test_a_registered_spec_is_found_under_its_key(specs):
@@ -124,8 +126,8 @@ def test_an_inference_may_change_its_partitions_under_the_same_key(specs):
 
 def test_a_damaged_spec_is_refused_with_its_name(specs):
     specs.register(dataset())
-    path = Path(specs.artefacts.where("specs/tfrecord_dataset/s/d/000001.json"))
-    path.write_bytes(path.read_bytes().replace(b'"max_choices": 3', b'"max_choices": 4'))
+    name = "specs/tfrecord_dataset/s/d/000001.json"
+    specs.artefacts.write(name, [specs.artefacts.read(name).replace(b'"max_choices": 3', b'"max_choices": 4')])
     with pytest.raises(CorruptFileError, match=r"000001\.json: damaged"):
         specs.get(DatasetSpec, "s/d")
 

@@ -17,9 +17,11 @@ from resources.trainings import (
 RUN, VERSION, OTHER = "s-models/e/0123", "a" * 64, "b" * 64
 
 
-@pytest.fixture
-def artefacts(tmp_path) -> ArtefactStore:
-    return ArtefactStore(root=str(tmp_path))
+@pytest.fixture(params=["files", "s3"])
+def artefacts(request, tmp_path) -> ArtefactStore:
+    if request.param == "s3":
+        request.getfixturevalue("aws")
+    return ArtefactStore(root=str(tmp_path) if request.param == "files" else "s3://mimic-tests/objects")
 
 
 def test_the_history_grows_and_a_line_that_was_cut_off_does_not_count(artefacts):
