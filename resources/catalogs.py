@@ -45,7 +45,7 @@ def open_catalog(uri: str, warehouse: str) -> "Catalog":
         SpecError: the URL is none of SQLite or Postgres, or the driver is missing.
         StorageError: the database does not answer, cannot be written, or is gone while there are tables' files.
     """
-    if databases := _databases(uri):
+    if databases := glue_databases(uri):
         from resources.glue import Glue
 
         return Glue(NAME, databases, warehouse)
@@ -85,14 +85,10 @@ def metadata_locations(uri: str, warehouse: str) -> dict[str, str]:
     Raises:
         StorageError: the database does not answer, or is gone while there are tables' files.
     """
-    if databases := _databases(uri):
-        from resources.glue import glue_tables, is_iceberg
+    if databases := glue_databases(uri):
+        from resources.plain_tables import glue_locations
 
-        return {
-            f"{table['DatabaseName']}.{table['Name']}": table["Parameters"]["metadata_location"]
-            for table in sorted(glue_tables(databases), key=lambda table: (table["DatabaseName"], table["Name"]))
-            if is_iceberg(table)
-        }
+        return glue_locations(databases)
     from sqlalchemy import create_engine, inspect, text
 
     url = _url(uri)
@@ -179,7 +175,7 @@ def without_password(url: "URL") -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def _databases(uri: str) -> list[str]:
+def glue_databases(uri: str) -> list[str]:
     """Return the databases of Glue that are the catalog; none where it is another one.
 
     Raises:

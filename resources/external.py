@@ -12,13 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from mimic_core.errors import ConflictError, NotFoundError, TableError
+from mimic_core.errors import ConflictError, NotFoundError, StorageError, TableError
 from mimic_core.manifests import fingerprint
 from mimic_core.shards import RowGroup
 from resources.files import SourceFile, find_files, reading
 from resources.footers import Footers, cut, turns_of
-from resources.iceberg import local_path
-from resources.imports import open_files, standard_rows
+from resources.imports import columns_of, open_files, standard_rows
+from resources.paths import S3Path, size_and_stamp
+from resources.plain_tables import PLAIN, plain_files
+from resources.storage import S3
 
 LOCATION = "mimic.location"
 
@@ -37,7 +39,7 @@ class Listing:
     changed: float
 
 
-def require_parquet(location: Path, name: str) -> None:
+def require_parquet(location: str, name: str) -> None:
     """Check that what lies at a location can be a table.
 
     Raises:
@@ -59,24 +61,37 @@ def list_files(location: str, name: str) -> Listing:
     Raises:
         NotFoundError: they are gone.
     """
-    root = Path(location)
     try:
-        files = find_files([root])
-        stats = [file.path.stat() for file in files]
+        files = plain_files(location) if location.startswith(PLAIN) else find_files([location])
+        facts = [size_and_stamp(file.path) for file in files]
+    except StorageError:
+        raise
     except (TableError, OSError) as error:
         raise NotFoundError(
             f"table {name}: its files at {location} cannot be found: {error}; put them back, "
             f"or tell where they are with `mimic tables register {name} LOCATION`"
         ) from error
-    paths = [str(file.path.relative_to(root.parent if root == file.path else root)) for file in files]
-    entries = {path: [stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)}
-    changed = max(stat.st_mtime_ns for stat in stats) / 1e9
+    entries = {_below(location, file.path): [size, stamp] for file, (size, stamp, _) in zip(files, facts, strict=True)}
+    changed = max(changed for _, _, changed in facts)
     return Listing(files=tuple(files), token=fingerprint(entries)[:24], changed=changed)
 
 
-def properties(location: Path) -> dict[str, str]:
-    """Return the properties of the catalog's table that is registered for a location."""
-    return {LOCATION: f"file://{location}"}
+def _below(location: str, path: Path | S3Path) -> str:
+    """Return what a file is called at a location, so that files that are moved as a whole are the same table."""
+    if isinstance(path, S3Path):
+        return str(path).removeprefix(location)
+    root = Path(location)
+    return str(path.relative_to(root.parent if root == path else root))
+
+
+def properties(location: str) -> dict[str, str]:
+    """Return the properties of the catalog's table that is registered for a path or a URL of S3."""
+    return {LOCATION: location if location.startswith(S3) else f"file://{location}"}
+
+
+def place_of(properties: Mapping[str, str]) -> str:
+    """Return where the files of a registered table lie: a path of this machine, or a URL of S3."""
+    return properties[LOCATION].removeprefix("file://")
 
 
 def require_writable(properties: Mapping[str, str], name: str) -> None:
@@ -87,7 +102,7 @@ def require_writable(properties: Mapping[str, str], name: str) -> None:
     """
     if LOCATION in properties:
         raise TableError(
-            f"table {name} is registered where its files lie, {local_path(properties[LOCATION])}, and is never written; "
+            f"table {name} is registered where its files lie, {place_of(properties)}, and is never written; "
             "change the files there, or give another name"
         )
 
@@ -101,12 +116,12 @@ def describe(properties: Mapping[str, str], name: str) -> dict[str, Any]:
         ConflictError: they are changed at this very moment.
     """
     try:
-        return describe_files(local_path(properties[LOCATION]), name)
+        return describe_files(place_of(properties), name)
     except TableError as error:
         raise TableError(f"table {name}: {error}") from error
 
 
-def describe_files(location: Path, name: str, used: Collection[str] | None = None) -> dict[str, Any]:
+def describe_files(location: str, name: str, used: Collection[str] | None = None) -> dict[str, Any]:
     """Return what a pin says of the files at a location, as `describe`.
 
     Args:
@@ -118,11 +133,10 @@ def describe_files(location: Path, name: str, used: Collection[str] | None = Non
         TableError: they cannot be read as one table.
         ConflictError: they are changed at this very moment.
     """
-    token = list_files(str(location), name).token
-    files, columns = open_files([location], used)
-    rows = count_rows(files)
-    require_unchanged(str(location), name, token)
-    return {"location": str(location), "token": token, "columns": columns, "rows": rows}
+    listing = list_files(location, name)
+    columns, rows = columns_of(listing.files, used), count_rows(listing.files)
+    require_unchanged(location, name, listing.token)
+    return {"location": location, "token": listing.token, "columns": columns, "rows": rows}
 
 
 def require_unchanged(location: str, name: str, token: str) -> Listing:

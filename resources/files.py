@@ -16,7 +16,9 @@ from mimic_core.errors import TableError
 from mimic_core.shards import RowGroup
 from mimic_core.sources import INDIVIDUAL, KEYS, TRAIN
 from resources.footers import Footers
+from resources.paths import S3Path, as_path, file_system_of, objects_below, size_and_stamp, source_of
 from resources.reading import groups_of
+from resources.storage import S3
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -32,35 +34,37 @@ class SourceFile:
     Attributes:
         path: of the file.
         keys: column -> value, one each, from the folders named COLUMN=VALUE above it.
+        is_parquet: whether it is known to be so, whatever its name.
     """
 
-    path: Path
+    path: Path | S3Path
     keys: pa.Table
+    is_parquet: bool = False
 
     @property
     def kind(self) -> str | None:
         """Its format, `parquet` or `csv`; None for another one."""
-        return SUFFIXES.get(self.path.suffix)
+        return "parquet" if self.is_parquet else SUFFIXES.get(self.path.suffix)
 
     @cached_property
     def fragment(self) -> "ds.Fragment":
         """What reads it; it is opened at the first use."""
         import pyarrow.dataset as ds
-        from pyarrow.fs import LocalFileSystem
 
         made = ds.ParquetFileFormat() if self.kind == "parquet" else ds.CsvFileFormat()
-        return made.make_fragment(str(self.path), LocalFileSystem())
+        return made.make_fragment(*file_system_of(self.path))
 
     @cached_property
     def own_schema(self) -> pa.Schema:
         """The columns that are read from it; where a folder's name gives a column too, the folder's counts."""
         from resources.csv_types import settled_schema
 
-        if self.kind == "csv":
-            _require_commas(self.path)
+        path = self.path
+        if self.kind == "csv" and isinstance(path, Path):
+            _require_commas(path)
         schema = self.fragment.physical_schema.remove_metadata()
         own = pa.schema([field for field in schema if field.name not in self.keys.column_names])
-        return own if self.kind == "parquet" else settled_schema(self.path, own)
+        return settled_schema(path, own) if self.kind == "csv" and isinstance(path, Path) else own
 
     @property
     def schema(self) -> pa.Schema:
@@ -71,7 +75,7 @@ class SourceFile:
         """List the row groups of a Parquet file."""
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+        with pq.ParquetFile(source_of(self.path), pre_buffer=False) as file:
             names = [name for name in (INDIVIDUAL, TRAIN) if name in file.schema_arrow.names]
             own = {name: name for name in names if name not in self.keys.column_names}
             return groups_of(file, str(self.path), own)
@@ -111,31 +115,47 @@ class SourceFile:
         if groups == []:
             return
         # measured: Arrow's datasets hold a decoded row group, 364 MB where this holds 126 MB
-        with footers.opened(str(self.path), self.path) as file:
+        with footers.opened(str(self.path), source_of(self.path)) as file:
             yield from file.iter_batches(row_groups=groups, columns=columns)
 
 
-def find_files(paths: Sequence[Path]) -> list[SourceFile]:
-    """Find the Parquet and CSV files at and below some paths; none is opened.
+def find_files(paths: Sequence[Path | str]) -> list[SourceFile]:
+    """Find the Parquet and CSV files at and below some paths or URLs of S3; none is opened.
 
     What Spark has not finished (`_temporary`) and hidden files do not count.
 
     Raises:
         TableError: a path is missing, cannot be listed, holds no such file, or files are of several kinds.
     """
-    found = [(path, file) for path in paths for file in _listed(path)]
-    names = [str(file) for _, file in found]
-    empty = [str(file) for _, file in found if not file.stat().st_size]
-    if empty:
-        raise TableError(f"{', '.join(empty[:5])}: the file is empty; expected a decision table")
+    found = [(path, file) for path in map(as_path, paths) for file in _listed(path)]
+    _require_usable([file for _, file in found])
     kinds = {SUFFIXES.get(file.suffix) for _, file in found}
     if len(kinds) > 1 or None in kinds:
+        names = [str(file) for _, file in found]
         raise TableError(f"expected .parquet files or .csv files, all of one kind, found {', '.join(names[:5])}")
     words = [_folder_words(path, file) for path, file in found]
     return [SourceFile(file, keys) for (_, file), keys in zip(found, _typed(words), strict=True)]
 
 
-def reading(paths: Sequence[Path], read: Callable[[], Any]) -> Any:
+def data_files(paths: Sequence[S3Path], keys: pa.Table | None = None) -> list[SourceFile]:
+    """Return the Parquet files of a table whose catalog lists them, whatever they are called.
+
+    Args:
+        keys: the columns that they have beside their own, with one row.
+
+    Raises:
+        TableError: a file is empty.
+    """
+    _require_usable(paths)
+    return [SourceFile(path, pa.table({}) if keys is None else keys, is_parquet=True) for path in paths]
+
+
+def _require_usable(paths: Sequence[Path | S3Path]) -> None:
+    if empty := [str(path) for path in paths if not size_and_stamp(path)[0]]:
+        raise TableError(f"{', '.join(empty[:5])}: the file is empty; expected a decision table")
+
+
+def reading(paths: Sequence[Path | S3Path], read: Callable[[], Any]) -> Any:
     """Call what reads files, and name them where they cannot be read.
 
     Raises:
@@ -147,21 +167,28 @@ def reading(paths: Sequence[Path], read: Callable[[], Any]) -> Any:
         raise TableError(f"{', '.join(map(str, paths[:5]))}: cannot be read as one table: {error}") from error
 
 
-def _listed(path: Path) -> list[Path]:
-    """List the data files at or below a path, sorted."""
+def _listed(path: Path | str) -> Sequence[Path | S3Path]:
+    """List the data files at or below a path or URL, sorted."""
+    if isinstance(path, str):
+        found = objects_below(path)
+        if len(found) > 1 or str(found[0]) != path.rstrip("/"):
+            found = [file for file in found if file.suffix in SUFFIXES]
+        if not found or any(SUFFIXES.get(file.suffix) == "csv" for file in found):
+            raise TableError(f"{path}: expected .parquet files; copy others to this machine and import them from there")
+        return found
     if not path.exists():
         raise TableError(f"{path}: there is no such file or folder")
     if not path.is_dir():
         return [path]
     try:
-        found = [Path(folder) / name for folder, name in _walk(path) if Path(name).suffix in SUFFIXES]
+        below = [Path(folder) / name for folder, name in _walk(path) if Path(name).suffix in SUFFIXES]
     except OSError as error:
         raise TableError(
             f"{error.filename}: cannot be listed: {error.strerror}; mend its rights, or leave it out"
         ) from error
-    if not found:
+    if not below:
         raise TableError(f"{path}: no .parquet or .csv file in this folder")
-    return sorted(found)
+    return sorted(below)
 
 
 def _walk(path: Path) -> Iterator[tuple[str, str]]:
@@ -192,9 +219,10 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _folder_words(path: Path, file: Path) -> dict[str, str | None]:
+def _folder_words(path: Path | str, file: Path | S3Path) -> dict[str, str | None]:
     """Return what the folders between a path and a file below it say, as column -> text."""
-    folders = file.relative_to(path).parent.parts if path != file else ()
+    root = S3Path(path.removeprefix(S3)) if isinstance(path, str) else path
+    folders = file.relative_to(root).parent.parts if root != file else ()
     pairs = [unquote(name).partition("=")[::2] for name in folders if re.match(r"[^=]+=.", name)]
     return {column: None if word == HIVE_NULL else word for column, word in pairs}
 

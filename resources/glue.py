@@ -1,15 +1,18 @@
 """Glue: the AWS Glue catalog, of which mimic sees only the databases that it is told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.glue import GlueCatalog
+from pyiceberg.exceptions import NoSuchIcebergTableError
 from pyiceberg.typedef import EMPTY_DICT
 
 from mimic_core.errors import SpecError
-from resources.aws import client, explaining, iceberg_properties
+from resources.aws import client, iceberg_properties
+from resources.plain_tables import is_iceberg
 
 if TYPE_CHECKING:
+    from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier, Properties
 
 
@@ -46,6 +49,11 @@ class Glue(GlueCatalog):
         self._require_mine(database_name)
         return super()._get_glue_table(database_name, table_name)
 
+    def _convert_glue_to_iceberg(self, glue_table: Any) -> "Table":
+        if not is_iceberg(glue_table):
+            raise NoSuchIcebergTableError(f"{glue_table['DatabaseName']}.{glue_table['Name']} is no table of Iceberg")
+        return super()._convert_glue_to_iceberg(glue_table)
+
     def _require_mine(self, database: str) -> None:
         if database not in self._databases:
             raise SpecError(
@@ -55,24 +63,3 @@ class Glue(GlueCatalog):
 
     def close(self) -> None:
         """Do nothing: the connections are those of all clients."""
-
-
-def glue_tables(databases: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Stream the tables of some databases as Glue describes them, of whatever kind; a database need not be there.
-
-    Raises:
-        StorageError: Glue does not answer, or refuses.
-    """
-    glue = client("glue")
-    for database in databases:
-        with explaining(f"the Glue database {database}", "cannot be read"):
-            try:
-                for page in glue.get_paginator("get_tables").paginate(DatabaseName=database):
-                    yield from page["TableList"]
-            except glue.exceptions.EntityNotFoundException:
-                continue
-
-
-def is_iceberg(table: dict[str, Any]) -> bool:
-    """Tell whether a table of Glue is one of Iceberg."""
-    return str(table.get("Parameters", {}).get("table_type", "")).upper() == "ICEBERG"

@@ -12,6 +12,7 @@ from mimic_core.errors import TableError
 from mimic_core.sources import ALTERNATIVE, FLAGS, KEYS, standard_columns
 from resources.files import SourceFile, find_files, reading
 from resources.footers import Footers
+from resources.paths import S3Path
 
 # Iceberg has fewer widths than Arrow
 WIDER = {
@@ -25,7 +26,7 @@ WIDER = {
 }
 
 
-def open_files(paths: Sequence[Path], used: Collection[str] | None = None) -> tuple[list[SourceFile], pa.Schema]:
+def open_files(paths: Sequence[Path | str], used: Collection[str] | None = None) -> tuple[list[SourceFile], pa.Schema]:
     """Open Parquet or CSV files or folders, all of one format; returns them with the column types that a table stores.
 
     Args:
@@ -36,10 +37,15 @@ def open_files(paths: Sequence[Path], used: Collection[str] | None = None) -> tu
         TableError: a path is missing, holds no such file, or files do not fit each other or a table.
     """
     files = find_files(paths)
+    return files, columns_of(files, used)
+
+
+def columns_of(files: Sequence[SourceFile], used: Collection[str] | None = None) -> pa.Schema:
+    """Return the columns of files with the types that a table stores; arguments and errors as of `open_files`."""
     schemas = [reading([file.path], partial(getattr, file, "schema")) for file in files]
     if used is not None:
         schemas = [_usable(schema, used) for schema in schemas]
-    return files, storable_schema(schemas, [file.path for file in files])
+    return storable_schema(schemas, [file.path for file in files])
 
 
 def standard_parts(
@@ -96,7 +102,7 @@ def standard_rows(
         raise TableError(f"{file.path}: cannot be read: {error}; mend the file") from error
 
 
-def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path]) -> pa.Schema:
+def storable_schema(schemas: Sequence[pa.Schema], paths: Sequence[Path | S3Path]) -> pa.Schema:
     """Return the column types in which a table stores the rows of some files, which may differ in theirs.
 
     Raises:
@@ -132,7 +138,7 @@ def _usable(schema: pa.Schema, used: Collection[str]) -> pa.Schema:
     )
 
 
-def _stored_schema(schema: pa.Schema, path: Path) -> pa.Schema:
+def _stored_schema(schema: pa.Schema, path: Path | S3Path) -> pa.Schema:
     try:
         filled = pa.schema([field for field in schema if not pa.types.is_null(field.type)])
         fields = list(standard_columns(filled.empty_table()).schema)

@@ -128,8 +128,8 @@ class S3Storage:
 
     def discard(self, folder: str) -> None:
         """Remove all objects below a folder."""
-        self._appends.forget(f"{folder}/")
-        keys = [self._key(name) for name, _ in self._listed(f"{folder}/")]
+        self._appends.forget(_below(folder))
+        keys = [self._key(name) for name, _ in self._listed(_below(folder))]
         for first in range(0, len(keys), MOST_REMOVED):
             objects = [{"Key": key} for key in keys[first : first + MOST_REMOVED]]
             with self._writing(folder, "could not be removed"):
@@ -152,18 +152,18 @@ class S3Storage:
 
     def files(self, folder: str) -> Iterator[File]:
         """Stream the objects below a folder."""
-        for name, status in self._listed(f"{folder}/" if folder else ""):
+        for name, status in self._listed(_below(folder)):
             yield File(name, partial(_given, status))
 
     def names(self, folder: str) -> list[str]:
         """List the names of the objects directly in a folder."""
-        pages = self._pages(f"{folder}/" if folder else "", "/")
+        pages = self._pages(_below(folder), "/")
         names = [each["Key"].rpartition("/")[2] for page in pages for each in page.get("Contents", ())]
         return sorted(name for name in names if name and not name.startswith("."))
 
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly in a folder."""
-        pages = self._pages(f"{folder}/" if folder else "", "/")
+        pages = self._pages(_below(folder), "/")
         return sorted(each["Prefix"].split("/")[-2] for page in pages for each in page.get("CommonPrefixes", ()))
 
     def is_missing(self, folder: str) -> bool:
@@ -265,6 +265,10 @@ class S3Storage:
                 if _is_absence(error):  # of the object that should have been there
                     raise FileNotFoundError(self.url(name)) from error
                 raise
+
+
+def _below(folder: str) -> str:
+    return f"{folder}/" if folder else ""
 
 
 def _transfer() -> Any:

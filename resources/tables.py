@@ -28,7 +28,7 @@ from mimic_core.sources import INDIVIDUAL, TRAIN
 from mimic_core.wording import listed
 from resources import blocks, exports, external, maintenance, reading, removal
 from resources.aws import iceberg_properties
-from resources.catalogs import ensure_database, explaining, metadata_locations, open_catalog
+from resources.catalogs import ensure_database, explaining, glue_databases, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
 from resources.commits import retry
 from resources.files import find_files
@@ -39,13 +39,13 @@ from resources.iceberg import (
     equal,
     file_hash,
     landed,
-    local_path,
     origin,
     plain_schema,
     transaction_for,
 )
 from resources.imports import open_files, standard_parts
 from resources.loading import list_tables, load_all, load_table
+from resources.plain_tables import glue_table, glue_tables, is_parquet, plain_location
 from resources.reading import counted, read_batches
 from resources.staging import Staged, column_ids, delete_files, require_staged, write_files
 from resources.storage import S3, storage_at
@@ -112,7 +112,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         One that cannot be read is listed too, whatever it is for; who reads it is told why.
         """
-        return [
+        found = [
             name
             for name, table in load_all(self._catalog).items()
             if table is None
@@ -121,6 +121,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 and (not kinds or table.properties.get(KIND, SOURCE) in kinds)
             )
         ]
+        return sorted([*found, *self._plain_names()]) if not kinds or SOURCE in kinds else found
 
     def locations(self) -> dict[str, str]:
         """Return the metadata file of the present version of every table; no table is read for it.
@@ -132,7 +133,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a table of this name."""
-        return load_table(self._catalog, table_name(name)) is not None
+        return load_table(self._catalog, table_name(name)) is not None or self._plain(name) is not None
 
     def pin(self, name: str, version: int | None = None) -> Pin:
         """Pin a version of a table, its present one unless told; later commits do not show in it.
@@ -143,6 +144,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             NotFoundError: there is no such table or version.
         """
+        if plain := self._plain(name):
+            return Pin(name=name, snapshot=0, schema_id=0, kind=SOURCE, **external.describe_files(plain, name))
         table = self._load(name)
         if version is None and external.LOCATION in table.properties:
             return Pin(name=name, snapshot=0, schema_id=0, kind=SOURCE, **external.describe(table.properties, name))
@@ -174,7 +177,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConflictError: the files are changed at this very moment.
         """
         find_files([location])  # that says what is wrong with a path, where a pin says what is wrong with a table
-        facts = external.describe_files(location, str(location), used)
+        facts = external.describe_files(str(location), str(location), used)
         if not facts["rows"]:
             raise TableError(f"{location}: there are no rows; expected a decision table")
         return Pin(name=str(location), snapshot=0, schema_id=0, kind=SOURCE, **facts)
@@ -304,7 +307,9 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def kind(self, name: str) -> str | None:
         """Tell what a table is for; None when there is none of this name."""
         table = load_table(self._catalog, table_name(name))
-        return None if table is None else table.properties.get(KIND, SOURCE)
+        if table is None:
+            return SOURCE if self._plain(name) else None
+        return table.properties.get(KIND, SOURCE)
 
     def require_kind(self, name: str, *kinds: str) -> None:
         """Refuse a table that serves another purpose; a table that is not there passes.
@@ -394,7 +399,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def import_files(
         self,
         name: str,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         *,
         append: bool = False,
         on_rows: Callable[[int], None] = lambda _: None,
@@ -402,6 +407,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Copy Parquet or CSV files or folders into a source table in one commit.
 
         Args:
+            paths: of this machine, or URLs of S3.
             append: add to the table instead of replacing its rows and columns.
             on_rows: called with the number of rows read so far.
 
@@ -409,6 +415,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             TableError: files that cannot be read, or whose columns do not fit each other or the table.
         """
         self.require_kind(name, SOURCE)
+        self._require_not_plain(name)
         files, schema = open_files(paths)
         staged = self._stage(name, standard_parts(files, schema, on_rows), "import", schema, append=append)
         if not staged.rows:
@@ -425,17 +432,21 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.discard(staged)  # after anything else it may have landed
             raise
 
-    def register(self, name: str, location: Path) -> Pin:
+    def register(self, name: str, location: Path | str) -> Pin:
         """Make a source table of a Parquet file or folder where it lies; again, also elsewhere, moves the registration.
+
+        Args:
+            location: a path, or a URL of S3.
 
         Raises:
             TableError: there are no such files, or the name is that of a table that holds rows.
             ConflictError: others kept changing the table.
         """
-        location = location.absolute()
+        place = str(location if str(location).startswith(S3) else Path(location).absolute())
         self.require_kind(name, SOURCE)
-        external.require_parquet(location, name)
-        properties = external.properties(location)
+        self._require_not_plain(name)
+        external.require_parquet(place, name)
+        properties = external.properties(place)
         # at once with what makes it a registered one: a kill leaves it, or nothing
         self._make(name, pa.schema([]), {KIND: SOURCE, **properties})
 
@@ -457,8 +468,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             NotFoundError: there is no such table.
         """
-        location = self._load(name).properties.get(external.LOCATION)
-        return str(local_path(location)) if location else ""
+        if plain := self._plain(name):
+            return plain
+        properties = self._load(name).properties
+        return external.place_of(properties) if external.LOCATION in properties else ""
 
     def remove(self, name: str) -> None:
         """Take a source table out of the catalog; maintenance removes its files later, but never those of a registered one.
@@ -471,6 +484,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         from pyiceberg.exceptions import NoSuchTableError
 
         self.require_kind(name, SOURCE)
+        self._require_not_plain(name)
         with explaining(f"table {name}"), self._queue(name), suppress(NoSuchTableError):
             location = self._load(name).location()
             maintenance.require_own(location, self.warehouse, name)
@@ -535,6 +549,26 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _catalog(self) -> "Catalog":
         with self._queue(".opening"):  # the first to open it makes its tables
             return open_catalog(self.catalog_uri, self.warehouse)
+
+    @cached_property
+    def _databases(self) -> list[str]:
+        return glue_databases(self.catalog_uri)
+
+    def _plain(self, name: str) -> str | None:
+        """Return where a plain table of Glue is, as a pin says it; None where the name is that of none."""
+        database = table_name(name).split(".")[0]
+        return plain_location(glue_table(name)) if database in self._databases else None
+
+    def _plain_names(self) -> list[str]:
+        if not self._databases:
+            return []
+        return [f"{found['DatabaseName']}.{found['Name']}" for found in glue_tables(self._databases) if is_parquet(found)]
+
+    def _require_not_plain(self, name: str) -> None:
+        if self._plain(name):
+            raise TableError(
+                f"table {name} is a plain one of Glue, whose files others write, and is only read; give another name"
+            )
 
     @cached_property
     def _io(self) -> "FileIO":

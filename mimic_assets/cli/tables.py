@@ -29,10 +29,12 @@ def tables() -> None:
 
 @tables.command(name="import")
 @click.argument("name", metavar="DATABASE.TABLE")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--append", is_flag=True, help="Add the rows instead of replacing the table.")
-def import_table(name: str, paths: tuple[Path, ...], append: bool) -> None:
+def import_table(name: str, paths: tuple[str, ...], append: bool) -> None:
     """Copy Parquet or CSV files into a table, in one commit; an existing table is replaced.
+
+    A PATH is a file or folder, or s3://BUCKET/PREFIX with Parquet files.
 
     \b
     Examples:
@@ -55,22 +57,24 @@ def import_table(name: str, paths: tuple[Path, ...], append: bool) -> None:
 
 @tables.command()
 @click.argument("name", metavar="DATABASE.TABLE")
-@click.argument("location", metavar="LOCATION", type=click.Path(path_type=Path))
-def register(name: str, location: Path) -> None:
-    """Use a Parquet file or folder as a table where it lies, without copying it.
+@click.argument("location", metavar="LOCATION")
+def register(name: str, location: str) -> None:
+    """Use a Parquet file or folder, or s3://BUCKET/PREFIX, as a table where it lies, without copying it.
 
     Folders named COLUMN=VALUE below LOCATION give columns. The files are only read. To register a name again, also with
     another location, moves the table there.
 
     \b
-    Example:
+    Examples:
       mimic tables register haven.example_log_odds_features /data/features
+      mimic tables register haven.bookings s3://lake/bookings/2026
     """
     from mimic_assets.cli.environment import local_resources
 
     store = local_resources()["tables"]
     _announce(store, store.register(name, location))
-    _warn_of_other_pods(location.absolute())
+    if not location.startswith("s3://"):
+        _warn_of_other_pods(Path(location).absolute())
 
 
 @tables.command(name="list")

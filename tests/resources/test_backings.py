@@ -3,7 +3,9 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -11,17 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimic_core.errors import ConflictError, NotFoundError, TableError
+from resources.aws import client
 from resources.storage import storage_at
 from resources.tables import RESULTS, SOURCE, Pin, TableStore
 
 NAME = "haven.features"
+IN_AWS = ["a file in s3", "a hive folder in s3", "a plain table of glue", "a partitioned table of glue"]
 CATALOGS = ["sqlite", "postgres", "postgres and s3", "glue and s3"]
-BACKINGS = [*(f"imported on {catalog}" for catalog in CATALOGS), "a file", "a folder", "a hive folder"]
+BACKINGS = [*(f"imported on {catalog}" for catalog in CATALOGS), "a file", "a folder", "a hive folder", *IN_AWS]
 RESULTS_SCHEMA = pa.schema([("run_id", pa.string()), ("loss", pa.float64())])
 
 
 def places(kind: str, request: pytest.FixtureRequest, home: Path) -> dict[str, str]:
     """Where the catalog and the tables' files are; what a user sets."""
+    kind = {"a plain table of glue": "glue and s3", "a partitioned table of glue": "glue and s3"}.get(kind, kind)
     warehouse = f"file://{home / 'warehouse'}"
     if "s3" in kind:
         request.getfixturevalue("aws")
@@ -67,19 +72,56 @@ class Backing:
         self.write(table)
         if not self.external:
             return self.tables.import_files(NAME, [self.folder])
+        if self.kind in IN_AWS:
+            return self.hold_in_aws(table)
         return self.tables.register(NAME, self.folder / "0.parquet" if self.kind == "a file" else self.folder)
+
+    def hold_in_aws(self, table: pa.Table) -> Pin:
+        there = storage_at("s3://mimic-tests/files")
+        there.discard("")
+        for path in self.folder.rglob("*.parquet"):
+            with there.writing(unquote(path.relative_to(self.folder).as_posix())) as file:
+                file.write(path.read_bytes())
+        if "glue" in self.kind:
+            describe_to_glue(table, [path.parent.relative_to(self.folder) for path in self.folder.rglob("*.parquet")])
+            return self.tables.pin(NAME)
+        return self.tables.register(NAME, "s3://mimic-tests/files" + ("/0.parquet" if "file in" in self.kind else ""))
 
     def write(self, table: pa.Table) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        if self.kind == "a hive folder":
+        if "hive" in self.kind or "partitioned" in self.kind:
             keys = ds.partitioning(pa.schema([table.schema.field(name) for name in ("_train", "region")]), flavor="hive")
             ds.write_dataset(table, self.folder, format="parquet", partitioning=keys)
-        elif self.kind == "a file":
+        elif "a file" in self.kind:
             pq.write_table(table, self.folder / "0.parquet")
         else:
             for index, row in enumerate(range(0, len(table), 2)):
                 pq.write_table(table.slice(row, 2), self.folder / f"{index}.parquet")
+
+
+def describe_to_glue(table: pa.Table, folders: list[Path]) -> None:
+    """Have Glue know a table of Hive over the files in S3, as somebody else made it."""
+    glue = client("glue")
+    with suppress(glue.exceptions.AlreadyExistsException):
+        glue.create_database(DatabaseInput={"Name": "haven"})
+    with suppress(glue.exceptions.EntityNotFoundException):
+        glue.delete_table(DatabaseName="haven", Name="features")
+    values = sorted({tuple(part.split("=")[1] for part in folder.parts) for folder in folders if folder.parts})
+    keys = [{"Name": "_train", "Type": "boolean"}, {"Name": "region", "Type": "string"}] if values else []
+    stored = {
+        "Location": "s3://mimic-tests/files/",
+        "InputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+    }
+    columns = [
+        {"Name": name, "Type": "string"} for name in table.column_names if name not in ("_train", "region") or not keys
+    ]
+    described = {"Name": "features", "TableType": "EXTERNAL_TABLE", "PartitionKeys": keys}
+    glue.create_table(DatabaseName="haven", TableInput=described | {"StorageDescriptor": stored | {"Columns": columns}})
+    for pair in values:
+        place = stored["Location"] + "/".join(f"{key['Name']}={value}" for key, value in zip(keys, pair, strict=True))
+        written = {"Values": [unquote(value) for value in pair], "StorageDescriptor": {"Location": unquote(place)}}
+        glue.create_partition(DatabaseName="haven", TableName="features", PartitionInput=written)
 
 
 @pytest.fixture
@@ -168,7 +210,7 @@ def test_a_pin_never_gives_other_rows_than_those_that_were_pinned(backing):
     pin = backing.hold(rows(1, 2, 3, 4))
     backing.hold(rows(7, 8, 9, 10))
     if backing.external:
-        message = rf"table haven\.features: its files at .*{backing.folder.name}.* were changed since this build began"
+        message = r"table haven\.features: its files at .*(files|haven\.features).* were changed since this build began"
         with pytest.raises(ConflictError, match=message):
             ids(backing.tables, pin)
     else:
