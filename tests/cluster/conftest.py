@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import boto3
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
@@ -27,15 +28,19 @@ from mimic_assets.live import PARTITION
 from mimic_assets.registration import pair_runs, register
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
+from resources.aws import client
 from resources.environments import local_resources
 
 BIN = Path(sys.executable).parent
 IMAGE, GPU_IMAGE = "mimic:0.1.0-cpu", "mimic:0.1.0-gpu"
 MODULES = (  # what runs and steps import
+    "boto3",
     "dagster._cli",
     "dagster._core.storage.event_log.sqlite",
     "dagster._core.storage.runs.sqlite",
     "dagster._core.storage.schedules.sqlite",
+    "dagster_aws.s3",
+    "dagster_aws.s3.compute_log_manager",
     "dagster_k8s",
     "keras",
     "matplotlib.backends.backend_agg",
@@ -43,6 +48,7 @@ MODULES = (  # what runs and steps import
     "mimic_assets.definitions",
     "pandas",
     "PIL.Image",
+    "pyiceberg.catalog.glue",
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
     "resources.k8s_executor",
@@ -84,6 +90,12 @@ SPECS = {
         "experiment_name": "e",
         "upload_table": "scored",
     },
+}
+BUCKET = "mimic-cluster"
+LOGS_IN_S3 = {
+    "module": "dagster_aws.s3.compute_log_manager",
+    "class": "S3ComputeLogManager",
+    "config": {"bucket": BUCKET, "prefix": "compute_logs"},
 }
 WHERE = {"repositoryLocationName": "mimic", "repositoryName": "__repository__"}
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
@@ -353,6 +365,15 @@ def reachable(port: int, seconds: float = 60) -> None:
             time.sleep(0.1)
 
 
+def in_aws(aws: Any) -> dict[str, str]:
+    """Make the bucket of a platform; returns its settings."""
+    session = boto3.Session("testing", "testing", region_name="us-east-1")
+    session.client("s3", endpoint_url=aws.url).create_bucket(Bucket=BUCKET)
+    client.cache_clear()
+    places = {"MIMIC_WAREHOUSE": f"s3://{BUCKET}/warehouse", "MIMIC_ARTEFACTS": f"s3://{BUCKET}/artefacts"}
+    return aws.environment | places | {"MIMIC_CATALOG": "glue:haven"}
+
+
 @contextmanager
 def platform_on(
     folder: Path,
@@ -360,9 +381,15 @@ def platform_on(
     most_runs: int = 10,
     poll_seconds: int = 5,
     database: Callable[[], str] | None = None,
+    aws: Any = None,
     **cluster: Any,
 ) -> Iterator[Platform]:
-    """Give a platform on a new stand-in, without servers yet; its databases are files unless `database` makes others."""
+    """Give a platform on a new stand-in, without servers yet.
+
+    Args:
+        database: makes its databases, which are files without it.
+        aws: the server of AWS that has its tables, artefacts and compute logs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH", "TMPDIR", "LANG") if name in os.environ}
     threads = {
@@ -375,11 +402,12 @@ def platform_on(
         "MIMIC_ENV": "kubernetes",
         "MIMIC_HOME": str(folder / "mimic"),
         "MIMIC_GPU_IMAGE": GPU_IMAGE,
-        "MIMIC_CATALOG": database() if database else f"sqlite:///{folder / 'catalog.db'}",
     }
+    settings |= in_aws(aws) if aws else {"MIMIC_CATALOG": database() if database else f"sqlite:///{folder / 'catalog.db'}"}
     scheme = "postgresql+psycopg2:"  # plain postgresql is psycopg 3 to SQLAlchemy 2.1
     url = database().replace("postgresql:", scheme) if database else ""
-    storage = {"storage": {"postgres": {"postgres_url": url}}} if database else {}
+    storage: dict[str, Any] = {"storage": {"postgres": {"postgres_url": url}}} if database else {}
+    storage |= {"compute_logs": LOGS_IN_S3} if aws else {}
     with ExitStack() as stack:
         made = stack.enter_context(stand_in.Cluster(folder / "containers", image, **{"modules": MODULES} | cluster))
         platform = Platform(made, folder, image, settings, storage, most_runs, poll_seconds)

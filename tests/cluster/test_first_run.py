@@ -24,9 +24,9 @@ BACKFILL = """mutation Fill($params: LaunchBackfillParams!) {
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory, served, database):
-    """A platform whose databases are Postgres, as they are in a cluster."""
-    with served(tmp_path_factory.mktemp("cluster"), database=database) as made:
+def platform(tmp_path_factory, served, database, aws_server):
+    """A platform as AWS has it: Dagster's database is Postgres, the catalog Glue, and everything else in S3."""
+    with served(tmp_path_factory.mktemp("cluster"), database=database, aws=aws_server) as made:
         yield made
 
 
