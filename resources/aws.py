@@ -78,7 +78,7 @@ def iceberg_properties() -> dict[str, str]:
 
 @contextmanager
 def explaining(place: str, failed: str, advice: str = "") -> Iterator[None]:
-    """Turn what a client of AWS raises within the context into an error that says what to do.
+    """Turn what a client of AWS, or Arrow's, raises within the context into an error that says what to do.
 
     Args:
         advice: what holds now.
@@ -90,6 +90,8 @@ def explaining(place: str, failed: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and (meaning := arrow_meaning(error)):
+            raise StorageError(f"{place}: {failed}: {'; '.join(filter(None, [meaning, advice]))}") from error
         if not type(error).__module__.startswith(("boto3", "botocore")):  # whose import takes a while
             raise
         if _is_taken(error):

@@ -12,9 +12,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from mimic_core.errors import TableError
+from mimic_core.errors import StorageError, TableError
 from mimic_core.shards import RowGroup
 from mimic_core.sources import INDIVIDUAL, KEYS, TRAIN
+from resources import aws
 from resources.footers import Footers
 from resources.paths import S3Path, as_path, file_system_of, objects_below, size_and_stamp, source_of
 from resources.reading import groups_of
@@ -162,7 +163,10 @@ def reading(paths: Sequence[Path | S3Path], read: Callable[[], Any]) -> Any:
         TableError: they are damaged, no files of their kind, or cannot be opened.
     """
     try:
-        return read()
+        with aws.explaining(", ".join(map(str, paths[:5])), "cannot be read"):
+            return read()
+    except StorageError:
+        raise
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise TableError(f"{', '.join(map(str, paths[:5]))}: cannot be read as one table: {error}") from error
 

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimic_core.errors import TableError
+from mimic_core.errors import StorageError, TableError
 from mimic_core.sources import ALTERNATIVE, FLAGS, KEYS, standard_columns
+from resources import aws
 from resources.files import SourceFile, find_files, reading
 from resources.footers import Footers
 from resources.paths import S3Path
@@ -99,6 +100,8 @@ def standard_rows(
     except TableError as error:
         raise TableError(f"{file.path}: {error}") from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        if isinstance(error, OSError) and (meaning := aws.arrow_meaning(error)):
+            raise StorageError(f"{file.path}: cannot be read: {meaning}") from error
         raise TableError(f"{file.path}: cannot be read: {error}; mend the file") from error
 
 

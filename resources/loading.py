@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mimic_core.errors import CorruptFileError, StorageError
+from mimic_core.errors import CorruptFileError, MimicError, StorageError
 from resources.catalogs import explaining
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def load_table(catalog: "Catalog", name: str) -> "Table | None":
             return catalog.load_table(name)
     except NoSuchTableError:
         return None
+    except MimicError:
+        raise
     except (ValidationError, ValueError) as error:
         raise CorruptFileError(f"table {name}: its metadata file is damaged: {error}; put it back from a backup") from error
 

@@ -26,7 +26,7 @@ from mimic_core.manifests import fingerprint
 from mimic_core.shards import Part, RowGroup
 from mimic_core.sources import INDIVIDUAL, TRAIN
 from mimic_core.wording import listed
-from resources import blocks, exports, external, maintenance, reading, removal
+from resources import aws, blocks, exports, external, maintenance, reading, removal
 from resources.aws import iceberg_properties
 from resources.catalogs import ensure_database, explaining, glue_databases, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
@@ -44,7 +44,7 @@ from resources.iceberg import (
     transaction_for,
 )
 from resources.imports import open_files, standard_parts
-from resources.loading import list_tables, load_all, load_table
+from resources.loading import CANNOT_READ, list_tables, load_all, load_table
 from resources.plain_tables import glue_table, glue_tables, is_parquet, plain_location
 from resources.reading import counted, read_batches
 from resources.staging import Staged, column_ids, delete_files, require_staged, write_files
@@ -217,10 +217,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: the files of a registered table were changed since the pin.
         """
-        if pin.columns is not None:
-            yield from external.read_rows(pin.location, pin.name, pin.token, pin.columns, columns, where)
-        elif pin.snapshot:
-            yield from read_batches(self._at(pin), columns, where)
+        with aws.explaining(f"table {pin.name}", CANNOT_READ):
+            if pin.columns is not None:
+                yield from external.read_rows(pin.location, pin.name, pin.token, pin.columns, columns, where)
+            elif pin.snapshot:
+                yield from read_batches(self._at(pin), columns, where)
 
     def first_rows(self, pin: Pin, columns: Sequence[str], rows: int, where: Mapping[str, Any] | None = None) -> pa.Table:
         """Return the first rows of a pinned version, fewer where it has not as many; arguments as `batches` takes them.
@@ -233,9 +234,10 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def row_groups(self, pin: Pin) -> list[RowGroup] | None:
         """List the row groups of a pinned version with what is known of them; None where they cannot be read one by one."""
-        if pin.columns is not None:
-            return external.row_groups(pin.location, pin.name, pin.token)
-        return reading.row_groups(self._at(pin)) if pin.snapshot else []
+        with aws.explaining(f"table {pin.name}", CANNOT_READ):
+            if pin.columns is not None:
+                return external.row_groups(pin.location, pin.name, pin.token)
+            return reading.row_groups(self._at(pin)) if pin.snapshot else []
 
     def blocks(
         self,
@@ -280,10 +282,13 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _groups(self, pin: Pin, columns: Sequence[str], part: Part) -> Iterator[Iterator[pa.RecordBatch]]:
         if part.row_groups is None:
-            return iter([self.batches(pin, columns)])
-        if pin.columns is not None:
-            return external.read_groups(pin.location, pin.name, pin.token, pin.columns, columns, part.row_groups)
-        return reading.read_groups(self._at(pin), columns, part.row_groups) if part.row_groups else iter([])
+            yield self.batches(pin, columns)
+            return
+        with aws.explaining(f"table {pin.name}", CANNOT_READ):
+            if pin.columns is not None:
+                yield from external.read_groups(pin.location, pin.name, pin.token, pin.columns, columns, part.row_groups)
+            elif part.row_groups:
+                yield from reading.read_groups(self._at(pin), columns, part.row_groups)
 
     # ---- writing
 

@@ -1,7 +1,11 @@
 """The first run on a cluster: every step is a Job, with what its stage, its deployment and its spec ask for."""
 
 import json
+import os
+import subprocess
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec
@@ -73,6 +77,29 @@ def test_the_whole_first_run_ends_well_with_a_job_for_each_step(first_run):
     }
     assert steps["train_run"] == {"model_run": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}}
     assert [len(steps[job]) for job in ("build_contrast", "infer_batch")] == [4, 3]
+
+
+def test_polars_and_duckdb_read_the_tables_of_glue_from_s3(first_run, aws_server):
+    platform, inferred = first_run
+    python = Path(__file__).parents[2] / ".venv-engines/bin/python"
+    if not python.exists():
+        reason = "the environment .venv-engines is missing; `make test` makes it"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    names = ["haven.features", "haven.contrasts", "haven.results", "haven.scored"]
+    command = [python, Path(__file__).parents[1] / "engines/read_tables_in_aws.py", aws_server.url, *names]
+    environment = aws_server.environment | {"HOME": str(platform.home), "PATH": os.environ["PATH"]}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert said.returncode == 0, said.stderr
+    for name, seen in zip(names, json.loads(said.stdout), strict=True):
+        platform.done("tables", "export", name, platform.home / "exported.parquet")
+        ours = comparable(pq.read_table(platform.home / "exported.parquet").to_pylist())
+        assert {engine: comparable(rows) == ours for engine, rows in seen.items()} == {"polars": True, "DuckDB": True}, name
+    assert len(ours) == inferred["counts"]["rows"]
+
+
+def comparable(rows):
+    """Give rows as sorted texts; an engine has its own order of rows and of columns."""
+    return sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
 
 
 def test_jobs_are_tried_once_end_by_themselves_and_run_as_the_service_account(first_run):

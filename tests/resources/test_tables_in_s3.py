@@ -1,0 +1,113 @@
+"""Tables in S3 under Glue: what is refused there, and databases and files that are not mimic's."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mimic_core.errors import SpecError, StorageError, TableError
+from resources import arrow_retries
+from resources import aws as aws_clients
+from resources.aws import client
+from resources.environments import local_resources
+from resources.maintenance import Terms
+from resources.storage import storage_at
+from resources.tables import RESULTS, SOURCE, TableStore
+from resources.usage import InUse
+
+NAME = "haven.features"
+SCHEMA = pa.schema([("run_id", pa.string()), ("loss", pa.float64())])
+
+
+@pytest.fixture
+def tables(aws, monkeypatch, tmp_path) -> TableStore:
+    for module in (aws_clients, arrow_retries):
+        monkeypatch.setattr(module, "ATTEMPTS", 2)
+    client.cache_clear()
+    monkeypatch.setenv("MIMIC_CATALOG", "glue:haven")
+    monkeypatch.setenv("MIMIC_WAREHOUSE", "s3://mimic-tests/warehouse")
+    return local_resources(tmp_path)["tables"]
+
+
+@pytest.fixture
+def pin(tables, tmp_path):
+    pq.write_table(pa.table({"_individual": [1, 2], "size": [1.5, 2.5]}), tmp_path / "a.parquet")
+    return tables.import_files(NAME, [tmp_path / "a.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        (r"\.parquet", 403, r"table haven\.features: .*access is denied; see which role `mimic doctor` finds"),
+        (r"\.parquet", 503, r"table haven\.features: .*too many requests; .*do this again later"),
+        ("metadata", 403, r"table haven\.features: cannot be read: access is denied"),
+        ("^/$", 403, r"haven.*: cannot be read.*: access is denied"),
+    ],
+)
+def test_what_s3_or_glue_refuses_is_said_of_the_table(tables, pin, aws, tmp_path, path, status, message):
+    for call in (
+        lambda: list(tables.batches(pin)),
+        lambda: tables.row_groups(pin),
+        lambda: tables.import_files(NAME, [tmp_path / "a.parquet"]),
+    ):
+        aws.fail({"path": path, "status": status})
+        with pytest.raises(StorageError, match=message):
+            call()
+    aws.fail()
+    assert tables.pin(NAME) == pin
+
+
+def test_a_write_that_is_refused_leaves_no_files_and_the_table_as_it_was(tables, pin, aws, tmp_path):
+    files = {file.name for file in storage_at(tables.warehouse).files("")}
+    aws.fail({"path": r"import-.*\.parquet", "method": "PUT", "status": 403})
+    with pytest.raises(StorageError, match=r"rows could not be written: access is denied; .*the table is unchanged"):
+        tables.import_files(NAME, [tmp_path / "a.parquet"])
+    aws.fail()
+    assert {file.name for file in storage_at(tables.warehouse).files("")} == files
+
+
+def test_a_database_that_is_not_named_is_refused_whatever_glue_holds(tables, pin):
+    for call in (lambda: tables.pin("others.t"), lambda: tables.ensure("others.t", SCHEMA, kind=SOURCE)):
+        with pytest.raises(
+            SpecError, match="database others is none that MIMIC_CATALOG names, which are haven; add it there"
+        ):
+            call()
+    client("glue").create_database(DatabaseInput={"Name": "others"})
+    assert tables.names() == [NAME]
+
+
+def test_a_plain_table_is_neither_written_nor_removed(tables, pin, tmp_path):
+    stored = {"Location": "s3://mimic-tests/plain", "SerdeInfo": {"SerializationLibrary": "a.b.ParquetHiveSerDe"}}
+    client("glue").create_table(DatabaseName="haven", TableInput={"Name": "plain", "StorageDescriptor": stored})
+    for call in (
+        lambda: tables.import_files("haven.plain", [tmp_path / "a.parquet"]),
+        lambda: tables.register("haven.plain", tmp_path / "a.parquet"),
+        lambda: tables.remove("haven.plain"),
+    ):
+        with pytest.raises(TableError, match=r"table haven\.plain is a plain one of Glue, whose files others write"):
+            call()
+    with pytest.raises(TableError, match=r"table haven\.plain holds source rows, expected results rows"):
+        tables.ensure("haven.plain", SCHEMA, kind=RESULTS)
+    assert tables.names(RESULTS) == []
+
+
+def test_tables_of_other_formats_and_views_are_left_out(tables, pin):
+    glue = client("glue")
+    csv = {"Location": "s3://mimic-tests/csv", "InputFormat": "org.apache.hadoop.mapred.TextInputFormat"}
+    glue.create_table(DatabaseName="haven", TableInput={"Name": "csv", "StorageDescriptor": csv})
+    glue.create_table(DatabaseName="haven", TableInput={"Name": "view", "TableType": "VIRTUAL_VIEW"})
+    assert tables.names() == list(tables.locations()) == [NAME]
+
+
+def test_maintenance_removes_from_s3_what_nothing_names(tables, pin, tmp_path):
+    tables.stage(NAME, [pa.table({"_individual": [3], "size": [1.0]})])
+    later = Terms(in_use=InUse(asked=staged_at(tables) + 2 * 24 * 3600.0))
+    assert tables.maintain(NAME, later).files == 1
+    assert [row["_individual"] for batch in tables.batches(pin) for row in batch.to_pylist()] == [1, 2]
+    tables.remove(NAME)
+    removed = tables.remove_unknown(later)
+    assert removed.files > 1
+    assert list(storage_at(tables.warehouse).files("")) == []
+
+
+def staged_at(tables: TableStore) -> float:
+    return max(file.status.changed for file in storage_at(tables.warehouse).files(""))
