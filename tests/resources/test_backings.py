@@ -19,7 +19,7 @@ from resources.tables import RESULTS, SOURCE, Pin, TableStore
 
 NAME = "haven.features"
 IN_AWS = ["a file in s3", "a hive folder in s3", "a plain table of glue", "a partitioned table of glue"]
-CATALOGS = ["sqlite", "postgres", "postgres and s3", "glue and s3"]
+CATALOGS = ["sqlite", "postgres", "glue and s3"]  # Postgres with S3 is a combination of both
 BACKINGS = [*(f"imported on {catalog}" for catalog in CATALOGS), "a file", "a folder", "a hive folder", *IN_AWS]
 RESULTS_SCHEMA = pa.schema([("run_id", pa.string()), ("loss", pa.float64())])
 
