@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -28,6 +27,7 @@ from mimic_assets.run_files import COEFFICIENTS, INDIVIDUALS
 from mimic_assets.shown import data_version_tag, metadata, notes_shown, said_of, stored_bytes
 from mimic_assets.signs import Signs
 from mimic_core import datasets, distribution_plots, plots, runs, splits
+from mimic_core.backend import import_keras
 from mimic_core.distributions import with_missing_replaced
 from mimic_core.errors import NotFoundError
 from mimic_core.identifiers import parquet_bytes
@@ -39,6 +39,7 @@ from mimic_core.specs import RunSpec
 from mimic_core.streams import Stream, watched
 from resources.artefacts import ArtefactStore
 from resources.compute import TRAINING, needs
+from resources.file_cache import Coming
 from resources.inventory import Inventory
 from resources.previews import Previews
 from resources.specs import SpecStore, StoredSpec
@@ -126,8 +127,10 @@ def _train(
 ) -> runs.TrainedRun:
     spec, signs = stored.spec, Signs(context.log.info)
     source, entries = f"{spec.dataset_folder}/{dataset['version']}", [dataset["schema"], *dataset["files"]]
-    with artefacts.local_folder(source, entries, partial(signs.at, "dataset: fetched", unit="bytes")) as folder:
-        train, test = (_open(folder, split, spec, signs) for split in SPLITS)
+    with artefacts.coming_folder(source, entries, partial(signs.at, "dataset: fetched", unit="bytes")) as coming:
+        if not spec.model.linear:
+            import_keras()  # which takes seconds, while the first files come
+        train, test = (_open(coming, split, spec, signs) for split in SPLITS)
         size, took = describe_bytes(stored_bytes(dataset)), describe_seconds(signs.seconds)
         context.log.info(
             f"dataset {spec.dataset_key}, version {dataset['version']}: {train.decisions:,} training and "
@@ -145,9 +148,10 @@ def _train(
         )
 
 
-def _open(folder: Path, split: str, spec: RunSpec, signs: Signs) -> Stream:
+def _open(coming: Coming, split: str, spec: RunSpec, signs: Signs) -> Stream:
     verified = partial(signs.at, f"{split} split: verified", unit="bytes")
-    stream = splits.read_stream(folder, split, list(spec.columns.inputs), splits.MOST_IN_MEMORY, verified)
+    inputs = list(spec.columns.inputs)
+    stream = splits.read_stream(coming.folder, split, inputs, splits.MOST_IN_MEMORY, verified, coming.wait)
     done = partial(signs.at, f"{split} split: gone through", total=stream.decisions, unit="decisions")
     return watched(stream, done)
 

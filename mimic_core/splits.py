@@ -124,6 +124,7 @@ def read_stream(
     features: list[str] | None = None,
     most_bytes: float = MOST_IN_MEMORY,
     on_bytes: Callable[[int, int], None] = lambda *_: None,
+    wait: Callable[[Path], None] = lambda _: None,
 ) -> Stream:
     """Open a split of a dataset to go through its decisions any number of times; checksums are verified now.
 
@@ -131,12 +132,12 @@ def read_stream(
     the files anew, a block at a time, in their order, and `access` copies decisions out of them.
 
     Args:
-        on_bytes: as `open_split` takes it.
+        on_bytes, wait: as `open_split` takes them.
 
     Raises:
         NotFoundError, SpecError, CorruptFileError: as `read_rows`.
     """
-    source = open_split(folder, split, features, on_bytes)
+    source = open_split(folder, split, features, on_bytes, wait)
     schema = read_schema(folder)
     decisions = sum(file["decisions"] for file in schema["files"] if file["split"] == split)
     if decisions * source.max_choices * (4 * len(source.columns) + 20) <= most_bytes:
@@ -197,18 +198,24 @@ def read_dataset(
 
 
 def open_split(
-    folder: Path, split: str, features: list[str] | None = None, on_bytes: Callable[[int, int], None] = lambda *_: None
+    folder: Path,
+    split: str,
+    features: list[str] | None = None,
+    on_bytes: Callable[[int, int], None] = lambda *_: None,
+    wait: Callable[[Path], None] = lambda _: None,
 ) -> Split:
     """Verify the files of a split, each read once in pieces.
 
     Args:
         on_bytes: called after each file with the bytes that are verified, and those of all files.
+        wait: returns when a file is there, which may be on its way here.
 
     Raises:
         NotFoundError: there is no dataset in this folder.
         SpecError: there is no such split, or the dataset has no such feature.
         CorruptFileError: a file is damaged.
     """
+    wait(folder / "schema.json")
     schema = read_schema(folder)
     columns = feature_columns(schema, features)
     if split not in SPLITS:
@@ -216,6 +223,7 @@ def open_split(
     files = {folder / file["path"]: file for file in schema["files"] if file["split"] == split}
     verified, total = 0, sum(file["bytes"] for file in files.values())
     for path, file in files.items():
+        wait(path)
         if not path.is_file():
             raise CorruptFileError(f"{path}: damaged: the dataset's schema names this file and it is gone; build it again")
         verify_file(path, file)

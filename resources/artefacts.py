@@ -13,7 +13,7 @@ import dagster as dg
 
 from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError
 from mimic_core.manifests import seal, unseal, verify
-from resources.file_cache import DEFAULT_BYTES, FileCache
+from resources.file_cache import DEFAULT_BYTES, Coming, FileCache
 from resources.storage import S3, Status, Storage, Written, open_storage
 
 if TYPE_CHECKING:
@@ -124,14 +124,11 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self.storage.names(folder)
 
     @contextmanager
-    def local_folder(
-        self, folder: str, entries: Sequence[dict[str, Any]], on_bytes: Callable[[int, int], None] = lambda *_: None
-    ) -> Iterator[Path]:
+    def local_folder(self, folder: str, entries: Sequence[dict[str, Any]]) -> Iterator[Path]:
         """Give a folder of this machine that has some files of a folder, for as long as the context lasts.
 
         Args:
             entries: manifest entries of the files.
-            on_bytes: told, again and again, how many bytes are fetched, and how many there are.
 
         Raises:
             NotFoundError: a file is gone.
@@ -141,9 +138,32 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not self.root.startswith(S3):
             yield Path(self.root) / folder
             return
-        cache = FileCache(Path(self.cache or Path(tempfile.gettempdir()) / f"mimic-cache-{os.getuid()}"), self.cache_bytes)
-        with cache.view(self.storage, folder, entries, on_bytes) as view:
+        with self._cache.view(self.storage, folder, entries) as view:
             yield view
+
+    @contextmanager
+    def coming_folder(
+        self, folder: str, entries: Sequence[dict[str, Any]], on_bytes: Callable[[int, int], None] = lambda *_: None
+    ) -> Iterator[Coming]:
+        """Give a folder of this machine to which files of a folder come, for as long as the context lasts.
+
+        Args:
+            entries: manifest entries of the files, in the order in which they should come.
+            on_bytes: told, as files are waited for, how many bytes are fetched, and how many there are.
+
+        Raises:
+            StorageError: there is no room for them. Waiting for a file raises what `local_folder` does.
+        """
+        if not self.root.startswith(S3):
+            yield Coming(folder=Path(self.root) / folder, wait=lambda _: None)
+            return
+        with self._cache.coming(self.storage, folder, entries, on_bytes) as coming:
+            yield coming
+
+    @property
+    def _cache(self) -> FileCache:
+        here = Path(tempfile.gettempdir()) / f"mimic-cache-{os.getuid()}"
+        return FileCache(Path(self.cache) if self.cache else here, self.cache_bytes)
 
     def manifest(self, folder: str) -> dict[str, Any] | None:
         """Return the manifest of what is published in a folder; None when nothing is.

@@ -9,11 +9,12 @@ import fcntl
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ CUT_OFF_SECONDS = 24 * 3600  # after which a file that is coming is not any more
 Entry = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Coming:
+    """A local folder to which files come.
+
+    Attributes:
+        folder: the folder.
+        wait: returns when a file is there, by its path; it raises what keeps it from coming.
+    """
+
+    folder: Path
+    wait: Callable[[Path], None]
+
+
 class FileCache:
     """Local copies of files.
 
@@ -42,64 +56,82 @@ class FileCache:
         self._root, self._most_bytes = root, most_bytes
 
     @contextmanager
-    def view(
+    def coming(
         self,
         storage: Storage,
         folder: str,
         entries: Sequence[Entry],
         on_bytes: Callable[[int, int], None] = lambda *_: None,
-    ) -> Iterator[Path]:
-        """Give a local folder that holds files of a folder of the storage, for as long as the context lasts.
+    ) -> Iterator[Coming]:
+        """Give a local folder to which files of a folder of the storage come, for as long as the context lasts.
 
-        Those that are not kept from before are fetched, several at once, and verified.
+        Those that are not kept from before are fetched, several at once in the order given, and verified.
 
         Args:
             entries: manifest entries of the files: `path` below the folder, `bytes` and `sha256`.
-            on_bytes: told, again and again, how many bytes are here, and how many there are.
+            on_bytes: told, as files are waited for, how many bytes are here, and how many there are.
+
+        Raises:
+            StorageError: there is no room for them.
+        """
+        with ExitStack() as stack:
+            with self._explaining(storage, folder):
+                stack.callback(self._evict)  # when these are idle too
+                view = stack.enter_context(self._new_view())
+            threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
+            stack.callback(threads.shutdown, cancel_futures=True)
+            bring = partial(self._bring, view, storage, folder)
+            fetched = {view / entry["path"]: (threads.submit(bring, entry), entry["bytes"]) for entry in entries}
+            done, total = 0, sum(entry["bytes"] for entry in entries)
+            on_bytes(0, total)
+
+            def wait(path: Path) -> None:
+                nonlocal done
+                future, size = fetched[path]
+                with self._explaining(storage, folder):
+                    future.result()
+                done += size
+                fetched[path] = (future, 0)
+                on_bytes(done, total)
+
+            yield Coming(folder=view, wait=wait)
+
+    @contextmanager
+    def view(self, storage: Storage, folder: str, entries: Sequence[Entry]) -> Iterator[Path]:
+        """Give a local folder that holds files of a folder of the storage, for as long as the context lasts.
+
+        Args:
+            entries: as `coming` takes them.
 
         Raises:
             NotFoundError: a file is not in the storage.
             CorruptFileError: it is another one there than its entry says.
             StorageError: it cannot be read, or there is no room for it.
         """
-        with ExitStack() as stack:
-            try:
-                view = stack.enter_context(self._new_view())
-                self._fill(view, storage, folder, entries, on_bytes)
-                self._evict()
-            except OSError as error:
-                if isinstance(error, MimicError):
-                    raise
-                raise StorageError(
-                    f"{error.filename or self._root}: {error.strerror or error}; the files of {storage.url(folder)} could "
-                    "not be kept here. Make room, or let MIMIC_CACHE name a folder with more"
-                ) from error
-            yield view
+        with self.coming(storage, folder, entries) as coming:
+            for entry in entries:
+                coming.wait(coming.folder / entry["path"])
+            yield coming.folder
 
-    def _fill(
-        self, view: Path, storage: Storage, folder: str, entries: Sequence[Entry], on_bytes: Callable[[int, int], None]
-    ) -> None:
-        total, done, lock = sum(entry["bytes"] for entry in entries), 0, threading.Lock()
-        on_bytes(0, total)
+    def _bring(self, view: Path, storage: Storage, folder: str, entry: Entry) -> None:
+        name = view / entry["path"]
+        name.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(ATTEMPTS):  # it may be evicted at once, by somebody else
+            if self._linked(entry, name):
+                return
+            self._fetch(storage, f"{folder}/{entry['path']}", entry)
 
-        def bring(entry: Entry) -> None:
-            nonlocal done
-            name = view / entry["path"]
-            name.parent.mkdir(parents=True, exist_ok=True)
-            for _ in range(ATTEMPTS):  # it may be evicted at once, by somebody else
-                if self._linked(entry, name):
-                    break
-                self._fetch(storage, f"{folder}/{entry['path']}", entry)
-            with lock:
-                done += entry["bytes"]
-                on_bytes(done, total)
-
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            try:
-                list(threads.map(bring, entries))
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
+    @contextmanager
+    def _explaining(self, storage: Storage, folder: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, MimicError):
                 raise
+            raise StorageError(
+                f"{error.filename or self._root}: {error.strerror or error}; the files of {storage.url(folder)} could not "
+                "be kept here. Make room, or let MIMIC_CACHE name a folder with more"
+            ) from error
 
     def _linked(self, entry: Entry, name: Path) -> bool:
         kept = self._root / FILES / entry["sha256"]

@@ -216,9 +216,9 @@ def test_the_cache_keeps_so_many_bytes_of_files_that_nobody_uses(storage, tmp_pa
     with cache.view(storage, "v", entries[:3]) as view, cache.view(storage, "v", entries[3:]):
         assert (view / "0").read_bytes() == b"\0" * 1000  # it is in use, though there are too many
         assert len(list((tmp_path / "files").iterdir())) == 4
-    with cache.view(storage, "v", entries[:1]):
-        pass
-    assert len(list((tmp_path / "files").iterdir())) == 3  # one of them was in use, when two idle ones were enough
+    assert len(list((tmp_path / "files").iterdir())) == 2
+    with cache.view(storage, "v", entries[:1]) as view:
+        assert (view / "0").read_bytes() == b"\0" * 1000
 
 
 def test_a_file_that_is_another_one_than_its_entry_says_is_refused(storage, tmp_path):
@@ -249,8 +249,19 @@ with FileCache(Path({str(tmp_path)!r})).view(S3Storage({ROOT!r}), "v", [{one!r}]
 """
     subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert len(list((tmp_path / "views").glob("*/a"))) == 1
-    with FileCache(tmp_path).view(storage, "v", [one]) as view:
-        assert [path.parent for path in (tmp_path / "views").glob("*/a")] == [view]
+    with FileCache(tmp_path).view(storage, "v", [one]):
+        pass
+    assert list((tmp_path / "views").iterdir()) == []
+
+
+def test_files_are_used_while_others_are_still_coming_and_what_is_not_waited_for_is_not_fetched(storage, aws, tmp_path):
+    entries = [entry(storage, f"{number:02d}", bytes([number]) * 1000) for number in range(40)]
+    aws.fail({"path": "/v/", "method": "GET", "seconds": 0.2})
+    with FileCache(tmp_path).coming(storage, "v", entries) as coming:
+        coming.wait(coming.folder / "00")
+        assert (coming.folder / "00").read_bytes() == b"\0" * 1000
+        assert not (coming.folder / "39").exists()
+    assert len([request for request in aws.requests() if request.startswith("GET /mimic-tests/objects/v/")]) < 40
 
 
 def test_a_full_disk_under_the_cache_says_where_to_have_another(storage, tmp_path, monkeypatch):
