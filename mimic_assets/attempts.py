@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from mimic_assets.jobs import BUILDS
-from mimic_assets.live import PARTITION, UNFINISHED, VERSION, WANTED, WITHDRAWN
+from mimic_assets.live import UNFINISHED, VERSION, WANTED, WITHDRAWN
 from mimic_assets.reasons import Ending, Endings
+from mimic_assets.run_tags import PARTITION
 from mimic_core.world import STAGES, Attempt, Node, State
 
 FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

@@ -11,7 +11,8 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
-from mimic_assets.live import ENDED, HIDDEN
+from mimic_assets.live import ENDED
+from mimic_assets.run_tags import HIDDEN
 
 # tags of a run that a command executes: where, and in which process
 HOST, PID, STARTED = (f"{HIDDEN}{name}" for name in ("host", "pid", "process-started"))

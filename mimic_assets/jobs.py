@@ -6,9 +6,10 @@ import dagster as dg
 
 from mimic_assets.failures import fails_clearly
 from mimic_assets.forms import example, parse_form, registration_form
-from mimic_assets.live import LAUNCH, build_tags
+from mimic_assets.live import build_tags
 from mimic_assets.partitions import UP_TO_DATE
 from mimic_assets.registration import register
+from mimic_assets.run_tags import LAUNCH
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from mimic_core.world import CODE_VERSIONS, SOURCE
 from resources.specs import SpecStore

@@ -6,21 +6,17 @@ from collections import defaultdict
 
 import dagster as dg
 
+from mimic_assets.run_tags import BUILD, HIDDEN, PARTITION
 from mimic_core.specs import PartitionSpec
 from mimic_core.world import Node, wanted_version
 from resources.inventory import Inventory
 from resources.tables import Pin
 from resources.usage import InUse
 
-HIDDEN = ".dagster/mimic-"  # tags that begin so are for programs: Dagster keeps them off its pages
-PARTITION = "dagster/partition"  # tag: the key of the partition that a run builds, which Dagster sets too
 WANTED = f"{HIDDEN}wanted"  # tag: the version of its partition for which a sensor asked for a run
 VERSION = f"{HIDDEN}version"  # tag: the version that a run makes, of what it found when it began
 WITHDRAWN = f"{HIDDEN}withdrawn"  # tag: the id of the run, if the command that asked for it took it back
 PINS = f"{HIDDEN}pins"  # tag: a JSON object of table -> versions
-BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
-WILL_RETRY = "dagster/will_retry"  # tag: whether Dagster launches a run that failed anew
-LAUNCH = f"{HIDDEN}launch"  # tag: the command that a run belongs to
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in ENDED]
 

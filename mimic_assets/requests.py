@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mimic_assets.live import LAUNCH, PARTITION
+from mimic_assets.run_tags import LAUNCH, PARTITION
 from mimic_core.world import Attempt, Node, State
 from resources.requests import BuildRequest
 

@@ -2,21 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import click
 import dagster as dg
 
-from mimic_assets.cli.execution import Outcome, execute, name_model
+from mimic_assets.cli.daemon import Daemon, daemon_lives
+from mimic_assets.cli.execution import execute
 from mimic_assets.cli.progress import progress
-from mimic_assets.cli.submission import Ended, daemon_lives, submit
-from mimic_assets.coefficients import read_table
+from mimic_assets.cli.submission import complain, submit
+from mimic_assets.outcomes import Ended, Outcome, outcome_of
 from mimic_core.specs import PartitionSpec, RunSpec
 from resources.artefacts import ArtefactStore
 from resources.environments import in_cluster
 from resources.trainings import epochs_so_far
-
-OF_TABLE = ("coefficients", "not_identified", "separated", "withheld")  # what is told of a table of coefficients
 
 AGAIN = "building it again goes on after them"
 DAEMON_SECONDS = 120  # in which a daemon of a cluster is back
@@ -49,7 +47,7 @@ def build(
     if left and in_cluster():
         ended |= {spec.key: Ended(run_id=None, error=NO_DAEMON) for spec in left}
         for spec in left:
-            _complain(spec, NO_DAEMON)
+            complain(spec.asset, spec.key, NO_DAEMON)
         left = []
     if left:
         before()
@@ -62,8 +60,8 @@ def build(
                 _say_kept(spec, artefacts, AGAIN)
                 raise
         ended[spec.key] = Ended(run_id=run_id, error=error)
-        _complain(spec, error)
-    return [_outcome(spec, ended[spec.key], artefacts) for spec in specs]
+        complain(spec.asset, spec.key, error)
+    return [outcome_of(spec, ended[spec.key], artefacts) for spec in specs]
 
 
 def _daemon_answers(instance: dg.DagsterInstance) -> bool:
@@ -88,37 +86,11 @@ def _say_kept(spec: PartitionSpec, artefacts: ArtefactStore, what: str) -> None:
 def _submit(instance: dg.DagsterInstance, specs: Sequence[PartitionSpec], artefacts: ArtefactStore) -> dict[str, Ended]:
     try:
         with progress(specs) as shown:
-            ended = submit(instance, artefacts, specs, shown)
+            ended = submit(Daemon(instance, artefacts, specs), shown)
     except KeyboardInterrupt:
         for spec in specs:
             _say_kept(spec, artefacts, AGAIN)
         raise
     for spec in specs:
-        _complain(spec, ended[spec.key].error if spec.key in ended else None)
+        complain(spec.asset, spec.key, ended[spec.key].error if spec.key in ended else None)
     return ended
-
-
-def _complain(spec: PartitionSpec, error: str | None) -> None:
-    if error is not None:
-        click.echo(f"mimic: {spec.asset} {spec.key}: {error}", err=True)
-
-
-def _outcome(spec: PartitionSpec, ended: Ended, artefacts: ArtefactStore) -> Outcome:
-    facts: dict[str, Any] = {"asset": spec.asset, "key": spec.key, "dagster_run_id": ended.run_id}
-    facts |= {"run_id": getattr(spec, "run_id", None), "model": name_model(spec)}
-    if ended.error is not None:
-        return Outcome(**facts, status="failed", error=ended.error)
-    document = artefacts.manifest(spec.folder)
-    if document is None:
-        return Outcome(**facts, status="failed", error=f"{spec.folder}: it was removed after it had been built")
-    table = read_table(spec, document, artefacts) if isinstance(spec, RunSpec) else None
-    return Outcome(
-        **facts,
-        status="built",
-        **{name: table[name] for name in OF_TABLE if table},
-        counts=document["counts"],
-        location=document.get("table") or artefacts.where(f"{spec.folder}/{document['version']}"),
-        metrics=document.get("metrics", {}),
-        effects=document.get("effects", []),
-        notes=document.get("notes", []),
-    )

@@ -1,9 +1,7 @@
-"""Execute partitions as Dagster runs in this process, follow them, and say what came of each."""
+"""Execute partitions as Dagster runs in this process, follow them, and say how each ended."""
 
 import uuid
-from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any
 
 import dagster as dg
 
@@ -12,43 +10,10 @@ from mimic_assets.cli.interruptions import interruptible, terminable
 from mimic_assets.cli.progress import Report
 from mimic_assets.dead_runs import process_tags
 from mimic_assets.jobs import BUILDS
-from mimic_assets.live import LAUNCH, build_tags
+from mimic_assets.live import build_tags
 from mimic_assets.reasons import failure, interrupted
-from mimic_core.run_names import name_run
-from mimic_core.specs import PartitionSpec, RunSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of one partition: the object that `--json` prints."""
-
-    asset: str
-    key: str
-    status: str
-    dagster_run_id: str | None = None
-    run_id: str | None = None
-    model: str | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    location: str | None = None
-    metrics: dict[str, float | int | None] = field(default_factory=dict)
-    coefficients: list[dict[str, Any]] = field(default_factory=list)
-    not_identified: list[str] = field(default_factory=list)
-    separated: list[str] = field(default_factory=list)
-    withheld: list[str] = field(default_factory=list)
-    effects: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    error: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self)
-
-
-def name_model(spec: PartitionSpec) -> str | None:
-    """Name the model of a run with its seed, which tells it from others better than its id; None for other partitions."""
-    if not isinstance(spec, RunSpec):
-        return None
-    return name_run(spec) + (f", seed {spec.model.seed}" if not spec.model.linear else "")
+from mimic_assets.run_tags import LAUNCH
+from mimic_core.specs import PartitionSpec
 
 
 def execute(instance: dg.DagsterInstance, spec: PartitionSpec, report: Report) -> tuple[str, str | None]:

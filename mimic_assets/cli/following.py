@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from mimic_assets.cli.progress import Report, waits_for
+from mimic_assets.cli.progress import Report, Told, told_by
 from mimic_assets.requests import runs_of_launch
 
 POLL_SECONDS = 0.2
@@ -23,17 +23,21 @@ class RunEvents:
         self._instance, self._run_id, self.blocked = instance, run_id, False
         self._cursor: str | None = None
 
-    def pass_on(self, report: Report) -> None:
-        """Report the events since the last call."""
+    def new(self) -> list[Told]:
+        """Return what the run told since the last call."""
         connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor)
         self._cursor = connection.cursor
-        for record in connection.records:
-            if event := record.event_log_entry.dagster_event:
-                if waits_for(event):
-                    self.blocked = True
-                elif event.is_step_start:
-                    self.blocked = False
-                report(event)
+        events = (record.event_log_entry.dagster_event for record in connection.records)
+        return [told for told in (told_by(event) for event in events if event) if told]
+
+    def pass_on(self, report: Report) -> None:
+        """Report what the run told since the last call."""
+        for told in self.new():
+            if told.pool is not None:
+                self.blocked = True
+            elif told.begins:
+                self.blocked = False
+            report(told)
 
 
 class Follower:

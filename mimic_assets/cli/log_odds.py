@@ -12,7 +12,7 @@ import click
 from mimic_assets.cli.summary import sum_up
 
 if TYPE_CHECKING:
-    from mimic_assets.cli.execution import Outcome
+    from mimic_assets.outcomes import Outcome
     from mimic_core.specs import PartitionSpec
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
@@ -146,7 +146,7 @@ def _build(
     from mimic_assets.cli.building import build
     from mimic_assets.cli.ended import end_dead_runs
     from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.cli.execution import Outcome, name_model
+    from mimic_assets.outcomes import Outcome, name_model
     from mimic_assets.cli.planning import say_what_is_current
     from mimic_assets.planning import make_plan
     from mimic_assets.registration import register

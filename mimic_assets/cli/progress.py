@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import dagster as dg
     from rich.progress import Progress
 
-Report = Callable[["dg.DagsterEvent"], None]
 PART_STEPS = ("sample_part[", "build_dataset_part[", "score_part[")
 SAY_SECONDS = 30  # between two lines that differ in a number only
+OBSERVATION = "ASSET_OBSERVATION"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,26 +117,45 @@ class Done(NamedTuple):
     number: int | None = None
 
 
-def step_done(event: "dg.DagsterEvent") -> Done | None:
-    """Say what an event reports as done; None for any other event."""
-    if event.event_type_value == "ASSET_OBSERVATION":
-        numbers: dict[str, Any] = {
-            name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()
-        }
-        if "epoch" not in numbers:
-            return None
+class Told(NamedTuple):
+    """What an event of a run tells those who follow it.
+
+    Attributes:
+        done: a part or an epoch that is done.
+        pool: the pool for whose slot a step waits.
+        begins: whether a step begins.
+    """
+
+    done: Done | None = None
+    pool: str | None = None
+    begins: bool = False
+
+
+Report = Callable[[Told], None]
+
+
+def told_by(event: "dg.DagsterEvent") -> Told | None:
+    """Say what an event tells; None for most."""
+    numbers: dict[str, Any] = {}
+    if event.event_type_value == OBSERVATION:
+        numbers = {name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()}
+    elif event.is_engine_event:
+        pool = event.engine_event_data.metadata.get("pool")
+        numbers = {} if pool is None else {"pool": str(pool.value)}
+    return told_in(event.event_type_value, event.step_key or "", numbers)
+
+
+def told_in(kind: str, step: str, numbers: Mapping[str, Any]) -> Told | None:
+    """Say what an event of some kind tells, by its step and the values of its metadata; None for most."""
+    if "pool" in numbers:
+        return Told(pool=numbers["pool"])
+    if kind == OBSERVATION and "epoch" in numbers:
         losses = (f"{name} {numbers[name]:.4f}" for name in ("loss", "val_loss") if name in numbers)
-        return Done(", ".join(losses), numbers["epoch"])
-    name = (event.step_key or "").rpartition(".")[2]
-    if event.event_type_value == "STEP_SUCCESS" and name.startswith(PART_STEPS):
-        return Done(name[name.index("[") + 1 : -1])
-    return None
-
-
-def waits_for(event: "dg.DagsterEvent") -> str | None:
-    """Name the pool for whose slot an event reports that a step waits; None for any other event."""
-    pool = event.engine_event_data.metadata.get("pool") if event.is_engine_event else None
-    return None if pool is None else str(pool.value)
+        return Told(done=Done(", ".join(losses), numbers["epoch"]))
+    name = step.rpartition(".")[2]
+    if kind == "STEP_SUCCESS" and name.startswith(PART_STEPS):
+        return Told(done=Done(name[name.index("[") + 1 : -1]))
+    return Told(begins=True) if kind == "STEP_START" else None
 
 
 class _Saying:
@@ -156,15 +175,15 @@ class _Lines:
         self._write, self._name = write, name
         self._pool: str | None = None
 
-    def event(self, event: "dg.DagsterEvent") -> None:
-        if done := step_done(event):
+    def event(self, told: Told) -> None:
+        if done := told.done:
             self._done = done.number or self._done + 1
             of = f"/{self._total}" if self._total else ""
             self._write(f"  {self._name}{self._unit} {self._done}{of}: {done.what}", highlight=False, soft_wrap=True)
             self._pool = None
-        elif (pool := waits_for(event)) is not None and pool != self._pool:  # every step says so
-            self._pool = pool
-            self._write(f"  {self._name}waits for a slot of the pool {pool}", highlight=False, soft_wrap=True)
+        elif told.pool is not None and told.pool != self._pool:  # every step says so
+            self._pool = told.pool
+            self._write(f"  {self._name}waits for a slot of the pool {told.pool}", highlight=False, soft_wrap=True)
 
 
 class _Bar:
@@ -172,9 +191,9 @@ class _Bar:
         self._bars, self._done = bars, 0
         self._task = bars.add_task(title(spec), total=total_steps(spec), note="")
 
-    def event(self, event: "dg.DagsterEvent") -> None:
-        if done := step_done(event):
+    def event(self, told: Told) -> None:
+        if done := told.done:
             self._done = done.number or self._done + 1
             self._bars.update(self._task, completed=self._done, note=done.what)
-        elif (pool := waits_for(event)) is not None:
-            self._bars.update(self._task, note=f"waits for a slot of the pool {pool}")
+        elif told.pool is not None:
+            self._bars.update(self._task, note=f"waits for a slot of the pool {told.pool}")

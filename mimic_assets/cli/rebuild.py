@@ -26,7 +26,7 @@ from mimic_assets.cli.planning import Planned, ends_without_home, planned, say_w
 from mimic_assets.cli.summary import sum_up
 
 if TYPE_CHECKING:
-    from mimic_assets.cli.execution import Outcome
+    from mimic_assets.outcomes import Outcome
     from mimic_core.planner import Plan
     from mimic_core.selection import Scope, Work
     from mimic_core.world import Node

@@ -1,65 +1,99 @@
-"""Submit builds to a live daemon, follow their runs, and take back what it does not start."""
+"""Submission: builds are asked for where a daemon is, their runs followed, and what it does not start taken back.
+
+Where that is, a `Place` knows: the daemon beside this process, or a platform elsewhere. Nothing heavy is imported here.
+"""
 
 import time
-import uuid
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import click
-import dagster as dg
-import psutil
 
-from mimic_assets.cli.following import POLL_SECONDS, RunEvents
 from mimic_assets.cli.interruptions import noting
-from mimic_assets.cli.progress import Shown
-from mimic_assets.dead_runs import fail_dead_runs, fail_orphaned_runs, living_workers
-from mimic_assets.live import ENDED, PARTITION, WILL_RETRY, note_withdrawn
-from mimic_assets.reasons import failure
-from mimic_assets.requests import CANCELABLE, SENSOR, runs_of_launch
-from mimic_core.specs import PartitionSpec
-from resources.artefacts import ArtefactStore
-from resources.environments import in_cluster
-from resources.requests import BuildRequest, store_request
+from mimic_assets.cli.progress import Shown, Told
+from mimic_assets.outcomes import Ended
 
-QUEUE = "QUEUED_RUN_COORDINATOR"  # the daemon that starts the runs of the queue
-BEAT_SECONDS = 75  # it says every 30 seconds that it lives
-TICK_SECONDS = 20  # the sensor that answers ticks every 3 seconds; others may keep it waiting
+WAITING = {"NOT_STARTED", "QUEUED"}  # statuses as Dagster names them
+STARTING, QUEUED, FAILURE = "STARTING", "QUEUED", "FAILURE"
+ENDED = {"SUCCESS", FAILURE, "CANCELED"}
+DELETED = "its run was deleted before it had ended"
+LOOK_SECONDS = 2  # between two looks at the daemon and at dead runs
 ANSWER_SECONDS = 30  # without any change, on a machine that may be busy
 CLUSTER_SECONDS = 300  # the same in a cluster, whose daemon stands still while it is upgraded or moved
-CLUSTER_POLL_SECONDS = 1  # between two looks at runs in a cluster, where each query is a new connection to Postgres
-LOOK_SECONDS = 2  # between two looks at the daemon and at dead runs
 CANCEL_SECONDS = 20  # in which a run that was asked to end does
 CANCEL_CLUSTER_SECONDS = 90  # the same in a cluster, whose pods have a grace of 30
-WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
-IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a run ended: its Dagster run id (None where there was none), and what went wrong (None when nothing did)."""
+class Run:
+    """A run of a submission.
 
-    run_id: str | None
-    error: str | None
+    Attributes:
+        key: of the partition that it builds.
+        status: as Dagster names it.
+        will_retry: `true` or `false` once it is noted whether Dagster launches it anew; empty before.
+    """
 
-
-def daemon_lives(instance: dg.DagsterInstance) -> bool:
-    """Tell whether a daemon answers requests, by the last ticks of its sensor, and starts queued runs, by its heartbeat."""
-    sensors = [state for state in instance.all_instigator_state() if state.instigator_name == SENSOR]
-    since = time.time() - TICK_SECONDS
-    ticks = [
-        tick for each in sensors for tick in instance.get_ticks(each.instigator_origin_id, each.selector_id, after=since)
-    ]
-    answers = any(tick.status.value in ("SUCCESS", "SKIPPED") for tick in ticks)  # one that failed answered nothing
-    heartbeat = instance.get_daemon_heartbeats().get(QUEUE)
-    beat = heartbeat.timestamp if heartbeat else 0.0
-    queues = QUEUE in instance.get_required_daemon_types()
-    return answers and (not queues or time.time() - beat < BEAT_SECONDS)
+    run_id: str
+    key: str
+    status: str
+    will_retry: str = ""
 
 
-def submit(
-    instance: dg.DagsterInstance, artefacts: ArtefactStore, specs: Sequence[PartitionSpec], shown: Shown
-) -> dict[str, Ended]:
+class Place(Protocol):
+    """Where builds of one asset are asked for, and their runs looked at.
+
+    Attributes:
+        asset, keys: the partitions.
+        name: what takes them, in messages.
+        poll_seconds: between two looks at the runs.
+        patience: seconds without any change after which what waits is withdrawn.
+        grace: seconds in which a run that was asked to end does.
+        then: what happens to builds that are withdrawn since nobody starts them, in messages.
+        launches_anew: whether Dagster may launch a run anew that failed.
+        kills_blocked: whether a run that waits for a slot of a pool does not end when it is asked to.
+    """
+
+    asset: str
+    keys: tuple[str, ...]
+    name: str
+    poll_seconds: float
+    patience: float
+    grace: float
+    then: str
+    launches_anew: bool
+    kills_blocked: bool
+
+    def ask(self) -> None:
+        """Ask for the builds."""
+
+    def runs(self) -> list[Run]:
+        """Return the runs that belong to the submission, oldest first."""
+
+    def events(self, run_ids: Sequence[str]) -> Mapping[str, list[Told]]:
+        """Return what runs told since the last call."""
+
+    def look_after(self) -> bool:
+        """Tell whether the daemon lives; runs whose process is gone are marked as failed."""
+
+    def ahead(self, run_ids: Collection[str]) -> int:
+        """Count the runs that the first of some queued ones comes after; 0 where none is in progress: it could start."""
+
+    def withdraw(self, keys: Collection[str]) -> None:
+        """Say that some partitions are not wanted any more, and cancel their runs."""
+
+    def cancel(self, run_ids: Collection[str]) -> None:
+        """Cancel runs that wait, and ask those to end that are executed."""
+
+    def kill(self, run_ids: Collection[str]) -> None:
+        """End runs whatever they do."""
+
+    def error(self, run: Run) -> str | None:
+        """Say what went wrong with a run that ended; None when nothing did."""
+
+
+def submit(place: Place, shown: Shown) -> dict[str, Ended]:
     """Have a daemon build registered partitions of one asset, and follow their runs to the end.
 
     Returns:
@@ -69,7 +103,7 @@ def submit(
         KeyboardInterrupt: Ctrl-C or SIGTERM; what waited is withdrawn, and what ran is ended.
     """
     with noting() as wait:
-        submission = _Submission(instance, artefacts, specs, shown, wait)
+        submission = _Submission(place, shown, wait)
         try:
             return submission.follow()
         except KeyboardInterrupt:
@@ -77,37 +111,33 @@ def submit(
             raise
 
 
+def complain(asset: str, key: str, error: str | None) -> None:
+    """Say on standard error what went wrong with a partition, if anything did."""
+    if error is not None:
+        click.echo(f"mimic: {asset} {key}: {error}", err=True)
+
+
 class _Submission:
-    def __init__(
-        self,
-        instance: dg.DagsterInstance,
-        artefacts: ArtefactStore,
-        specs: Sequence[PartitionSpec],
-        shown: Shown,
-        wait: Callable[[float], None],
-    ) -> None:
-        self._instance, self._artefacts, self._shown, self._wait = instance, artefacts, shown, wait
-        self._request = BuildRequest(
-            launch=uuid.uuid4().hex, asset=specs[0].asset, keys=tuple(spec.key for spec in specs), time=time.time()
-        )
-        self._open = list(self._request.keys)
-        self._runs: dict[str, dg.DagsterRun] = {}
-        self._events: dict[str, RunEvents] = {}
+    def __init__(self, place: Place, shown: Shown, wait: Callable[[float], None]) -> None:
+        self._place, self._shown, self._wait = place, shown, wait
+        self._open = list(place.keys)
+        self._runs: dict[str, Run] = {}
+        self._blocked: set[str] = set()  # runs of which a step waits for a slot of its pool, so that none is executed
         self._ended: dict[str, Ended] = {}
         self._moved = self._looked = time.monotonic()
-        self._lives, self._in_cluster, self._ends = True, in_cluster(), False
+        self._lives, self._ends = True, False
 
     def follow(self) -> dict[str, Ended]:
         """Ask for the runs, and follow each until it ended or is withdrawn."""
-        store_request(self._artefacts, self._request)
-        self._shown.say("submitted to the running daemon")
+        self._place.ask()
+        self._shown.say(f"submitted to {self._place.name}")
         while self._open:
             self._look_at_runs()
-            self._look_at_processes()
+            self._look_after()
             if waiting := self._waiting():
                 self._withdraw_unless_it_moves(waiting)
             if self._open:
-                self._wait(CLUSTER_POLL_SECONDS if self._in_cluster else POLL_SECONDS)
+                self._wait(self._place.poll_seconds)
         return self._ended
 
     def end(self) -> None:
@@ -115,52 +145,55 @@ class _Submission:
         self._ends = True
         self._look_at_runs()
         keys = tuple(self._open)
-        self._withdraw(keys)
-        deadline = time.monotonic() + (CANCEL_CLUSTER_SECONDS if self._in_cluster else CANCEL_SECONDS)
-        while unfinished := [key for key in self._open if key in self._runs]:
-            for key in unfinished:
-                # Dagster does not end a run that waits for a slot of a pool, but in a cluster, where other steps go on
-                if (self._events[key].blocked and not self._in_cluster) or time.monotonic() > deadline:
-                    _kill(self._instance, self._runs[key])
-            self._wait(POLL_SECONDS)
+        self._place.withdraw(keys)
+        deadline = time.monotonic() + self._place.grace
+        while unfinished := [self._runs[key].run_id for key in self._open if key in self._runs]:
+            late = time.monotonic() > deadline
+            # Dagster does not end a run that waits for a slot of a pool, but in a cluster, where other steps go on
+            blocked = self._blocked if self._place.kills_blocked else set()
+            if stuck := [run_id for run_id in unfinished if late or run_id in blocked]:
+                self._place.kill(stuck)
+            self._wait(self._place.poll_seconds)
             self._look_at_runs()
-            self._cancel(self._open)
+            self._place.cancel([self._runs[key].run_id for key in self._open if key in self._runs])
         for key in keys:
             what = f"canceled its run {self._runs[key].run_id}" if key in self._runs else "withdrew it before it had a run"
-            click.echo(f"mimic: {self._request.asset} {key}: {what}", err=True)
+            click.echo(f"mimic: {self._place.asset} {key}: {what}", err=True)
 
     def _look_at_runs(self) -> None:
         # of a partition the newest: a run whose pod was lost is launched anew, with the same tags
-        runs = reversed(runs_of_launch(self._instance, self._request.launch))
-        found = {run.tags[PARTITION]: run for run in runs}
+        found = {run.key: run for run in self._place.runs()}
         if {key: run.status for key, run in found.items()} != {key: run.status for key, run in self._runs.items()}:
             self._moved = time.monotonic()
+        began = {key: found[key] for key in self._open if key in found and found[key].status not in WAITING}
+        self._report(began)  # nothing happens in the queue, which may be long
         for key in [key for key in self._open if key in found or key in self._runs]:
             run = found.get(key)
             if run is None:
-                self._finish(key, self._runs[key].run_id, "its run was deleted before it had ended")
-                continue
-            if key not in self._events or self._runs.get(key, run).run_id != run.run_id:
-                self._events[key] = RunEvents(self._instance, run.run_id)
-            events = self._events[key]
-            if run.status not in WAITING:  # nothing happens in the queue, which may be long
-                events.pass_on(self._shown.reports[key])
-            if self._is_over(run):
-                self._finish(key, run.run_id, _error(self._instance, run))
+                self._finish(key, self._runs[key].run_id, DELETED)
+            elif self._is_over(run):
+                self._finish(key, run.run_id, self._place.error(run))
         self._runs |= found
 
-    def _is_over(self, run: dg.DagsterRun) -> bool:
+    def _report(self, runs: Mapping[str, Run]) -> None:
+        events = self._place.events([run.run_id for run in runs.values()]) if runs else {}
+        for key, run in runs.items():
+            for told in events.get(run.run_id, ()):
+                if told.pool is not None:
+                    self._blocked.add(run.run_id)
+                elif told.begins:
+                    self._blocked.discard(run.run_id)
+                self._shown.reports[key](told)
+
+    def _is_over(self, run: Run) -> bool:
         """Tell whether nothing comes of a run any more; of some that failed Dagster launches another."""
-        if run.status is dg.DagsterRunStatus.FAILURE and self._instance.run_retries_enabled and not self._ends:
-            return run.tags.get(WILL_RETRY) == "false"  # noted a moment after the failure
+        if run.status == FAILURE and self._place.launches_anew and not self._ends:
+            return run.will_retry == "false"  # noted a moment after the failure
         return run.status in ENDED
 
-    def _look_at_processes(self) -> None:
+    def _look_after(self) -> None:
         if time.monotonic() > self._looked + LOOK_SECONDS:
-            # that of a cluster is restarted where it ends, and is waited for
-            self._looked, self._lives = time.monotonic(), self._in_cluster or daemon_lives(self._instance)
-            fail_dead_runs(self._instance)  # they would hold their places in the queue
-            fail_orphaned_runs(self._instance)
+            self._looked, self._lives = time.monotonic(), self._place.look_after()
 
     def _finish(self, key: str, run_id: str, error: str | None) -> None:
         self._ended[key] = Ended(run_id=run_id, error=error)
@@ -171,64 +204,23 @@ class _Submission:
         statuses = self._not_executed() | ENDED
         return [key for key in self._open if key not in self._runs or self._runs[key].status in statuses]
 
-    def _not_executed(self) -> set[dg.DagsterRunStatus]:
+    def _not_executed(self) -> set[str]:
         # a run may be about to start for long on a busy machine, but not where the daemon is gone; in a cluster it is a Job
-        return WAITING if self._lives else WAITING | {dg.DagsterRunStatus.STARTING}
+        return WAITING if self._lives else WAITING | {STARTING}
 
     def _withdraw_unless_it_moves(self, waiting: list[str]) -> None:
-        queued = [key for key in waiting if key in self._runs and self._runs[key].status is dg.DagsterRunStatus.QUEUED]
-        if queued == waiting and (ahead := self._ahead(waiting)):
+        queued = [key for key in waiting if key in self._runs and self._runs[key].status == QUEUED]
+        if queued == waiting and (ahead := self._place.ahead([self._runs[key].run_id for key in queued])):
             self._moved = time.monotonic()
-            which = f"{len(waiting)} of {len(self._request.keys)} builds wait" if len(self._request.keys) > 1 else "waits"
+            which = f"{len(waiting)} of {len(self._place.keys)} builds wait" if len(self._place.keys) > 1 else "waits"
             self._shown.say(f"{which} in the queue behind {ahead} run{'s' if ahead > 1 else ''}")
-        patience = CLUSTER_SECONDS if self._in_cluster else ANSWER_SECONDS
-        if not self._lives or time.monotonic() > self._moved + patience:
-            why = f"started nothing for {patience} seconds" if self._lives else "has ended"
-            then = "nothing more is built" if self._in_cluster else "building in this process"
-            click.echo(f"mimic: the daemon {why}; {then}", err=True)
-            self._withdraw(waiting)
-            for key, run in [(key, self._runs[key]) for key in waiting if key in self._runs]:
+        if not self._lives or time.monotonic() > self._moved + self._place.patience:
+            why = f"started nothing for {self._place.patience:g} seconds" if self._lives else "has ended"
+            click.echo(f"mimic: the daemon {why}; {self._place.then}", err=True)
+            self._place.withdraw(waiting)
+            for run in [self._runs[key] for key in waiting if key in self._runs]:
                 if run.status in ENDED:
-                    self._finish(key, run.run_id, _error(self._instance, run))
+                    self._finish(run.key, run.run_id, self._place.error(run))
                 elif run.status not in WAITING:
-                    _kill(self._instance, run)
+                    self._place.kill([run.run_id])
             self._open = [key for key in self._open if key not in waiting]
-
-    def _ahead(self, waiting: Collection[str]) -> int:
-        """Count the runs that the first that waits comes after; 0 where none is in progress, so that it could start."""
-        progressing = self._instance.get_runs_count(dg.RunsFilter(statuses=IN_PROGRESS))
-        queue = self._instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), ascending=True)
-        mine = {self._runs[key].run_id for key in waiting}
-        first = next((place for place, run in enumerate(queue) if run.run_id in mine), 0)
-        return progressing and progressing + first
-
-    def _withdraw(self, keys: Collection[str]) -> None:
-        self._request = self._request.without(keys, time.time())
-        store_request(self._artefacts, self._request)
-        self._cancel(keys)
-
-    def _cancel(self, keys: Collection[str]) -> None:
-        for run in [self._runs[key] for key in keys if key in self._runs]:
-            # a run of a cluster that is about to start is a Job already, which its launcher deletes
-            if run.status in CANCELABLE or (self._in_cluster and run.status is dg.DagsterRunStatus.STARTING):
-                with suppress(dg.DagsterError):  # the process that would end it is gone
-                    note_withdrawn(self._instance, run.run_id)
-                    self._instance.run_coordinator.cancel_run(run.run_id)
-
-
-def _kill(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """End a run whatever it does."""
-    for worker in living_workers(instance, run.run_id):
-        with suppress(psutil.NoSuchProcess):
-            worker.kill()
-    note_withdrawn(instance, run.run_id)
-    instance.report_run_canceled(run)
-    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _error(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
-    if run.status is dg.DagsterRunStatus.SUCCESS:
-        return None
-    if run.status is dg.DagsterRunStatus.CANCELED:
-        return "its run was canceled, in Dagster's UI or by another command"
-    return failure(instance, run.run_id)

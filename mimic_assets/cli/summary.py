@@ -8,7 +8,7 @@ import click
 from mimic_assets.cli.output import print_columns
 
 if TYPE_CHECKING:
-    from mimic_assets.cli.execution import Outcome
+    from mimic_assets.outcomes import Outcome
 
 SPLITS = ("train", "validation", "test")
 MOST_EFFECTS = 20

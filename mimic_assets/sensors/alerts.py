@@ -6,8 +6,8 @@ import dagster as dg
 
 from mimic_assets.attempts import asset_of
 from mimic_assets.jobs import ANSWERS
-from mimic_assets.live import LAUNCH, PARTITION, WILL_RETRY
 from mimic_assets.reasons import failure, interrupted
+from mimic_assets.run_tags import LAUNCH, PARTITION, WILL_RETRY
 from resources.sinks import Alert, AlertSink
 
 

@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 
 from mimic_assets.dead_runs import PID, process_tags
-from mimic_assets.live import BUILD, LAUNCH
 from mimic_assets.planning import make_plan
 from mimic_assets.registration import add_partitions, register
 from mimic_assets.requests import AWAITS, EXPIRES, LATE, Answer, answer
+from mimic_assets.run_tags import BUILD, LAUNCH
 from mimic_core.configs import parse_spec
 from mimic_core.manifests import seal
 from mimic_core.specs import DatasetSpec

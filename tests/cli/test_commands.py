@@ -13,9 +13,9 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from mimic_assets.cli.execution import Outcome
 from mimic_assets.cli.main import main
 from mimic_assets.cli.summary import sum_up
+from mimic_assets.outcomes import Outcome
 
 MIMIC_KEYS = {"asset", "key", "status", "dagster_run_id", "run_id", "counts", "location", "metrics", "notes", "error"}
 MIMIC_KEYS |= {"model", "coefficients", "not_identified", "separated", "withheld", "effects"}

@@ -16,10 +16,11 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
+from mimic_assets.cli.daemon import QUEUE, Daemon, daemon_lives
 from mimic_assets.cli.progress import progress
-from mimic_assets.cli.submission import QUEUE, daemon_lives, submit
-from mimic_assets.live import LAUNCH, PARTITION
+from mimic_assets.cli.submission import submit
 from mimic_assets.requests import SENSOR
+from mimic_assets.run_tags import LAUNCH, PARTITION
 from mimic_core.configs import parse_spec
 from mimic_core.specs import DatasetSpec
 from resources.environments import local_resources
@@ -157,10 +158,10 @@ def test_a_second_signal_ends_at_once_what_goes_on_after_the_first():
 def test_a_failed_run_is_followed_by_the_one_that_dagster_launches_anew_if_one_comes(
     will_retry, again, failed, home, monkeypatch
 ):
-    monkeypatch.setattr("mimic_assets.cli.submission.ANSWER_SECONDS", 1)
-    monkeypatch.setattr("mimic_assets.cli.submission.daemon_lives", lambda _: True)
+    monkeypatch.setattr("mimic_assets.cli.daemon.ANSWER_SECONDS", 1)
+    monkeypatch.setattr("mimic_assets.cli.daemon.daemon_lives", lambda _: True)
     launch = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="one"))
-    monkeypatch.setattr("mimic_assets.cli.submission.uuid", launch)
+    monkeypatch.setattr("mimic_assets.cli.daemon.uuid", launch)
     spec = parse_spec(DatasetSpec, DATASET, "test")
     tags = {LAUNCH: "one", PARTITION: spec.key}
     with dg.instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance, progress([spec]) as shown:
@@ -170,8 +171,9 @@ def test_a_failed_run_is_followed_by_the_one_that_dagster_launches_anew_if_one_c
             if again and len(instance.get_runs()) == 1:
                 instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
 
-        monkeypatch.setattr("mimic_assets.cli.submission.fail_dead_runs", launch_anew)  # some looks later
+        monkeypatch.setattr("mimic_assets.cli.daemon.fail_dead_runs", launch_anew)  # some looks later
         monkeypatch.setattr("mimic_assets.cli.submission.LOOK_SECONDS", 0.1)
-        (ended,) = submit(instance, local_resources(home / "mimic")["artefacts"], [spec], shown).values()
+        daemon = Daemon(instance, local_resources(home / "mimic")["artefacts"], [spec])
+        (ended,) = submit(daemon, shown).values()
     assert ended.error == (f"run {run.run_id} failed" if failed else None)
     assert (ended.run_id == run.run_id) is failed

@@ -17,10 +17,10 @@ import dagster as dg
 import pytest
 
 from mimic_assets.cli.building import build
-from mimic_assets.cli.submission import daemon_lives
+from mimic_assets.cli.daemon import daemon_lives
 from mimic_assets.dead_runs import HOST
-from mimic_assets.live import BUILD, LAUNCH, PARTITION
 from mimic_assets.registration import register
+from mimic_assets.run_tags import BUILD, LAUNCH, PARTITION
 from mimic_core.configs import parse_spec
 from mimic_core.specs import DatasetSpec
 from resources.artefacts import ArtefactStore

@@ -24,8 +24,8 @@ from click.testing import CliRunner, Result
 
 from mimic_assets.cli.main import main
 from mimic_assets.jobs import BUILDS
-from mimic_assets.live import PARTITION
 from mimic_assets.registration import pair_runs, register
+from mimic_assets.run_tags import PARTITION
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from resources.aws import client

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
 
-from mimic_assets.live import PARTITION
+from mimic_assets.run_tags import PARTITION
 from mimic_core.specs import DatasetSpec
 
 RUNS = 200
