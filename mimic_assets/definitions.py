@@ -10,9 +10,11 @@ from mimic_assets.datasets import tfrecord_dataset
 from mimic_assets.inferences import inference_table
 from mimic_assets.maintenance import maintenance, weekly_maintenance
 from mimic_assets.overview import overview
+from mimic_assets.remote_jobs import register_specs
 from mimic_assets.reports import experiment_report
 from mimic_assets.runs import model_run
 from mimic_assets.sensors.alerts import alert_on_failure
+from mimic_assets.sensors.asked import answer_commands
 from mimic_assets.sensors.dead_runs import dead_runs_sensor
 from mimic_assets.sensors.failed_runs import epochs_of_failed_runs
 from mimic_assets.sensors.rebuilds import approve_rebuild, rebuild_sensor
@@ -38,6 +40,7 @@ def defs() -> dg.Definitions:
         jobs=[
             *jobs.BUILDS.values(),
             *jobs.REGISTRATION,
+            register_specs,
             jobs.profile_sources,
             maintenance,
             approve_rebuild,
@@ -54,6 +57,7 @@ def defs() -> dg.Definitions:
             dead_runs_sensor,
             rebuild_sensor(running=rebuilds_by_itself()),
             alert_on_failure,
+            answer_commands,
             epochs_of_failed_runs,
         ],
         resources=resources,

@@ -44,6 +44,14 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, str]
         return None, str(error)
 
 
+def answer_or_refusal(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Call a function; returns what it returns as `answer`, or its error and the words of that as `refused`."""
+    try:
+        return {"answer": function(*arguments)}
+    except MimicError as error:
+        return {"refused": {"error": type(error).__name__, "message": str(error)}}
+
+
 def attempt_all(function: Callable[[T], object], items: Iterable[T]) -> list[str]:
     """Call a function for every item; returns what it says of those that it refused."""
     problems = []

@@ -9,7 +9,7 @@ from mimic_assets.forms import example, parse_form, registration_form
 from mimic_assets.live import build_tags
 from mimic_assets.partitions import UP_TO_DATE
 from mimic_assets.registration import register
-from mimic_assets.run_tags import LAUNCH
+from mimic_assets.run_tags import LAUNCH, USER
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
 from mimic_core.world import CODE_VERSIONS, SOURCE
 from resources.specs import SpecStore
@@ -42,9 +42,9 @@ profile_sources = dg.define_asset_job(
 PLANNED = [job for asset, job in BUILDS.items() if asset in CODE_VERSIONS]  # a report is made when a person asks for it
 
 
-def build_request(run_key: str, asset: str, key: str, launch: str | None = None) -> dg.RunRequest:
-    """Make the request for a run that builds a partition, and belongs to a command where `launch` says so."""
-    tags = build_tags(asset, key) | ({LAUNCH: launch} if launch else {})
+def build_request(run_key: str, asset: str, key: str, launch: str = "", user: str = "") -> dg.RunRequest:
+    """Make the request for a run that builds a partition, and belongs to a command, of somebody, where these say so."""
+    tags = build_tags(asset, key) | ({LAUNCH: launch} if launch else {}) | ({USER: user} if user else {})
     return dg.RunRequest(run_key=run_key, job_name=BUILDS[asset].name, partition_key=key, tags=tags)
 
 

@@ -75,7 +75,7 @@ def outcome_of(spec: PartitionSpec, ended: Ended, artefacts: "ArtefactStore") ->
         status="built",
         **{name: table[name] for name in OF_TABLE if table},
         counts=document["counts"],
-        location=document.get("table") or str(artefacts.path(f"{spec.folder}/{document['version']}")),
+        location=document.get("table") or artefacts.where(f"{spec.folder}/{document['version']}"),
         metrics=document.get("metrics", {}),
         effects=document.get("effects", []),
         notes=document.get("notes", []),

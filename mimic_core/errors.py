@@ -10,6 +10,7 @@ MimicError
  +-- StorageError        bytes that could not be written, for example on a full disk (OSError)
  +-- TrainingError       a model that could not be fitted (RuntimeError)
  +-- AlertError          an alert that could not be delivered (RuntimeError)
+ +-- ServerError         a server that is not reached, or cannot answer (RuntimeError)
 
 A message says where, what was expected, what was found and what to do.
 """
@@ -56,6 +57,10 @@ class TrainingError(MimicError, RuntimeError):
 
 class AlertError(MimicError, RuntimeError):
     """An alert could not be delivered to people."""
+
+
+class ServerError(MimicError, RuntimeError):
+    """A deployed platform is not reached, lets nobody in, or is not one that can answer."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ class BuildRequest:
         keys: the partitions that it waits for.
         withdrawn: the partitions that it does not wait for any more.
         time: when it said so, in seconds since 1970.
+        user: who asked from elsewhere; empty of a command beside the daemon.
     """
 
     launch: str
@@ -35,6 +36,7 @@ class BuildRequest:
     keys: tuple[str, ...]
     withdrawn: tuple[str, ...] = ()
     time: float
+    user: str = ""
 
     def without(self, keys: Iterable[str], time: float) -> "BuildRequest":
         """Return it with partitions withdrawn."""
@@ -83,7 +85,13 @@ def _request(document: dict[str, Any]) -> BuildRequest:
     if document["asset"] not in {*CODE_VERSIONS, ReportSpec.asset}:
         raise KeyError(document["asset"])
     lists = {name: tuple(document[name]) for name in ("keys", "withdrawn")}
-    return BuildRequest(launch=document["launch"], asset=document["asset"], time=float(document["time"]), **lists)
+    return BuildRequest(
+        launch=document["launch"],
+        asset=document["asset"],
+        time=float(document["time"]),
+        user=str(document.get("user", "")),
+        **lists,
+    )
 
 
 def _name(launch: str) -> str:

@@ -253,6 +253,7 @@ def test_the_jobs_build_one_stage_each_or_register_or_maintain(tmp_path, monkeyp
         "register_dataset": set(),
         "register_experiment": set(),
         "register_inference": set(),
+        "register_specs": set(),
         "maintenance": set(),
         "approve_rebuild": set(),
         "answer_up_to_date": set(),
@@ -274,6 +275,7 @@ def test_sensors_and_schedules_start_builds_tell_of_failures_or_wait_to_be_turne
         "dead_runs_sensor": "RUNNING",
         "rebuild_sensor": "STOPPED",
         "alert_on_failure": "RUNNING",
+        "answer_commands": "STOPPED",
         "epochs_of_failed_runs": "RUNNING",
     }
     assert {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs} == {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mimic_assets.cli.servers import named_server
 from mimic_assets.cli.summary import sum_up
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ def log_odds() -> None:
 
     Each command takes a config, JSON or YAML, and builds it also where it is up to date; `mimic rebuild` builds only what is
     not. While a Dagster daemon such as that of `mimic dev` runs, it builds and the command follows; else the command builds.
-    Ctrl-C ends the build either way.
+    Ctrl-C ends the build either way. With --server a deployed platform builds, and the command follows.
 
     \b
-    Example:
+    Examples:
       mimic log-odds build-dataset dataset.json
+      mimic --server https://dagster.example.org log-odds build-dataset dataset.json
     """
 
 
@@ -47,15 +49,11 @@ def build_contrast(config: Path, register_only: bool, as_json: bool) -> None:
     Example:
       mimic log-odds build-contrast examples/first_table/contrast.json
     """
-    from mimic_assets.cli.environment import local_resources
-    from mimic_assets.contrasts import pin_source
     from mimic_core.configs import parse_spec, read_document
     from mimic_core.specs import ContrastSpec
 
     spec = parse_spec(ContrastSpec, read_document(config), str(config))
-    if not register_only:
-        pin_source(spec, local_resources()["tables"])
-    _finish(_build([(spec, "")], register_only), as_json)
+    _finish(_build([(spec, "")], register_only, config), as_json)
 
 
 @log_odds.command(name="build-dataset")
@@ -68,16 +66,11 @@ def build_dataset(config: Path, register_only: bool, as_json: bool) -> None:
     Example:
       mimic log-odds build-dataset examples/first_table/dataset.json
     """
-    from mimic_assets.cli.environment import local_resources
-    from mimic_assets.datasets import pin_source
     from mimic_core.configs import parse_spec, read_document
     from mimic_core.specs import DatasetSpec
 
     spec = parse_spec(DatasetSpec, read_document(config), str(config))
-    if not register_only:
-        resources = local_resources()
-        pin_source(spec, resources["tables"], resources["artefacts"])
-    _finish(_build([(spec, "")], register_only), as_json)
+    _finish(_build([(spec, "")], register_only, config), as_json)
 
 
 @log_odds.command(name="run-experiment")
@@ -95,23 +88,17 @@ def run_experiment(config: Path, layers: Path | None, register_only: bool, as_js
     Example:
       mimic log-odds run-experiment examples/first_table/experiment.json examples/first_table/layers.py
     """
-    from mimic_assets.cli.environment import local_resources
     from mimic_assets.registration import runs_of
-    from mimic_assets.runs import dataset_manifest
     from mimic_core.configs import parse_spec, read_document, read_text
     from mimic_core.specs import ExperimentSpec
-    from resources.tables import RESULTS
 
     spec = parse_spec(ExperimentSpec, read_document(config), str(config))
     # a layers file may print, and standard output is for the summary
     with redirect_stdout(sys.stderr):
         text = read_text(layers) if layers else None
-        resources = local_resources()
-        if not register_only:
-            dataset_manifest(spec.runs[0], resources["artefacts"])
-            resources["tables"].require_kind(spec.results, RESULTS)
+        _require_ready(spec.runs[:1], register_only)  # before the seconds that it takes to make the layers
         new = runs_of(spec, text, str(config), str(layers or "layers"))
-        outcomes = _build(new, register_only)
+        outcomes = _build(new, register_only, config)
     several = sum(outcome.status == "built" for outcome in outcomes) > 1
     _finish(outcomes, as_json, f"compare the runs: mimic report {spec.experiment_key}" if several else "")
 
@@ -126,47 +113,56 @@ def run_batch_infer(config: Path, register_only: bool, as_json: bool) -> None:
     Example:
       mimic log-odds run-batch-infer examples/first_table/inference.json
     """
-    from mimic_assets.cli.environment import local_resources
-    from mimic_assets.inferences import pin_source, run_manifest
     from mimic_core.backend import import_keras
     from mimic_core.configs import parse_spec, read_document
     from mimic_core.specs import InferenceSpec
 
     spec = parse_spec(InferenceSpec, read_document(config), str(config))
-    if not register_only:
-        resources = local_resources()
-        pin_source(spec, run_manifest(spec, resources["artefacts"]), resources["tables"])
     # seconds in which no progress could be shown
-    _finish(_build([(spec, "")], register_only, before=import_keras), as_json)
+    _finish(_build([(spec, "")], register_only, config, before=import_keras), as_json)
 
 
 def _build(
-    new: "Sequence[tuple[PartitionSpec, str]]", register_only: bool, before: Callable[[], object] = lambda: None
+    new: "Sequence[tuple[PartitionSpec, str]]",
+    register_only: bool,
+    config: Path,
+    before: Callable[[], object] = lambda: None,
 ) -> "list[Outcome]":
+    specs = [spec for spec, _ in new]
+    if (server := named_server()) is not None:
+        from mimic_assets.cli.remote import connect, post
+
+        with redirect_stdout(sys.stderr):
+            return post(connect(server), new, build=not register_only, where=str(config))
     from mimic_assets.cli.building import build
-    from mimic_assets.cli.ended import end_dead_runs
-    from mimic_assets.cli.environment import local_resources, open_instance
-    from mimic_assets.outcomes import Outcome, name_model
-    from mimic_assets.cli.planning import say_what_is_current
+    from mimic_assets.cli.planning import opened, say_what_is_current
+    from mimic_assets.outcomes import registered
     from mimic_assets.planning import make_plan
     from mimic_assets.registration import register
-    from mimic_core.world import Node
+    from mimic_core.world import Node, State
 
-    resources = local_resources()
-    with open_instance() as instance, redirect_stdout(sys.stderr):
-        end_dead_runs(instance, resources)
+    _require_ready(specs, register_only)
+    with redirect_stdout(sys.stderr), opened() as (instance, resources):
         register(instance, resources["specs"], new)
         if register_only:
-            return [
-                Outcome(
-                    asset=s.asset, key=s.key, status="registered", run_id=getattr(s, "run_id", None), model=name_model(s)
-                )
-                for s, _ in new
-            ]
-        specs = [spec for spec, _ in new]
+            return registered(specs)
         plan, _ = make_plan(instance, resources["inventory"])
-        say_what_is_current([Node(spec.asset, spec.key) for spec in specs], plan)
+        found = (plan.partitions.get(Node(spec.asset, spec.key)) for spec in specs)
+        say_what_is_current([str(each.node) for each in found if each and each.state == State.CURRENT])
         return build(instance, specs, resources["artefacts"], before)
+
+
+def _require_ready(specs: "Sequence[PartitionSpec]", register_only: bool) -> None:
+    """Check that what is there lets specs be built; a server looks by itself, if it is there."""
+    if (server := named_server()) is not None:
+        from mimic_assets.cli.remote import connect
+
+        connect(server)
+    elif not register_only:
+        from mimic_assets.cli.environment import local_resources
+        from mimic_assets.ready import require_ready
+
+        require_ready(specs, local_resources())
 
 
 def _finish(outcomes: "Sequence[Outcome]", as_json: bool, advice: str = "") -> None:

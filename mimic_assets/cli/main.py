@@ -17,10 +17,11 @@ from mimic_assets.cli.rebuild import build, rebuild
 from mimic_assets.cli.removal import remove
 from mimic_assets.cli.report import report
 from mimic_assets.cli.runs import runs
+from mimic_assets.cli.servers import REMOTE, SERVER, USER, name_server, setting
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
 from mimic_core.collecting import collect_seldom
-from mimic_core.errors import ConflictError, DecisionTableError, MimicError, StorageError, TrainingError
+from mimic_core.errors import ConflictError, DecisionTableError, MimicError, ServerError, StorageError, TrainingError
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -31,7 +32,7 @@ class _Commands(click.Group):
             return super().invoke(context)
         except MimicError as error:
             click.echo(f"mimic: {error}", err=True)
-            failed = isinstance(error, ConflictError | StorageError | DecisionTableError | TrainingError)
+            failed = isinstance(error, ConflictError | StorageError | DecisionTableError | TrainingError | ServerError)
             context.exit(FAILED if failed else WRONG_INPUT)
         except BrokenPipeError:
             raise  # whoever reads, such as `head`, has seen enough: click ends without a word
@@ -60,7 +61,15 @@ class _Commands(click.Group):
     epilog="Exit codes: 0 done, 1 a run failed (also over rows that break a rule), 2 the input is wrong, 130 interrupted.",
 )
 @click.version_option(package_name="mimic")
-def main() -> None:
+@click.option(
+    "--server",
+    metavar="URL",
+    default=lambda: setting(SERVER),
+    help=f"Do it on the platform deployed there; {', '.join(REMOTE)} only. Default: {SERVER}; '' for this machine.",
+)
+@click.option("--user", metavar="NAME", default=lambda: setting(USER), help=f"Who asks there. Default: {USER}, or you@host.")
+@click.pass_context
+def main(context: click.Context, server: str, user: str) -> None:
     """Log-odds models from decision tables: tables, datasets, trained runs, inference tables.
 
     \b
@@ -70,7 +79,13 @@ def main() -> None:
       mimic log-odds run-experiment experiment.json layers.py
       mimic log-odds run-batch-infer inference.json
       mimic status
+
+    \b
+    The same on a deployed platform, such as a cluster's:
+      mimic --server https://dagster.example.org log-odds run-experiment experiment.json
+      mimic --server https://dagster.example.org status --follow
     """
+    context.obj = name_server(server, user, context.invoked_subcommand or "")
     collect_seldom()
 
 

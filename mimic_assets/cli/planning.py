@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from mimic_core.planner import Plan
-    from mimic_core.world import Node, World
+    from mimic_core.world import World
 
 MOST_NAMED = 3  # partitions in one line
 
@@ -29,19 +29,27 @@ class Planned:
 
 
 @contextmanager
+def opened() -> "Iterator[tuple[dg.DagsterInstance, dict[str, Any]]]":
+    """Open the Dagster instance and the resources of this machine, and mark runs whose process is gone as failed."""
+    from mimic_assets.cli.ended import end_dead_runs
+    from mimic_assets.cli.environment import local_resources, open_instance
+
+    resources = local_resources()
+    with open_instance() as instance:
+        end_dead_runs(instance, resources)
+        yield instance, resources
+
+
+@contextmanager
 def planned() -> Iterator[Planned]:
     """Mark runs whose process is gone as failed, then plan.
 
     Raises:
         StorageError: the catalog, or a folder of the object storage, cannot be read.
     """
-    from mimic_assets.cli.ended import end_dead_runs
-    from mimic_assets.cli.environment import local_resources, open_instance
     from mimic_assets.planning import make_plan
 
-    resources = local_resources()
-    with open_instance() as instance:
-        end_dead_runs(instance, resources)
+    with opened() as (instance, resources):
         plan, world = make_plan(instance, resources["inventory"])
         yield Planned(instance=instance, resources=resources, plan=plan, world=world)
 
@@ -69,12 +77,10 @@ def ends_without_home(keys: Sequence[str], document: Mapping[str, Any] | None) -
     return True
 
 
-def say_what_is_current(nodes: "Sequence[Node]", plan: "Plan") -> None:
+def say_what_is_current(current: Sequence[str]) -> None:
     """Say on standard error which partitions that are built now were up to date already."""
     from mimic_core.wording import listed
-    from mimic_core.world import State
 
-    current = [str(node) for node in nodes if node in plan.partitions and plan.partitions[node].state == State.CURRENT]
     if current:
         click.echo(
             f"mimic: up to date already: {listed(current, MOST_NAMED)}; built again, as this command builds always "

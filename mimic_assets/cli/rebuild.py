@@ -10,18 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mimic_assets.cli.output import print_json
-from mimic_assets.cli.plan import (
-    AS_JSON,
-    FAILED,
-    KEYS,
-    NOTHING,
-    not_built,
-    print_left_out,
-    print_nothing,
-    print_plan,
-    refuse_sources,
-    scope_of,
-)
+from mimic_assets.cli.plan import AS_JSON, FAILED, KEYS, NOTHING, print_left_out, print_nothing, print_plan
 from mimic_assets.cli.planning import Planned, ends_without_home, planned, say_what_is_current
 from mimic_assets.cli.summary import sum_up
 
@@ -55,10 +44,12 @@ def rebuild(keys: tuple[str, ...], failed: bool, dry_run: bool, as_json: bool) -
     """
     if ends_without_home(keys, NOTHING if as_json else None):
         return
+    from mimic_assets.plans import described, scope_of
+
     with planned() as now:
         scope = scope_of(keys, failed, now.plan)
         if dry_run:
-            print_plan(now.plan, now.world, scope(now.plan), as_json)
+            print_plan(described(now.plan, now.world, scope(now.plan)), as_json)
         else:
             _finish(*_work_off(now, now.plan, scope), as_json)
 
@@ -79,8 +70,9 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
       mimic build haven.example_log_odds_features --downstream
     """
     from mimic_assets.cli.environment import require_home
+    from mimic_assets.plans import refuse_sources
     from mimic_core.selection import Scope, Work, find_partitions
-    from mimic_core.world import SOURCE
+    from mimic_core.world import SOURCE, State
 
     def below(plan: "Plan") -> Scope:
         nodes = set(plan.below(named))
@@ -91,7 +83,8 @@ def build(keys: tuple[str, ...], downstream: bool, as_json: bool) -> None:
         named = find_partitions(keys, now.plan.partitions)
         if not downstream:
             refuse_sources(named)
-        say_what_is_current([node for node in named if node.asset != SOURCE], now.plan)
+        named_to_build = [now.plan.partitions[node] for node in named if node.asset != SOURCE]
+        say_what_is_current([str(each.node) for each in named_to_build if each.state == State.CURRENT])
         _say_what_is_old(named, now.plan)
         outcomes, work, plan = [], Work(to_build=(), left_out={}), now.plan
         for _, stage in groupby((node for node in named if node.asset != SOURCE), key=lambda node: node.asset):
@@ -156,20 +149,21 @@ def _say_what_is_old(named: "Sequence[Node]", plan: "Plan") -> None:
 
 
 def _finish(outcomes: "Sequence[Outcome]", work: "Work", plan: "Plan", as_json: bool) -> None:
+    from mimic_assets.plans import not_built
     from mimic_core.selection import LeftOut
 
     failed = {(outcome.asset, outcome.key) for outcome in outcomes if outcome.status == "failed"}
     work = replace(work, left_out={node: why for node, why in work.left_out.items() if node not in failed})
+    left_out = not_built(work, plan)
     if as_json:
-        partitions = [outcome.document() for outcome in outcomes]
-        print_json({"partitions": partitions, "not_built": not_built(work, plan)})
+        print_json({"partitions": [outcome.document() for outcome in outcomes], "not_built": left_out})
     elif outcomes:
         sum_up(outcomes)
-        print_left_out(work, plan)
+        print_left_out(left_out)
         numbers = {"built": len(outcomes) - len(failed), "failed": len(failed), "not built": len(work.left_out)}
         click.echo(", ".join(f"{number:,} {what}" for what, number in numbers.items() if number))
     else:
-        print_nothing(work, plan)
-        print_left_out(work, plan)
+        print_nothing(left_out, not plan.partitions)
+        print_left_out(left_out)
     if failed or {LeftOut.FAILED, LeftOut.UNREADABLE} & set(work.left_out.values()):
         raise click.exceptions.Exit(1)

@@ -1,24 +1,23 @@
 """`mimic status`: every partition of every stage, what it is, and why those are not current that are not."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mimic_assets.cli.output import EMPTY, print_columns, print_json, print_line, print_table
-from mimic_assets.cli.plan import AS_JSON, KEYS, row
-from mimic_assets.cli.planning import ends_without_home, planned
-from mimic_assets.cli.trainings import epoch_of, words_of
+from mimic_assets.cli.plan import AS_JSON, KEYS
+from mimic_assets.cli.planning import ends_without_home, opened
+from mimic_assets.cli.servers import ServerNamed, named_server
+from mimic_assets.cli.trainings import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterator
 
-    import dagster as dg
-
-    from mimic_core.planner import Partition
-    from mimic_core.world import Node, World
+    from mimic_assets.cli.watching import Look
+    from mimic_core.world import Node
 
 COLOURS = {"current": "green", "failed": "red", "missing": "yellow", "out_of_date": "yellow", "waiting": "yellow"}
 COLUMNS = {
@@ -59,109 +58,69 @@ def status(keys: tuple[str, ...], follow: bool, as_json: bool) -> None:
       mimic status
       mimic status 07c49bc0 --json
       mimic status --follow
+      mimic --server https://dagster.example.org status
     """
     if follow and as_json:
         raise click.UsageError("--follow and --json do not go together; give one of them")
-    if ends_without_home(keys, {"partitions": [], "spec_files": {}, "spec_folder": None} if as_json else None):
+    server = named_server()
+    if server is None and ends_without_home(
+        keys, {"partitions": [], "spec_files": {}, "spec_folder": None} if as_json else None
+    ):
         return
     if follow:
-        from mimic_assets.cli.watching import watch
+        from mimic_assets.cli.watching import LOOK_SECONDS, LOOK_THERE_SECONDS, watch
 
-        watch(keys)
+        with _looks_at_flights(server, keys) as look:
+            watch(look, LOOK_SECONDS if server is None else LOOK_THERE_SECONDS)
         return
-    from mimic_core.selection import find_partitions
-
-    with planned() as now:
-        nodes = find_partitions(keys, now.plan.partitions) if keys else list(now.plan.partitions)
-        times = _times_of_runs(now.instance, now.world, nodes)
-    partitions = [now.plan.partitions[node] for node in nodes]
-    rows = [_row(partition, now.world, times, now.resources) for partition in partitions]
-    not_registered, unknown = ({}, "") if keys else _not_registered(now.resources, now.world)
+    document = _document(server, keys)
     if as_json:
-        print_json({"partitions": rows, "spec_files": not_registered, "spec_folder": unknown or None})
-    elif rows:
+        print_json(document)
+        return
+    rows = document["partitions"]
+    if rows:
         _print(rows)
-        _print_reasons(partitions)
+        _print_reasons(rows)
         _print_notes(rows)
     else:
         click.echo(EMPTY)
-    if not as_json:
-        for file, problem in not_registered.items():
-            print_line(f"spec file {file} is not registered: {problem}")
-        if unknown:
-            print_line(f"spec folder: {unknown}")
+    for file, problem in document["spec_files"].items():
+        print_line(f"spec file {file} is not registered: {problem}")
+    if document["spec_folder"]:
+        print_line(f"spec folder: {document['spec_folder']}")
 
 
-def _not_registered(resources: dict[str, Any], world: "World") -> tuple[dict[str, str], str]:
-    """Return why files of the spec folder are not registered as they are, and what is wrong with the folder as a whole."""
-    from mimic_core.errors import CorruptFileError, StorageError
-    from resources.spec_folder import overruled, problems, require_readable
+def _document(server: "ServerNamed | None", keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return what `--json` prints, of this machine or of a server."""
+    if server is not None:
+        from mimic_assets.cli.remote import connect
 
-    artefacts, found = resources["artefacts"], {}
-    try:
-        found = problems(artefacts) | overruled(artefacts, {node: said.digest for node, said in world.registered.items()})
-        require_readable(resources["spec_folder"], artefacts)
-    except (CorruptFileError, StorageError) as error:
-        return found, str(error)
-    return found, ""
+        return connect(server).ask("status", keys=keys)
+    from mimic_assets.standing import status_document
+
+    with opened() as (instance, resources):
+        return status_document(instance, resources, keys)
 
 
-def _row(partition: "Partition", world: "World", times: "dict[Node, float]", resources: dict[str, Any]) -> dict[str, Any]:
-    from mimic_core.world import SOURCE, State
+@contextmanager
+def _looks_at_flights(server: "ServerNamed | None", keys: tuple[str, ...]) -> "Iterator[Look]":
+    """Give what looks at the partitions in flight, and at those that were, on this machine or on a server."""
+    if server is not None:
+        from mimic_assets.cli.remote import connect
 
-    node = partition.node
-    if node.asset == SOURCE:
-        table = world.sources[node.key]
-        version, counts = table.token or None, {} if table.error else {"rows": table.rows}
-    else:
-        manifest = world.manifests.get(node, {})
-        version, counts = manifest.get("version"), manifest.get("counts", {})
-    since = times.get(node) or _since(partition, world)
-    said = {
-        "run_id": _run_id(node, world),
-        "version": version,
-        "counts": counts,
-        "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds") if since else None,
-        "error": _error(partition, world) if partition.state == State.FAILED else None,
-        "broken": world.broken.get(node.key) if node.asset == SOURCE else None,
-        "epoch": epoch_of(partition, world, resources["artefacts"]),
-    }
-    return row(partition) | said
+        connected = connect(server)
+        yield lambda seen: connected.ask("in_flight", keys=keys, seen=list(seen))["partitions"]
+        return
+    from mimic_assets.cli.ended import end_dead_runs
+    from mimic_assets.standing import in_flight
 
+    with opened() as (instance, resources):
 
-def _run_id(node: "Node", world: "World") -> str | None:
-    """Return the whole id of a run, of which its key has the beginning; None for all else, and where it cannot be read."""
-    from mimic_core.world import RUN
+        def look(seen: "Collection[Node]") -> list[dict[str, Any]]:
+            end_dead_runs(instance, resources)
+            return in_flight(instance, resources, keys, seen)
 
-    return world.registered[node].folder.rpartition("/")[2] or None if node.asset == RUN else None
-
-
-def _since(partition: "Partition", world: "World") -> float | None:
-    """Return since when a partition is what it is; None where nobody knows, for example since its files are gone."""
-    from mimic_core.world import State
-
-    manifest = world.manifests.get(partition.node, {})
-    built_at = datetime.fromisoformat(manifest["built_at"]).timestamp() if "built_at" in manifest else 0.0
-    if partition.state == State.CURRENT:
-        return built_at or partition.changed_at
-    return partition.changed_at if partition.changed_at > built_at else None
-
-
-def _error(partition: "Partition", world: "World") -> str:
-    failed = world.failed.get(partition.node)
-    return (failed.reason if failed else "") or "; ".join(partition.reasons)
-
-
-def _times_of_runs(instance: "dg.DagsterInstance", world: "World", nodes: "Iterable[Node]") -> "dict[Node, float]":
-    """Return when the runs of the partitions that are in flight began, and those of the failed ones ended."""
-    import dagster as dg
-
-    attempts = {node: attempt for node in nodes if (attempt := world.in_flight.get(node) or world.failed.get(node))}
-    if not attempts:
-        return {}
-    records = instance.get_run_records(dg.RunsFilter(run_ids=[attempt.run_id for attempt in attempts.values()]))
-    times = {record.dagster_run.run_id: record.end_time or record.create_timestamp.timestamp() for record in records}
-    return {node: times[attempt.run_id] for node, attempt in attempts.items() if attempt.run_id in times}
+        yield look
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -193,17 +152,16 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     print_table(table)
 
 
-def _print_reasons(partitions: "list[Partition]") -> None:
+def _print_reasons(rows: list[dict[str, Any]]) -> None:
     """Print why partitions are not current; many that are alike are named together."""
     from mimic_core.wording import listed
-    from mimic_core.world import State
 
-    behind = [partition for partition in partitions if partition.state != State.CURRENT]
-    for (asset, reasons), alike in groupby(behind, key=lambda partition: (partition.node.asset, partition.reasons)):
-        keys = [partition.node.key for partition in alike]
+    behind = [each for each in rows if each["state"] != "current"]
+    for (asset, reasons), alike in groupby(behind, key=lambda each: (each["asset"], each["reasons"])):
+        keys = [each["key"] for each in alike]
         print_line(f"{asset} {listed(keys, MOST_ALIKE)}: {'; '.join(reasons)}")
     if behind:
-        counted = Counter(str(partition.state) for partition in partitions)
+        counted = Counter(each["state"] for each in rows)
         click.echo(", ".join(f"{number:,} {state}" for state, number in counted.items()) + "; see `mimic plan`")
 
 

@@ -1,65 +1,50 @@
 """`mimic status --follow`: what is queued and running, again and again, until it ended."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mimic_assets.cli.ended import end_dead_runs
 from mimic_assets.cli.output import print_line
-from mimic_assets.cli.planning import planned
-from mimic_assets.cli.trainings import epoch_of, words_of
-from mimic_assets.planning import make_plan
-from mimic_core.planner import Plan
-from mimic_core.selection import find_partitions
-from mimic_core.world import Node, State, World
+from mimic_assets.cli.trainings import words_of
+from mimic_core.world import Node, State
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 LOOK_SECONDS = 0.5
+LOOK_THERE_SECONDS = 2  # at a server
 PATIENCE_SECONDS = 10  # without anything queued or running, since a build may be about to begin
 IN_FLIGHT = (State.QUEUED, State.RUNNING)
 
 Lines = dict[Node, tuple[str, str]]  # state, and how far it is
+Look = Callable[[Collection[Node]], list[dict[str, Any]]]
 
 
-def watch(keys: Sequence[str]) -> None:
-    """Show the partitions in flight, all or those of some keys, until none has been for a while."""
+def watch(look: Look, pause_seconds: float = LOOK_SECONDS) -> None:
+    """Show the partitions in flight until none has been for a while.
+
+    Args:
+        look: gives the rows of the partitions in flight, and of some others, see `mimic_assets.standing.in_flight`.
+        pause_seconds: between two looks.
+    """
     seen: Lines = {}
-    with planned() as now, _shown() as show:
-        asked = set(find_partitions(keys, now.plan.partitions)) if keys else None
-        plan, world, quiet = now.plan, now.world, time.monotonic()
-        while True:
-            lines = _lines(plan, world, asked, now.resources)
-            lines |= {node: (str(plan.partitions[node].state), "") for node in seen if _ended(node, lines, plan)}
+    quiet = time.monotonic()
+    with _shown() as show:
+        while seen or time.monotonic() < quiet + PATIENCE_SECONDS:
+            lines = {Node(row["asset"], row["key"]): _line(row) for row in look(seen)}
             show({node: said for node, said in lines.items() if seen.get(node) != said}, lines)
             seen = {node: said for node, said in lines.items() if said[0] in IN_FLIGHT}
             if seen:
                 quiet = time.monotonic()
-            elif time.monotonic() > quiet + PATIENCE_SECONDS:
-                break
-            time.sleep(LOOK_SECONDS)
-            end_dead_runs(now.instance, now.resources)
-            plan, world = make_plan(now.instance, now.resources["inventory"])
+            time.sleep(pause_seconds)
     click.echo("nothing is queued or running")
 
 
-def _ended(node: Node, lines: Lines, plan: Plan) -> bool:
-    return node not in lines and node in plan.partitions
-
-
-def _lines(plan: Plan, world: World, asked: set[Node] | None, resources: dict[str, Any]) -> Lines:
-    found = [partition for partition in plan.partitions.values() if partition.state in IN_FLIGHT]
-    lines = {}
-    for partition in found:
-        if asked is None or partition.node in asked:
-            running = partition.state == State.RUNNING
-            epoch = epoch_of(partition, world, resources["artefacts"]) if running else None
-            lines[partition.node] = (str(partition.state), words_of(epoch) if epoch else "")
-    return lines
+def _line(row: dict[str, Any]) -> tuple[str, str]:
+    return row["state"], words_of(row["epoch"]) if row["epoch"] else ""
 
 
 @contextmanager

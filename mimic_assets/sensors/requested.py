@@ -38,4 +38,4 @@ def _answers(instance: dg.DagsterInstance, artefacts: ArtefactStore) -> Iterator
         known = set(instance.get_dynamic_partitions(str(BY_ASSET[request.asset].name))) if decided.missing else set()
         for key in decided.missing:
             if key in known:  # it may have been retired since
-                yield build_request(f"{request.launch}:{key}", request.asset, key, request.launch)
+                yield build_request(f"{request.launch}:{key}", request.asset, key, request.launch, request.user)
