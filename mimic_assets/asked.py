@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -88,12 +87,21 @@ def _failure(question: Question, instance: dg.DagsterInstance, _: Resources) -> 
 
 
 def _withdraw(question: Question, instance: dg.DagsterInstance, resources: Resources) -> dict[str, Any]:
-    """Note in the request of a command what it does not want any more, and cancel the runs of that."""
+    """Cancel the runs that a command does not want any more, and note in its request which partitions these are.
+
+    In this order, since the sensor cancels what a request withdraws too: a run that ends already is not asked again.
+    """
+    _cancel(question, instance, resources)
     request = BuildRequest(
-        launch=question["launch"], asset=question["asset"], keys=tuple(question["keys"]), time=time.time()
+        launch=question["launch"],
+        asset=question["asset"],
+        keys=tuple(question["keys"]),
+        withdrawn=tuple(question["withdrawn"]),
+        time=time.time(),
+        user=question["user"],
     )
-    store_request(resources["artefacts"], replace(request, withdrawn=tuple(question["withdrawn"]), user=question["user"]))
-    return _cancel(question, instance, resources)
+    store_request(resources["artefacts"], request)
+    return {}
 
 
 def _cancel(question: Question, instance: dg.DagsterInstance, _: Resources) -> dict[str, Any]:

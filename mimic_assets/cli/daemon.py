@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import dagster as dg
 
@@ -50,6 +50,7 @@ class Daemon:
     """The daemon of the Dagster instance that this process opened, as a `mimic_assets.cli.submission.Place`."""
 
     name = "the running daemon"
+    wait: Callable[[float], None] = time.sleep
 
     def __init__(self, instance: dg.DagsterInstance, artefacts: ArtefactStore, specs: Sequence[PartitionSpec]) -> None:
         self._instance, self._artefacts, self._in_cluster = instance, artefacts, in_cluster()

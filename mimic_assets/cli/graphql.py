@@ -1,7 +1,7 @@
 """GraphQL: one question by HTTP, with the headers of a proxy, time limits, another try, and errors in words."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,10 +29,15 @@ class LostError(ServerError):
 
 
 class Connection:
-    """The GraphQL of one webserver."""
+    """The GraphQL of one webserver.
+
+    Attributes:
+        wait: waits before another try; something that a signal ends may be put in its place.
+    """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self.url, self._headers = url, headers
+        self.wait: Callable[[float], None] = time.sleep
         self._session = requests.Session()
         self._session.auth = self._authorise  # else requests would put a login of ~/.netrc in place of ours
         self._answered = False
@@ -59,7 +64,7 @@ class Connection:
                     said = True
                     again = f"trying again for {RETRY_SECONDS} seconds (Ctrl-C twice leaves)"
                     click.echo(f"mimic: {self.url}: {error}; {again}", err=True)
-                time.sleep(PAUSE_SECONDS)
+                self.wait(PAUSE_SECONDS)
                 continue
             self._answered = True
             return found

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -71,6 +71,15 @@ class Server:
         """
         return self._connection.query(text, variables)
 
+    @property
+    def wait(self) -> Callable[[float], None]:
+        """What waits before the server is asked again."""
+        return self._connection.wait
+
+    @wait.setter
+    def wait(self, wait: Callable[[float], None]) -> None:
+        self._connection.wait = wait
+
     def ask(self, what: str, **question: Any) -> dict[str, Any]:
         """Ask a question of `mimic_assets.asked`.
 
@@ -89,7 +98,7 @@ class Server:
             chain = [error, *error["causes"]]
             if not any(each["className"] == UNREACHABLE for each in chain) or time.monotonic() > until:
                 raise ServerError(f"{self.url} cannot answer: {chain[-1]['message'].strip()}")
-            time.sleep(POLL_SECONDS)  # the code server is restarted
+            self.wait(POLL_SECONDS)  # the code server is restarted
         if "skipReason" not in tick:
             raise ServerError(f"{self.url} does not answer: {found.get('message')}; {READ_ONLY}")
         said = json.loads(tick["skipReason"])
@@ -212,39 +221,45 @@ def _register(server: Server, place: RemotePlace, config: dict[str, Any], build:
 
     Raises:
         MimicError: they are refused.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run that registers is ended, or what it asked for withdrawn.
     """
-    with noting() as wait:
-        run_id = server.launch(config)
-        count = len(place.keys)
-        of = f"{count} specs" if count > 1 else f"{place.asset} {place.keys[0]}"
-        click.echo(f"mimic: posting {of} to {server.url} as {server.user}", err=True)
-        began, told = time.monotonic(), False
-        try:
-            while (status := server.status(run_id)) not in ENDED:
-                late = time.monotonic() - began
-                if status in WAITING and late > CLUSTER_SECONDS:
-                    server.terminate(run_id)
-                    raise ServerError(f"{server.url}: the run that registers waited for {late:.0f} seconds; {NO_DAEMON}")
-                if late > SAY_SECONDS and not told:
-                    told = True
-                    click.echo(
-                        "mimic: waiting for the run that registers; in a cluster its pod takes 10 to 20 seconds to begin",
-                        err=True,
-                    )
-                wait(POLL_SECONDS)
-        except KeyboardInterrupt:
-            _take_back(server, place, run_id, wait, build)
-            raise
-    return _said(server, run_id, status)
+    run_id, status = "", ""
+    try:
+        with noting() as place.wait:  # a signal while the run is launched must find out which one that is
+            run_id = server.launch(config)
+            of = f"{len(place.keys)} specs" if len(place.keys) > 1 else f"{place.asset} {place.keys[0]}"
+            click.echo(f"mimic: posting {of} to {server.url} as {server.user}", err=True)
+            status = _wait_for(server, place, run_id)
+        return _said(server, run_id, status)
+    except KeyboardInterrupt:
+        if run_id:
+            with noting() as place.wait:
+                _take_back(server, place, run_id, build)
+        raise
 
 
-def _take_back(server: Server, place: RemotePlace, run_id: str, wait: Any, build: bool) -> None:
-    """End the run that registers; where it was too late for that, what it asked for is withdrawn."""
+def _wait_for(server: Server, place: RemotePlace, run_id: str) -> str:
+    """Wait for the end of the run that registers; returns its status."""
+    began, told = time.monotonic(), False
+    while (status := server.status(run_id)) not in ENDED:
+        late = time.monotonic() - began
+        if status in WAITING and late > CLUSTER_SECONDS:
+            server.terminate(run_id)
+            raise ServerError(f"{server.url}: the run that registers waited for {late:.0f} seconds; {NO_DAEMON}")
+        if late > SAY_SECONDS and not told:
+            told = True
+            click.echo("mimic: waiting for the run that registers; in a cluster its pod takes 10 to 20 seconds", err=True)
+        place.wait(POLL_SECONDS)
+    return status
+
+
+def _take_back(server: Server, place: RemotePlace, run_id: str, build: bool) -> None:
+    """End the run that registers, and withdraw what it may have asked for by then, however it ended."""
     server.terminate(run_id)
     until = time.monotonic() + place.grace
     while (status := server.status(run_id)) not in ENDED and time.monotonic() < until:
-        wait(POLL_SECONDS)
-    if build and status != "CANCELED":
+        place.wait(POLL_SECONDS)
+    if build:
         place.withdraw(place.keys)
     click.echo(f"mimic: the run that registers, {run_id}, ended as {status}; what it asked for is withdrawn", err=True)
 
@@ -303,6 +318,5 @@ def _require_writable(connection: Connection, entry: dict[str, Any]) -> None:
 
 def _error(name: str, message: str) -> MimicError:
     """Make the error that was raised there."""
-    kind = getattr(errors, name, MimicError)
-    made: MimicError = kind(message)
-    return made
+    kind = getattr(errors, name, None)
+    return kind(message) if isinstance(kind, type) and issubclass(kind, MimicError) else MimicError(message)

@@ -1,6 +1,6 @@
 """Remote runs: those of a deployed platform as a `mimic_assets.cli.submission.Place`, by GraphQL and questions."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mimic_assets.cli.progress import Told, told_in
@@ -44,7 +44,7 @@ class RemotePlace:
     then = "nothing more is built"
 
     def __init__(self, server: "Server", specs: Sequence[PartitionSpec], launch: str) -> None:
-        self._query, self._ask = server.query, server.ask
+        self._server, self._query, self._ask = server, server.query, server.ask
         self.name, self.launch, self._user = server.url, launch, server.user
         self.asset, self.keys = specs[0].asset, tuple(spec.key for spec in specs)
         self._withdrawn: dict[str, None] = {}
@@ -56,6 +56,15 @@ class RemotePlace:
         self.patience: float = CLUSTER_SECONDS if in_cluster else ANSWER_SECONDS
         self.grace: float = CANCEL_CLUSTER_SECONDS if in_cluster else CANCEL_SECONDS
         self.launches_anew, self.kills_blocked = launches_anew, not in_cluster
+
+    @property
+    def wait(self) -> Callable[[float], None]:
+        """What waits, also before a server that does not answer is asked again."""
+        return self._server.wait
+
+    @wait.setter
+    def wait(self, wait: Callable[[float], None]) -> None:
+        self._server.wait = wait
 
     def ask(self) -> None:
         """Do nothing: the run that registered the specs has asked for their builds."""

@@ -53,6 +53,7 @@ class Place(Protocol):
         then: what happens to builds that are withdrawn since nobody starts them, in messages.
         launches_anew: whether Dagster may launch a run anew that failed.
         kills_blocked: whether a run that waits for a slot of a pool does not end when it is asked to.
+        wait: waits, and ends by a signal; given by `submit`.
     """
 
     asset: str
@@ -64,6 +65,7 @@ class Place(Protocol):
     then: str
     launches_anew: bool
     kills_blocked: bool
+    wait: Callable[[float], None]
 
     def ask(self) -> None:
         """Ask for the builds."""
@@ -102,8 +104,8 @@ def submit(place: Place, shown: Shown) -> dict[str, Ended]:
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what waited is withdrawn, and what ran is ended.
     """
-    with noting() as wait:
-        submission = _Submission(place, shown, wait)
+    with noting() as place.wait:
+        submission = _Submission(place, shown)
         try:
             return submission.follow()
         except KeyboardInterrupt:
@@ -118,8 +120,8 @@ def complain(asset: str, key: str, error: str | None) -> None:
 
 
 class _Submission:
-    def __init__(self, place: Place, shown: Shown, wait: Callable[[float], None]) -> None:
-        self._place, self._shown, self._wait = place, shown, wait
+    def __init__(self, place: Place, shown: Shown) -> None:
+        self._place, self._shown = place, shown
         self._open = list(place.keys)
         self._runs: dict[str, Run] = {}
         self._blocked: set[str] = set()  # runs of which a step waits for a slot of its pool, so that none is executed
@@ -137,7 +139,7 @@ class _Submission:
             if waiting := self._waiting():
                 self._withdraw_unless_it_moves(waiting)
             if self._open:
-                self._wait(self._place.poll_seconds)
+                self._place.wait(self._place.poll_seconds)
         return self._ended
 
     def end(self) -> None:
@@ -153,7 +155,7 @@ class _Submission:
             blocked = self._blocked if self._place.kills_blocked else set()
             if stuck := [run_id for run_id in unfinished if late or run_id in blocked]:
                 self._place.kill(stuck)
-            self._wait(self._place.poll_seconds)
+            self._place.wait(self._place.poll_seconds)
             self._look_at_runs()
             self._place.cancel([self._runs[key].run_id for key in self._open if key in self._runs])
         for key in keys:
