@@ -51,19 +51,19 @@ class Connection:
             LostError: no answer any more.
             ServerError: no answer, or none of a Dagster webserver.
         """
-        until, said = time.monotonic() + RETRY_SECONDS, False
+        until: float | None = None
         while True:
             try:
                 found = self._post({"query": text, "variables": variables or {}})
             except AwayError as error:
                 if not self._answered:
                     raise ServerError(f"{self.url} does not answer: {error}{HINT}") from error
-                if time.monotonic() >= until:
-                    raise LostError(f"{self.url} does not answer for {RETRY_SECONDS} seconds: {error}") from error
-                if not said:
-                    said = True
+                if until is None:
+                    until = time.monotonic() + RETRY_SECONDS
                     again = f"trying again for {RETRY_SECONDS} seconds (Ctrl-C twice leaves)"
                     click.echo(f"mimic: {self.url}: {error}; {again}", err=True)
+                elif time.monotonic() >= until:
+                    raise LostError(f"{self.url} does not answer for {RETRY_SECONDS} seconds: {error}") from error
                 self.wait(PAUSE_SECONDS)
                 continue
             self._answered = True

@@ -3,7 +3,8 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -178,14 +179,22 @@ def post(server: Server, new: New, *, build: bool, where: str) -> list[Outcome]:
     """
     specs = [spec for spec, _ in new]
     place = RemotePlace(server, specs, uuid.uuid4().hex)
-    try:
+    with _goes_on(server, LostError):
         said = _register(server, place, _posted(server, place, new, build, where), build)
-        if not build:
-            return registered(specs)
-        say_what_is_current(said["current"])
-        place.adapt(in_cluster=said["in_cluster"], launches_anew=said["launches_anew"])
+    if not build:
+        return registered(specs)
+    say_what_is_current(said["current"])
+    place.adapt(in_cluster=said["in_cluster"], launches_anew=said["launches_anew"])
+    with _goes_on(server, ServerError):  # also where a token expired
         return _follow(server, place, specs)
-    except LostError as error:
+
+
+@contextmanager
+def _goes_on(server: Server, kind: type[ServerError]) -> Iterator[None]:
+    """Say with an error of some kind that what was asked for goes on."""
+    try:
+        yield
+    except kind as error:
         raise ServerError(
             f"{error}. What was asked for goes on there: `mimic --server {server.url} status --follow` follows it"
         ) from error

@@ -415,6 +415,12 @@ def test_a_server_that_does_not_come_back_leaves_the_work_going_on_there(laptop,
     assert found[0].status is dg.DagsterRunStatus.SUCCESS
 
 
+def test_a_token_that_expires_leaves_the_work_going_on_there(laptop, proxy):
+    proxy.answers["Runs"] = (401, {}, b"")
+    said = laptop.refused("log-odds", "build-dataset", laptop.dataset(), exit_code=1)
+    assert re.search(r"\(401 Unauthorized\), and what was sent is not accepted; .*\. What was asked for goes on there", said)
+
+
 # more than one command
 
 
