@@ -20,9 +20,14 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 32  # of one client, for its threads
 TAKEN = (409, 412)  # HTTP status of a conditional request whose condition does not hold
 LOG_IN = "log in again, such as by `aws sso login --profile PROFILE`, and see that AWS_PROFILE names that profile"
+DENIED = ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform")
 CODES = {  # of an error -> what it means, and what to do
-    "AccessDenied": ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform"),
-    "403": ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform"),
+    "AccessDenied": DENIED,
+    "AccessDeniedException": (
+        "access is denied",
+        "see which role `mimic doctor` finds, and give it the rights of deploy/terraform",
+    ),
+    "403": DENIED,
     "NoSuchBucket": ("there is no such bucket", "make it, or mend its name in MIMIC_ARTEFACTS or MIMIC_WAREHOUSE"),
     "SlowDown": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
     "503": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
@@ -30,8 +35,11 @@ CODES = {  # of an error -> what it means, and what to do
     "ExpiredToken": ("the credentials are out of date", LOG_IN),
     "ExpiredTokenException": ("the credentials are out of date", LOG_IN),
     "InvalidAccessKeyId": ("the credentials are unknown", LOG_IN),
+    "InvalidClientTokenId": ("the credentials are unknown", LOG_IN),
+    "UnrecognizedClientException": ("the credentials are unknown", LOG_IN),
     "SignatureDoesNotMatch": ("the credentials are wrong", "see that the secret key belongs to the access key"),
     "PermanentRedirect": ("the bucket is in another region", "set AWS_DEFAULT_REGION to that of the bucket"),
+    "AuthorizationHeaderMalformed": ("the bucket is in another region", "set AWS_DEFAULT_REGION to that of the bucket"),
     "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it, such as by NTP"),
     "NotImplemented": (
         "the store does not know a header of this request",
@@ -90,13 +98,13 @@ def explaining(place: str, failed: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) and (meaning := arrow_meaning(error)):
-            raise StorageError(f"{place}: {failed}: {'; '.join(filter(None, [meaning, advice]))}") from error
+        if isinstance(error, OSError) and (arrow := arrow_meaning(error)):
+            raise StorageError(f"{place}: {failed}: {'; '.join(filter(None, [arrow, advice]))}") from error
         if not type(error).__module__.startswith(("boto3", "botocore")):  # whose import takes a while
             raise
         if _is_taken(error):
             raise ConflictError(f"{place}: another writer was first") from error
-        what, todo = _meaning(error)
+        what, todo = meaning(error)
         said = "; ".join(filter(None, [what, advice, todo]))
         raise StorageError(f"{place}: {failed}: {said}") from error
 
@@ -107,11 +115,16 @@ def arrow_meaning(error: OSError) -> str | None:
     >>> arrow_meaning(OSError("When reading: AWS Error ACCESS_DENIED during HeadObject operation: No response body."))
     'access is denied; see which role `mimic doctor` finds, and give it the rights of deploy/terraform'
     """
+    found = arrow_refusal(error)
+    return "; ".join(filter(None, found)) if found else None
+
+
+def arrow_refusal(error: OSError) -> tuple[str, str] | None:
+    """Return what an error of Arrow's S3 file system means, and what to do if that is known; None where it is none."""
     found = re.search(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during (\w+) operation(.*)", str(error))
     if not found:
         return None
-    known = CODES.get(ARROW_CODES.get(found[1], found[2] or ""))
-    return "; ".join(known) if known else f"{found[1]} during {found[3]}{found[4]}"
+    return CODES.get(ARROW_CODES.get(found[1], found[2] or ""), (f"{found[1]} during {found[3]}{found[4]}", ""))
 
 
 def _is_taken(error: Exception) -> bool:
@@ -120,16 +133,21 @@ def _is_taken(error: Exception) -> bool:
     return isinstance(error, ClientError) and status_of(error) in TAKEN
 
 
-def _meaning(error: Exception) -> tuple[str, str]:
-    """Return what an error means, and what to do."""
-    from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError, SSOError
+def meaning(error: Exception) -> tuple[str, str]:
+    """Return what an error of a client means, and what to do."""
+    from botocore import exceptions as known
+    from botocore.exceptions import ClientError, HTTPClientError, NoRegionError
     from botocore.exceptions import ConnectionError as NoConnection
 
     said = str(error).rstrip(".")
     if isinstance(error, ClientError):
         return CODES.get(code_of(error), (said, "see `mimic doctor`"))
-    if isinstance(error, NoCredentialsError | SSOError):
+    if isinstance(error, known.NoCredentialsError | known.SSOError | known.TokenRetrievalError | known.LoginError):
         return said, LOG_IN
+    if isinstance(error, known.PartialCredentialsError | known.CredentialRetrievalError):
+        return said, LOG_IN
+    if isinstance(error, known.ProfileNotFound):
+        return said, "set AWS_PROFILE to one that `aws configure list-profiles` names"
     if isinstance(error, NoRegionError):
         return "no region is set", "set AWS_DEFAULT_REGION, or `region` of the profile"
     if isinstance(error, NoConnection | HTTPClientError):

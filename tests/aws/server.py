@@ -22,7 +22,7 @@ from moto.glue.responses import GlueResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
 from moto.s3.responses import S3Response
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 BODIES = {
     403: ("AccessDenied", "Access Denied"),
@@ -33,14 +33,17 @@ BODIES = {
 }
 CHUNK = 64 * 1024  # bytes that are sent at once where a fault limits the rate
 commits = threading.Lock()
+dates = threading.local()  # what the answer of a thread has as its date
 
 
 class Faults:
     """WSGI middleware: has some requests fail, and counts all.
 
-    A fault is an object with `method` and `path` (regular expressions; all by default), and what happens: `status` refuses,
-    `header` only where the request has a header of this name that matches (`header: value`), `seconds` waits before, `rate`
-    limits the bytes of the answer per second, `cut` breaks it off after so many, `times` is how often (without it, always).
+    A fault is an object with `method`, `path` and `query` (regular expressions; all by default), and what happens: `status`
+    refuses, with the error `code` if that is not the usual one of the status; `header` only where the request has a header
+    of this name that matches (`header: value`), `seconds` waits before, `rate` limits the bytes of the answer per second,
+    `cut` breaks it off after so many, `strip` is a header of the request that the server does not see, `date` what the
+    answer has as its `Date`, `times` is how often (without it, always).
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
@@ -59,14 +62,16 @@ class Faults:
             fault = next((each for each in self._faults if self._fits(each, environ)), None)
             if fault and "times" in fault:
                 fault["times"] -= 1
+        dates.date = fault.get("date") if fault else None
         if fault is None:
             return self._application(environ, start)
         time.sleep(fault.get("seconds", 0))
         if status := fault.get("status"):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             code, message = BODIES[status]
-            start(f"{status} {code}", [("Content-Type", "application/xml")])
-            return [f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()]
+            return refused(environ, start, f"{status} {code}", fault.get("code", code), message)
+        if name := fault.get("strip"):
+            environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
         answer = self._application(environ, start)
         if "cut" in fault:
             return cut(answer, fault["cut"])
@@ -76,6 +81,8 @@ class Faults:
         if fault.get("times", 1) <= 0:
             return False
         if not re.fullmatch(fault.get("method", ".*"), environ["REQUEST_METHOD"]):
+            return False
+        if not re.search(fault.get("query", ""), environ.get("QUERY_STRING", "")):
             return False
         name, _, value = fault.get("header", "").partition(": ")
         found = environ.get(f"HTTP_{name.upper().replace('-', '_')}", "") if name else ""
@@ -105,6 +112,23 @@ def add_objects(bucket: str, names: list[str]) -> None:
 def cut(answer: Iterable[bytes], size: int) -> Iterable[bytes]:
     """Break an answer off after so many bytes."""
     yield b"".join(answer)[:size]
+
+
+def refused(environ: dict[str, Any], start: Callable[..., Any], status: str, code: str, message: str) -> Iterable[bytes]:
+    """Answer with an error, in the words of the service that is asked."""
+    if "HTTP_X_AMZ_TARGET" in environ:  # of Glue
+        start(status, [("Content-Type", "application/x-amz-json-1.1")])
+        return [json.dumps({"__type": code, "message": message}).encode()]
+    said = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    start(status, [("Content-Type", "application/xml")])
+    return [(f"<ErrorResponse>{said}</ErrorResponse>" if environ["PATH_INFO"] == "/" else said).encode()]
+
+
+class Dated(WSGIRequestHandler):
+    """Gives answers the date of a fault."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return getattr(dates, "date", None) or super().date_time_string(timestamp)
 
 
 def slowed(answer: Iterable[bytes], rate: float) -> Iterable[bytes]:
@@ -150,7 +174,8 @@ def main() -> None:
     """Serve until standard input ends."""
     compare_versions()
     put_in_turn()
-    server = make_server("127.0.0.1", 0, Faults(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    faults = Faults(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, faults, threaded=True, request_handler=Dated)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
     sys.stdout.flush()
