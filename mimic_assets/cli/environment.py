@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import dagster as dg
 
 # SHA-256 of the dagster.yaml of earlier versions: a copy of one is replaced, an edited one is left alone
@@ -30,29 +32,51 @@ def settings() -> dict[str, str]:
 
     The other settings are taken from the environment or `.env` too, and left out where neither has them.
     """
+    # a mistake in a setting is told now, not by the first alert or when Dagster loads the code location
+    for check in checks_of_settings():
+        check()
+    return _chosen()
+
+
+def checks_of_settings() -> "tuple[Callable[[], object], ...]":
+    """Read `.env`, and return what refuses a wrong setting."""
     from dotenv import dotenv_values
 
-    from mimic_core.errors import SpecError
-    from resources.environments import CHECKS, OPTIONAL, mimic_home, spec_folder
+    from resources.environments import CHECKS, OPTIONAL
 
     for name, value in dotenv_values(".env").items():
         if name in ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL) and value:
             os.environ.setdefault(name, value)
-    # a mistake in a setting is told now, not by the first alert or when Dagster loads the code location
-    for check in CHECKS:
-        check()
+    return (*CHECKS, _require_folders)
+
+
+def _require_folders() -> None:
+    from mimic_core.errors import SpecError
+    from resources.environments import mimic_home
+
     if (temporary := os.environ.get("TMPDIR")) and not Path(temporary).is_dir():  # Python would take another one
         raise SpecError(f"TMPDIR is {temporary}, and there is no such folder; make it, or unset TMPDIR")
     home = mimic_home()
     if set("#?%") & set(str(home)):
         raise SpecError(f"MIMIC_HOME is {home}, which has one of # ? % in it; give a folder without them")
-    dagster_home = Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
+
+
+def _chosen() -> dict[str, str]:
+    from resources.environments import OPTIONAL, mimic_home, spec_folder
+
+    home = mimic_home()
+    dagster_home = dagster_home_of(home)
     chosen = {"MIMIC_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
     chosen |= {name: value for name in OPTIONAL if (value := os.environ.get(name))}
     if "MIMIC_SPECS" in chosen:
         chosen["MIMIC_SPECS"] = str(spec_folder(home))  # as it is seen from here
     os.environ.update(chosen)
     return chosen
+
+
+def dagster_home_of(home: Path) -> Path:
+    """Return the root of Dagster's files: DAGSTER_HOME, or `dagster` below `home`."""
+    return Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
 
 
 def prepare() -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mimic_assets.cli.doctor import doctor
 from mimic_assets.cli.environment import dev, env
 from mimic_assets.cli.log_odds import log_odds
 from mimic_assets.cli.maintenance import gc, maintain
@@ -103,6 +104,7 @@ main.add_command(build)
 main.add_command(gc)
 main.add_command(env)
 main.add_command(dev)
+main.add_command(doctor)
 
 if __name__ == "__main__":
     sys.exit(main())

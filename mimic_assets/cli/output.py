@@ -33,7 +33,7 @@ def print_columns(rows: "Sequence[Sequence[str]]", indent: str = "", *, numbers:
     click.echo("\n".join(lines))
 
 
-def print_line(text: str, indent: str = "") -> None:
+def print_line(text: str, indent: str = "", colour: str | None = None) -> None:
     """Print a text for people with a hanging indent, run ids by their first digits, by which commands know them too.
 
     A terminal gets it wrapped between words, a pipe or file whole lines.
@@ -45,7 +45,7 @@ def print_line(text: str, indent: str = "") -> None:
     for line in RUN_ID.sub(r"\1", text).splitlines():
         wrapper = textwrap.TextWrapper(console.width, initial_indent=begin, subsequent_indent=f"{indent}  ")
         wrapper.break_long_words = wrapper.break_on_hyphens = False  # a key that is cut cannot be copied
-        click.echo(wrapper.fill(line) if console.is_terminal else f"{begin}{line}")
+        click.secho(wrapper.fill(line) if console.is_terminal else f"{begin}{line}", fg=colour)
         begin = f"{indent}  "
 
 

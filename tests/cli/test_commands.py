@@ -40,6 +40,7 @@ def test_the_commands_are_those_that_are_documented():
     assert sorted(" ".join(path) for path in COMMANDS) == [
         "build",
         "dev",
+        "doctor",
         "env",
         "gc",
         "log-odds",
