@@ -20,6 +20,8 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 32  # of one client, for its threads
 TAKEN = (409, 412)  # HTTP status of a conditional request whose condition does not hold
 LOG_IN = "log in again, such as by `aws sso login --profile PROFILE`, and see that AWS_PROFILE names that profile"
+BUSY = "too many requests"
+LOOK = "see `mimic doctor`"
 DENIED = ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform")
 CODES = {  # of an error -> what it means, and what to do
     "AccessDenied": DENIED,
@@ -29,9 +31,9 @@ CODES = {  # of an error -> what it means, and what to do
     ),
     "403": DENIED,
     "NoSuchBucket": ("there is no such bucket", "make it, or mend its name in MIMIC_ARTEFACTS or MIMIC_WAREHOUSE"),
-    "SlowDown": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
-    "503": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
-    "ThrottlingException": ("too many requests", f"it was asked {ATTEMPTS} times; do this again later"),
+    "SlowDown": (BUSY, f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
+    "503": (BUSY, f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
+    "ThrottlingException": (BUSY, f"it was asked {ATTEMPTS} times; do this again later"),
     "ExpiredToken": ("the credentials are out of date", LOG_IN),
     "ExpiredTokenException": ("the credentials are out of date", LOG_IN),
     "InvalidAccessKeyId": ("the credentials are unknown", LOG_IN),
@@ -141,7 +143,7 @@ def meaning(error: Exception) -> tuple[str, str]:
 
     said = str(error).rstrip(".")
     if isinstance(error, ClientError):
-        return CODES.get(code_of(error), (said, "see `mimic doctor`"))
+        return CODES.get(code_of(error), (said, LOOK))
     if isinstance(error, known.NoCredentialsError | known.SSOError | known.TokenRetrievalError | known.LoginError):
         return said, LOG_IN
     if isinstance(error, known.PartialCredentialsError | known.CredentialRetrievalError):
@@ -152,7 +154,7 @@ def meaning(error: Exception) -> tuple[str, str]:
         return "no region is set", "set AWS_DEFAULT_REGION, or `region` of the profile"
     if isinstance(error, NoConnection | HTTPClientError):
         return said, "check the network and AWS_ENDPOINT_URL, then run this again"
-    return said, "see `mimic doctor`"
+    return said, LOOK
 
 
 def code_of(error: "ClientError") -> str:

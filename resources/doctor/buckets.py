@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from resources import aws
-from resources.doctor.cloud import Cloud, explained
+from resources.doctor.cloud import INSTEAD, Cloud, explained
 from resources.doctor.findings import Finding, ok, one_line, skipped, warning, wrong
 from resources.storage import S3
 
@@ -61,7 +61,8 @@ class Bucket:
             files.fs_by_scheme("s3", self.name).get_file_info(place)
         except OSError as error:
             what, do = aws.arrow_refusal(error) or (str(error), "")
-            yield wrong(about, f"{self._url} cannot be listed by Arrow: {one_line(what)}", do or ARROW)
+            do = INSTEAD.get(do, do) or ARROW
+            yield wrong(about, f"{self._url} cannot be listed by Arrow: {one_line(what)}", do)
         else:
             yield ok(about, f"{self._url} is reached by Arrow too")
 

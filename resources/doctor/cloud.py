@@ -25,6 +25,10 @@ SOURCES = {  # of credentials, as botocore calls them
     "custom-process": "the program that the profile names",
     "login": "`aws login`",
 }
+INSTEAD = {  # of advice to ask the doctor
+    aws.DENIED[1]: "give who asks (`identity`, above) the rights of deploy/terraform",
+    aws.LOOK: "see that AWS_ENDPOINT_URL, region and network lead to the server that is meant",
+}
 RENEW = {
     "env": "renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or unset them to use a profile",
     "assume-role-with-web-identity": "see the annotation eks.amazonaws.com/role-arn of the service account, and whom the "
@@ -124,9 +128,11 @@ class Cloud:
             raise error
         what, do = aws.meaning(error)
         if do == aws.LOG_IN:
-            return one_line(what), self.log_in
-        if what == "too many requests":
-            return f"{what} ({aws.code_of(error)})", "do this again later, or let fewer steps run at once"
+            do = self.log_in
+        elif what == aws.BUSY:
+            what, do = f"{what} ({aws.code_of(error)})", "do this again later, or let fewer steps run at once"
+        else:
+            do = INSTEAD.get(do, do)
         return one_line(what), do
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resources.doctor.findings import Finding, ok, one_line, skipped, warning, wrong
+from resources.doctor.machine import unwritable
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -39,6 +40,9 @@ def instance(home: Path, *, cluster: bool) -> Iterator[Finding]:
     if not elsewhere and not any((home / name).exists() for name in MADE):  # to open it would make its databases
         yield skipped(ABOUT, f"nothing was built at {home} yet")
         return
+    if not cluster and (problem := unwritable(home)):  # there it is part of the image
+        yield wrong(ABOUT, f"{home}: cannot be written: {problem}", "set DAGSTER_HOME to a folder that you may write")
+        return
     yield from _opened(home, config, cluster=cluster)
 
 
@@ -55,16 +59,20 @@ def _opened(home: Path, config: Path, *, cluster: bool) -> Iterator[Finding]:
 
 
 def _unusable(config: Path, error: Exception) -> Finding:
-    cause: BaseException | None = error
-    while cause is not None:
-        if type(cause).__module__.partition(".")[0] in DATABASES:
-            reason = one_line(getattr(cause, "orig", None) or cause)
-            do = f"see that the database runs that {config} names, free space and rights"
-            return wrong(ABOUT, f"its database cannot be used: {reason}", do)
-        cause = cause.__cause__ or cause.__context__
+    if causes := [each for each in _causes(error) if type(each).__module__.partition(".")[0] in DATABASES]:
+        reason = one_line(getattr(causes[-1], "orig", None) or causes[-1])
+        do = f"see that the database runs that {config} names, free space and rights"
+        return wrong(ABOUT, f"its database cannot be used: {reason}", do)
     lines = [line for line in str(error).splitlines() if line.strip()]
     said = one_line(" ".join(lines[:2])) or type(error).__name__
     return wrong(ABOUT, f"{config} cannot be used: {said}", "mend it, or move it away: the next command makes a new one")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Stream an error and what it was raised for, the first cause last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _schema(opened: "dg.DagsterInstance") -> Finding | None:

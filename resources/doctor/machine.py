@@ -49,7 +49,7 @@ def home(folder: Path, *, shared: bool) -> Iterator[Finding]:
         found = skipped("home", f"no home at {folder} yet", "import a table, or go where your home is, or set MIMIC_HOME")
     else:
         place, found = folder, ok("home", f"{folder} can be written")
-    if problem := _unwritable(place):
+    if problem := unwritable(place):
         failed = "written" if place == folder else "made"
         yield wrong("home", f"{folder}: cannot be {failed}: {problem}", "set MIMIC_HOME to a folder that you may write")
     else:
@@ -67,7 +67,7 @@ def temporary(folder: Path, cache: Path | None) -> Iterator[Finding]:
         if each is None:
             continue
         place = next(path for path in (each, *each.absolute().parents) if path.exists())  # the cache is made when it is used
-        if problem := _unwritable(place):
+        if problem := unwritable(place):
             yield wrong(name, f"{place}: cannot be written: {problem}", f"let {name} name a folder that you may write")
         else:
             yield from free_space(name, place)
@@ -129,7 +129,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _unwritable(folder: Path) -> str:
+def unwritable(folder: Path) -> str:
     """Return why nothing can be written in a folder; empty where it can. What is written has no name, and leaves nothing."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -225,6 +226,19 @@ def test_tables_of_dagster_of_another_version_are_to_be_migrated(mimic, doctor, 
     assert "then run `dagster instance migrate`" in said
 
 
+def test_a_database_of_dagster_that_is_away_is_wrong_and_its_password_is_not_shown(mimic, doctor, monkeypatch):
+    pytest.importorskip("dagster_postgres")
+    monkeypatch.setattr("dagster_postgres.utils.time.sleep", lambda _: None)  # it tries for 11 seconds
+    (mimic.home / "dagster").mkdir()
+    storage = "storage:\n  postgres:\n    postgres_url: postgresql+psycopg2://me:s3cret99@127.0.0.1:9/dagster\n"
+    (mimic.home / "dagster/dagster.yaml").write_text(storage)
+    (said,) = doctor().wrong()
+    assert said.startswith("Dagster: its database cannot be used: connection to server at")
+    assert "Connection refused" in said
+    assert "-> see that the database runs that " in said
+    assert "s3cret99" not in said
+
+
 def test_no_secret_is_shown(doctor, mimic, monkeypatch):
     monkeypatch.setenv("MIMIC_CATALOG", "postgresql://me:s3c%20ret@127.0.0.1:9/haven")
     monkeypatch.setenv("MIMIC_ALERT_WEBHOOK", "https://example.org/t0ken")
@@ -296,10 +310,10 @@ def test_what_a_role_may_not_do_is_named_and_the_others_are_looked_at(in_aws, do
     found = doctor()
     objects, glue = found.wrong()
     assert objects == (
-        "MIMIC_ARTEFACTS: s3://mimic-tests/artefacts: objects cannot be written and read: access is denied -> see which "
-        "role `mimic doctor` finds, and give it the rights of deploy/terraform"
+        "MIMIC_ARTEFACTS: s3://mimic-tests/artefacts: objects cannot be written and read: access is denied -> give who "
+        "asks (`identity`, above) the rights of deploy/terraform"
     )
-    assert glue.startswith("Glue database haven: cannot be read: access is denied -> see which role")
+    assert glue.startswith("Glue database haven: cannot be read: access is denied -> give who asks")
     assert found.states("MIMIC_WAREHOUSE") == ["ok", "ok"]
 
 
@@ -421,6 +435,14 @@ def test_a_profile_that_is_not_there_is_wrong(in_aws, doctor, monkeypatch):
         "The config profile (nobody) could not be found -> set AWS_PROFILE to one that `aws configure list-profiles` names"
         in each
         for each in doctor().wrong()
+    )
+
+
+def test_a_bucket_that_only_boto3_reaches_is_wrong(in_aws, doctor):
+    in_aws.fail({"header": "User-Agent: aws-sdk-cpp", "status": 403})
+    (said,) = doctor().wrong()
+    assert said.startswith(
+        "MIMIC_WAREHOUSE by Arrow: s3://mimic-tests/warehouse cannot be listed by Arrow: access is denied -> "
     )
 
 
@@ -579,6 +601,12 @@ def test_rights_and_gpus_that_a_cluster_lacks_are_named(doctor, in_cluster, monk
     )
     assert found.said("GPUs").startswith("warning: no node has nvidia.com/gpu now")
     assert without.said("GPUs").startswith("skipped: MIMIC_COMPUTE asks for none")
+
+
+def test_without_a_daemon_a_cluster_builds_nothing(mimic, doctor, in_cluster, new_instance):
+    shutil.copytree(new_instance, mimic.home / "dagster")
+    in_cluster("http://127.0.0.1:9")
+    assert doctor().said("Dagster's daemon").startswith("wrong: none runs -> see `kubectl get pods -n mimic`")
 
 
 def test_a_cluster_that_is_away_is_wrong_at_once_and_none_is_skipped(doctor, in_cluster, monkeypatch):
