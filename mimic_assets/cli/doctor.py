@@ -34,7 +34,7 @@ def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
 
     Settings, versions, disks, who you are in AWS, buckets, the catalog, clocks, Dagster with its daemon and webserver, and
     the cluster, as far as they are used here; a line for each. Nothing is changed: a small object below .mimic-doctor is
-    written to each bucket, and removed again. With exit code 1 something is wrong; warnings alone are none.
+    written to each bucket, and removed again. The exit code is 1 if anything is wrong; warnings do not count.
 
     \b
     Examples:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resources.catalogs import GLUE, explaining, metadata_locations, parse_url, without_password
+from resources.catalogs import explaining, glue_databases, metadata_locations, parse_url, without_password
 from resources.doctor.cloud import Cloud, explained
 from resources.doctor.findings import Finding, ok, warning, wrong
 
@@ -25,8 +25,8 @@ def catalog(uri: str, warehouse: str | None, cloud: Cloud) -> Iterator[Finding]:
         uri: as MIMIC_CATALOG has it.
         warehouse: URL of the folder of the tables' files; None where its setting is wrong.
     """
-    if uri.startswith(GLUE):
-        for database in filter(None, map(str.strip, uri.removeprefix(GLUE).split(","))):
+    if databases := glue_databases(uri):
+        for database in databases:
             yield _database(database, warehouse, cloud)
         return
     url = parse_url(uri)

@@ -75,7 +75,7 @@ class Cloud:
             return boto3.Session()
 
     def _client(self, service: str, checksums: str | None = None) -> Any:
-        """Make a client that gives up after seconds; after 8 attempts nobody would wait for it.
+        """Make a client that gives up after seconds; nobody would wait for one that tries as often as others.
 
         Args:
             checksums: when they are sent; None for what is set.
