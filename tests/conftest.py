@@ -28,7 +28,8 @@ import pytest
 from mimic_core.collecting import collect_seldom
 
 BUCKET = "mimic-tests"
-SETTINGS = {f"MIMIC_{name}" for name in ("CATALOG", "WAREHOUSE", "ARTEFACTS", "ALERT_WEBHOOK", "OWNERS", "CODE_URL", "SERVER")}
+PLACES = ("CATALOG", "WAREHOUSE", "ARTEFACTS", "SERVER")
+SETTINGS = {f"MIMIC_{name}" for name in (*PLACES, "ALERT_WEBHOOK", "OWNERS", "CODE_URL")}
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY_NEEDED = 2**30  # bytes; the folders of tests that are running or failed: the suite had up to 50 MB there
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
