@@ -4,14 +4,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError
+from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, StorageError
 from mimic_core.manifests import seal, unseal, verify
 from resources.file_cache import DEFAULT_BYTES, Coming, FileCache
 from resources.storage import S3, Status, Storage, Written, open_storage
@@ -116,8 +116,9 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         self.storage.remove(name)
 
     def discard(self, folder: str) -> None:
-        """Remove a folder that nothing refers to."""
-        self.storage.discard(folder)
+        """Remove a folder that nothing refers to; what cannot be removed now is left to garbage collection."""
+        with suppress(StorageError):
+            self.storage.discard(folder)
 
     def names(self, folder: str) -> list[str]:
         """List the names of the files directly in a folder, sorted."""

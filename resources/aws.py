@@ -102,7 +102,7 @@ def explaining(place: str, failed: str, advice: str = "") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and (arrow := arrow_meaning(error)):
             raise StorageError(f"{place}: {failed}: {'; '.join(filter(None, [arrow, advice]))}") from error
-        if not type(error).__module__.startswith(("boto3", "botocore")):  # whose import takes a while
+        if not type(error).__module__.startswith(("boto3", "botocore", "s3transfer")):  # whose import takes a while
             raise
         if _is_taken(error):
             raise ConflictError(f"{place}: another writer was first") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from resources.iceberg import COMPACTS, TOKEN, WRITE, content_token, origin
+from resources.iceberg import COMPACTS, TOKEN, WRITE, content_token, landed, origin
 from resources.reading import read_files
 from resources.staging import ROWS_PER_FILE, Staged, column_ids, delete_files, write_files
 
@@ -86,27 +86,30 @@ def _commit(staged: Staged, group: Group, spec_id: int, load: Load, queue: Queue
     """Put the new files in the place of the old; False when others changed these files or the columns meanwhile."""
     from pyiceberg.exceptions import CommitFailedException
 
+    write = f"compaction-{uuid.uuid4().hex}"
     for _ in range(MOST_ATTEMPTS):
         try:
             with queue():
                 table = load()
+                if landed(table, write):
+                    return True  # the answer to the commit was lost
                 present = {task.file.file_path for task in table.scan().plan_files()} if table.current_snapshot() else set()
                 same = column_ids(table.schema()) == staged.columns and table.metadata.default_spec_id == spec_id
                 if not same or not present.issuperset(group.paths):
                     return False
-                _swap(table, staged, group)
+                _swap(table, staged, group, write)
                 return True
         except CommitFailedException:
             continue  # somebody else committed first: look again whether these files are still the table's
     return False
 
 
-def _swap(table: "Table", staged: Staged, group: Group) -> None:
+def _swap(table: "Table", staged: Staged, group: Group, write: str) -> None:
     from pyiceberg.io.pyarrow import parquet_files_to_data_files
 
     wrote = origin(table, table.current_snapshot())
     assert wrote is not None  # noqa: S101  a table with files has a version
-    note = {TOKEN: content_token(wrote), COMPACTS: str(wrote.snapshot_id), WRITE: f"compaction-{uuid.uuid4().hex}"}
+    note = {TOKEN: content_token(wrote), COMPACTS: str(wrote.snapshot_id), WRITE: write}
     # pyiceberg's own retry would keep this token when others changed rows meanwhile
     properties = {**table.metadata.properties, "commit.retry.num-retries": "0"}
     table.metadata = table.metadata.model_copy(update={"properties": properties})

@@ -76,7 +76,7 @@ class FileCache:
         """
         with ExitStack() as stack:
             with self._explaining(storage, folder):
-                stack.callback(self._evict)  # when these are idle too
+                stack.callback(self._evict_or_not)  # when these are idle too
                 view = stack.enter_context(self._new_view())
             threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
             stack.callback(threads.shutdown, cancel_futures=True)
@@ -120,6 +120,7 @@ class FileCache:
             if self._linked(entry, name):
                 return
             self._fetch(storage, f"{folder}/{entry['path']}", entry)
+        raise StorageError(f"{name}: was evicted from the cache {ATTEMPTS} times; let MIMIC_CACHE_GIB be more")
 
     @contextmanager
     def _explaining(self, storage: Storage, folder: str) -> Iterator[None]:
@@ -136,6 +137,9 @@ class FileCache:
     def _linked(self, entry: Entry, name: Path) -> bool:
         kept = self._root / FILES / entry["sha256"]
         try:
+            if kept.stat().st_size != entry["bytes"]:
+                kept.unlink()  # damaged, such as by a machine that went down
+                return False
             os.utime(kept)  # it was used last now
             os.link(kept, name)
         except FileNotFoundError:
@@ -169,6 +173,10 @@ class FileCache:
                 yield view
         finally:
             _remove_view(view)
+
+    def _evict_or_not(self) -> None:
+        with suppress(OSError):  # another process removes the same, or the disk is full: what was done with the files stays
+            self._evict()
 
     def _evict(self) -> None:
         """Remove what dead processes left, and of the files that nobody uses those that were used longest ago."""

@@ -21,6 +21,7 @@ from resources.maintenance import Terms
 from resources.specs import SpecStore
 from resources.storage import File
 from resources.trainings import FOLDER as TRAINING
+from resources.trainings import HISTORY, PUBLISHED
 
 DEPTHS = {
     "-tfrecords": 1,
@@ -32,6 +33,8 @@ STEPS = "steps"  # what the steps of a run hand to each other in a cluster, in a
 IN_S3 = "storage"  # the folder of these folders, as dagster-aws has them
 OWN = {"contrast-sets", "requests", "source-profiles", "specs", STEPS}  # beside the folders of spaces
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
+RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+OF_TRAINING = re.compile(rf"{HISTORY}|{PUBLISHED}|checkpoint-.*|{re.escape(WRITING)}.*")
 SPEC_FILE = re.compile(r"\d{6,}\.json")
 ABANDONED_TRAINING = "abandoned training"
 SUPERSEDED, ABANDONED, OLD_SPEC, CUT_OFF = "superseded version", "abandoned version", "old spec", "cut-off write"
@@ -169,7 +172,8 @@ def _old_versions(artefacts: ArtefactStore, name: str, files: list[File], terms:
     for folder, content in _by_folder(files, name.count("/") + 2).items():
         version, (size, changed) = folder.rpartition("/")[2], _content(content)
         if version == TRAINING:
-            found += [Garbage(reason=ABANDONED_TRAINING, path=folder, bytes=size)] if changed < before else []
+            mine = all(OF_TRAINING.fullmatch(file.name.removeprefix(f"{folder}/")) for file in content)
+            found += [Garbage(reason=ABANDONED_TRAINING, path=folder, bytes=size)] if mine and changed < before else []
             continue
         match = VERSION.fullmatch(version)
         if match is None or match[1] in writing or (manifest is not None and manifest["version"] == version):
@@ -190,12 +194,13 @@ def _content(files: Iterable[File]) -> tuple[int, float]:
 def _handed_over(artefacts: ArtefactStore, terms: Terms) -> list[Garbage]:
     """List what steps handed to each other in runs that ended, and from which no unfinished run goes on."""
     before, found = terms.in_use.before(terms.grace), []
-    steps = list(artefacts.storage.files(STEPS))
-    in_s3 = [file for file in steps if file.name.startswith(f"{STEPS}/{IN_S3}/")]
-    for depth, files in ((2, [file for file in steps if file not in in_s3]), (3, in_s3)):
+    steps, storage = list(artefacts.storage.files(STEPS)), f"{STEPS}/{IN_S3}/"
+    in_s3 = [file for file in steps if file.name.startswith(storage)]
+    for depth, files in ((2, [file for file in steps if not file.name.startswith(storage)]), (3, in_s3)):
         for folder, content in _by_folder(files, depth).items():
             size, changed = _content(content)
-            if folder.rpartition("/")[2] not in terms.in_use.runs and changed < before:
+            run = folder.rpartition("/")[2]
+            if RUN.fullmatch(run) and run not in terms.in_use.runs and changed < before:
                 found.append(Garbage(reason=HANDED_OVER, path=folder, bytes=size))
     return found
 
@@ -238,5 +243,5 @@ def _remove(artefacts: ArtefactStore, garbage: list[Garbage], terms: Terms) -> l
         if item.reason in (OLD_SPEC, CUT_OFF):
             artefacts.remove(item.path)
         else:
-            artefacts.discard(item.path)
+            artefacts.storage.discard(item.path)
     return garbage

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.glue import GlueCatalog
-from pyiceberg.exceptions import NoSuchIcebergTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchIcebergTableError
 from pyiceberg.typedef import EMPTY_DICT
 
 from mimic_core.errors import SpecError
@@ -33,8 +33,12 @@ class Glue(GlueCatalog):
         Raises:
             SpecError: it is none.
         """
-        self._require_mine(self.identifier_to_database(namespace))
-        super().create_namespace(namespace, properties)
+        database = self.identifier_to_database(namespace)
+        self._require_mine(database)
+        try:
+            self.glue.get_database(Name=database)  # first: a role may use databases that it may not make
+        except self.glue.exceptions.EntityNotFoundException:
+            super().create_namespace(namespace, properties)
 
     def list_tables(self, namespace: "str | Identifier") -> "list[Identifier]":
         """List the Iceberg tables of a database; none of one that is not made yet."""
@@ -48,6 +52,19 @@ class Glue(GlueCatalog):
     def _get_glue_table(self, database_name: str, table_name: str) -> Any:
         self._require_mine(database_name)
         return super()._get_glue_table(database_name, table_name)
+
+    def _update_glue_table(self, database_name: str, table_name: str, table_input: Any, version_id: str) -> None:
+        """Update the version that was read; a request whose answer was lost is made again, and finds its own update.
+
+        pyiceberg would take that for a commit of others, and delete the files that the table names now.
+        """
+        try:
+            super()._update_glue_table(database_name, table_name, table_input, version_id)
+        except CommitFailedException:
+            mine = table_input["Parameters"]["metadata_location"]
+            present = self._convert_glue_to_iceberg(self._get_glue_table(database_name, table_name))
+            if mine not in {present.metadata_location, *(entry.metadata_file for entry in present.metadata.metadata_log)}:
+                raise
 
     def _convert_glue_to_iceberg(self, glue_table: Any) -> "Table":
         if not is_iceberg(glue_table):

@@ -97,7 +97,7 @@ class LocalStorage:
 
     def discard(self, folder: str) -> None:
         """Remove a folder with all that is in it, if it is there."""
-        shutil.rmtree(self._path(folder), ignore_errors=True)
+        shutil.rmtree(self._path(folder), onerror=_refuse)
 
     def rename(self, folder: str, new: str) -> None:
         """Give a folder another name."""
@@ -169,6 +169,13 @@ class LocalStorage:
                     yield file, temporary
             finally:
                 Path(temporary).unlink(missing_ok=True)
+
+
+def _refuse(_: object, path: str, found: tuple[type[BaseException], BaseException, object]) -> None:
+    """Raise what keeps a file from being removed; that somebody else removed it is none."""
+    if not isinstance(found[1], FileNotFoundError | NotADirectoryError):
+        reason = getattr(found[1], "strerror", None) or found[1]
+        raise StorageError(f"{path}: could not be removed: {reason}; check rights, then run this again") from found[1]
 
 
 def _status(path: str) -> Status | None:

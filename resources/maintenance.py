@@ -1,5 +1,6 @@
 """Maintenance of tables: old versions expire, small files are compacted, and files that nothing names are removed."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from mimic_core.errors import ConflictError, CorruptFileError, MimicError, SpecE
 from resources import compaction, snapshots
 from resources.catalogs import explaining
 from resources.external import LOCATION
+from resources.iceberg import is_local
 from resources.loading import locations
 from resources.removal import NOTE, forget_note, removed_since, was_removed
 from resources.storage import Storage, storage_at
@@ -21,6 +23,8 @@ KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
 UNKNOWN = "(folders of no table)"
 PARTS = ("data", "metadata")  # folders of a table
+KIND = "mimic.kind"  # property of the tables that we made
+OURS = re.compile(r"data/[\w.-]+-[0-9a-f]{32}-\d{5}\.parquet|metadata/.*")
 FAILED, NOTHING_LOST = "maintenance failed", "no row is lost. Check free space and rights, then run this again"
 
 
@@ -97,6 +101,8 @@ def maintain(
             if LOCATION in table.properties:
                 return Maintained(table=name)  # its files are not ours, and it has no versions
             require_own(table.location(), warehouse, name)
+            if KIND not in table.properties and not is_local(table.location()):
+                return Maintained(table=name)  # somebody else's, under the same catalog
             pins = {*pinned, *terms.in_use.pins.get(name, ())}
             with queue():
                 table = load()
@@ -160,14 +166,19 @@ def remove_unknown(warehouse: str, catalog: "Callable[[], Catalog]", terms: Term
         known = {snapshots.real_path(location) for location in locations(catalog())}
         files = size = 0
         foreign = []
+        named = {database for (database,) in catalog().list_namespaces()}
         for name in found:
             url = root.url(name)
+            if not is_local(url) and name.split("/")[0].removesuffix(".db") not in named:
+                continue  # a bucket may hold more than tables
             path, folder = snapshots.real_path(url), storage_at(url)
             if any(path == other or other.startswith(f"{path}/") or path.startswith(f"{other}/") for other in known):
                 continue
             entries = [file for part in PARTS for file in folder.files(part)]
             facts = [file.status for file in entries]
             if not all(status is not None and status.changed < before for status in facts):
+                continue
+            if not is_local(url) and not all(OURS.fullmatch(file.name) for file in entries):
                 continue
             metadata = [file for file in entries if ".metadata.json" in file.name]
             if metadata and not was_removed(folder, metadata):

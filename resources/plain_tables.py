@@ -8,7 +8,7 @@ import pyarrow as pa
 from mimic_core.errors import NotFoundError, TableError
 from resources.aws import client, explaining
 from resources.files import SourceFile, data_files
-from resources.paths import objects_below
+from resources.paths import S3Path, objects_below
 
 PLAIN = "glue://"  # begins where a pin says that such a table is
 TYPES = {
@@ -63,7 +63,8 @@ def glue_tables(databases: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def is_iceberg(table: dict[str, Any]) -> bool:
     """Tell whether a table of Glue is one of Iceberg."""
-    return str(table.get("Parameters", {}).get("table_type", "")).upper() == "ICEBERG"
+    facts = table.get("Parameters", {})
+    return str(facts.get("table_type", "")).upper() == "ICEBERG" and bool(facts.get("metadata_location"))
 
 
 def glue_locations(databases: Sequence[str]) -> dict[str, str]:
@@ -84,11 +85,16 @@ def glue_locations(databases: Sequence[str]) -> dict[str, str]:
 
 def is_parquet(table: dict[str, Any]) -> bool:
     """Tell whether a table of Glue is a plain one over Parquet files in S3."""
-    stored = table.get("StorageDescriptor", {})
+    stored, facts = table.get("StorageDescriptor", {}), table.get("Parameters", {})
     library = stored.get("SerdeInfo", {}).get("SerializationLibrary", "")
-    return "parquet" in f"{stored.get('InputFormat', '')} {library}".lower() and "metadata_location" not in table.get(
-        "Parameters", {}
+    form, provider = (
+        stored.get("InputFormat", ""),
+        f"{facts.get('spark.sql.sources.provider', '')}{facts.get('table_type', '')}",
     )
+    # files of Hudi and Delta are Parquet too, but not all of them are rows of the present
+    others = {"metadata_location", "hoodie.table.name"} & set(facts) or provider.lower() not in ("", "parquet", "hive")
+    parquet = form.endswith(".MapredParquetInputFormat") or (not form and "parquet" in library.lower())
+    return bool(parquet and not others and stored.get("Location"))
 
 
 def plain_files(location: str) -> list[SourceFile]:
@@ -105,14 +111,24 @@ def plain_files(location: str) -> list[SourceFile]:
         raise NotFoundError(f"table {name} is no table of Glue any more")
     keys = table.get("PartitionKeys") or []
     if not keys:
-        return data_files(objects_below(_url(table)))
+        return data_files(_parquet_below(_url(table)))
     found = []
     for partition in _partitions(name):
-        values = _values(keys, partition["Values"])
-        found += data_files(objects_below(_url(partition)), values)
+        found += data_files(_parquet_below(_url(partition)), _values(keys, partition["Values"]))
     if not found:
         raise TableError(f"table {name} has no partitions in Glue; add them there, such as by MSCK REPAIR TABLE")
     return sorted(found, key=lambda file: str(file.path))
+
+
+def _parquet_below(url: str) -> list[S3Path]:
+    """List the objects that hold rows; as Hive has it those whose name begins with _ and empty ones hold none."""
+    try:
+        found = objects_below(url)
+    except TableError:
+        return []  # a partition without files
+    return [
+        path for path in found if path.status.bytes and not path.name.startswith("_") and not path.name.endswith("$folder$")
+    ]
 
 
 def _partitions(name: str) -> list[dict[str, Any]]:
@@ -131,5 +147,10 @@ def _values(keys: list[dict[str, str]], values: list[str]) -> pa.Table:
     columns = {}
     for key, value in zip(keys, values, strict=True):
         text = pa.array([None if value == "__HIVE_DEFAULT_PARTITION__" else value], pa.string())
-        columns[key["Name"]] = text.cast(TYPES.get(key["Type"], pa.string()))
+        try:
+            columns[key["Name"]] = text.cast(TYPES.get(key["Type"], pa.string()))
+        except pa.ArrowInvalid as error:
+            raise TableError(
+                f"column {key['Name']!r} is {key['Type']}, and a partition has {value!r}; mend it in Glue"
+            ) from error
     return pa.table(columns)

@@ -657,7 +657,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _stage(self, name: str, data: Iterable[pa.Table], label: str, columns: pa.Schema | None, *, append: bool) -> Staged:
         if columns is not None and not self.exists(name):
             # what it will be when it is made, which is done when there are rows for it
-            ensure_database(self._catalog, table_name(name))
+            with explaining(f"table {name}"):
+                ensure_database(self._catalog, table_name(name))
             new = self._catalog.create_table_transaction(table_name(name), schema=columns, properties=PROPERTIES)
             location, schema = new.table_metadata.location, new.table_metadata.schema()
             return write_files(self._io, f"{location}/data/{label}", schema, data, name)

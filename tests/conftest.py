@@ -157,6 +157,7 @@ def aws(aws_server: "Aws", monkeypatch: pytest.MonkeyPatch) -> Iterator["Aws"]:
     for name, value in aws_server.environment.items():
         monkeypatch.setenv(name, value)
     client.cache_clear()
+    aws_server.ask("/moto-api/reset", None)  # what tests of a whole platform left
     client("s3").create_bucket(Bucket=BUCKET)
     yield aws_server
     aws_server.fail()

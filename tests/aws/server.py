@@ -72,6 +72,10 @@ class Faults:
             return refused(environ, start, f"{status} {code}", fault.get("code", code), message)
         if name := fault.get("strip"):
             environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
+        if fault.get("lost"):
+            list(self._application(environ, lambda *_: None))
+            start("500 Internal Server Error", [("Content-Type", "application/json")])
+            return [b"{}"]
         answer = self._application(environ, start)
         if "cut" in fault:
             return cut(answer, fault["cut"])

@@ -27,7 +27,9 @@ def test_postgres_has_one_driver_however_it_is_called(name):
     ("url", "found"), [("mysql://u:s3cret@db/x", "found mysql://"), ("s3cret", "something else"), ("", "something else")]
 )
 def test_another_database_is_refused_without_telling_a_password(url, found):
-    with pytest.raises(SpecError, match=rf"MIMIC_CATALOG: expected postgresql://.* or sqlite:.*, .*{found}") as caught:
+    with pytest.raises(
+        SpecError, match=rf"MIMIC_CATALOG: expected postgresql://.*, sqlite:.*, or glue:DATABASE,DATABASE, .*{found}"
+    ) as caught:
         parse_url(url)
     assert "s3cret" not in str(caught.value)
 
@@ -46,7 +48,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path):
     "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///catalog.db", "sqlite:///file:/c.db?uri=true&mode=memory"]
 )
 def test_a_catalog_that_is_not_one_file_for_all_processes_is_refused(url):
-    with pytest.raises(SpecError, match="or sqlite:////FILE with an absolute path, found sqlite://"):
+    with pytest.raises(SpecError, match="sqlite:////FILE with an absolute path, or glue:DATABASE,DATABASE, found sqlite://"):
         parse_url(url)
 
 

@@ -276,9 +276,16 @@ def test_what_a_training_left_that_never_went_on_goes_and_a_training_that_is_in_
 
 
 def test_what_steps_handed_to_each_other_goes_once_its_run_and_those_that_go_on_from_it_have_ended(store):
-    store.write("steps/ended/plan/result", "steps/ended/part/result", "steps/unfinished/plan/result")
+    ended, unfinished = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "ab")
+    store.write(f"steps/{ended}/plan/result", f"steps/{ended}/part/result", f"steps/{unfinished}/plan/result")
+    store.write(f"steps/storage/{ended}/plan/result", "steps/recipe/1")  # as S3 has them; and something else of a person
     assert found(store.collect(days=0.5)) == set()
-    expected = {(HANDED_OVER, "steps/ended", 10)}
-    assert found(store.collect(runs=frozenset({"unfinished"}))) == expected
-    assert store.names() >= {"steps/unfinished/plan/result"}
-    assert "steps/ended" not in store.names()
+    expected = {(HANDED_OVER, f"steps/{ended}", 10), (HANDED_OVER, f"steps/storage/{ended}", 5)}
+    assert found(store.collect(runs=frozenset({unfinished}))) == expected
+    assert store.names() >= {f"steps/{unfinished}/plan/result", "steps/recipe/1"}
+    assert not store.names() & {f"steps/{ended}", f"steps/storage/{ended}"}
+
+
+def test_a_folder_called_training_that_holds_other_files_is_left_alone(store):
+    store.write("ranking-models/churn/v2/training/notes.txt", "ranking-models/churn/v2/training/history.jsonl")
+    assert found(store.collect()) == set()

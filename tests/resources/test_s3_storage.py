@@ -237,6 +237,16 @@ def test_a_file_that_is_another_one_than_its_entry_says_is_refused(storage, tmp_
     assert list((tmp_path / "files").iterdir()) == list((tmp_path / "coming").iterdir()) == []
 
 
+def test_a_copy_that_was_damaged_here_is_fetched_anew(storage, tmp_path):
+    one = entry(storage, "a", b"1" * 1000)
+    with FileCache(tmp_path).view(storage, "v", [one]):
+        pass
+    (kept,) = (tmp_path / "files").iterdir()
+    kept.write_bytes(b"1")
+    with FileCache(tmp_path).view(storage, "v", [one]) as view:
+        assert (view / "a").stat().st_size == 1000
+
+
 def test_what_a_killed_process_had_in_use_is_forgotten(storage, aws, tmp_path):
     one = entry(storage, "a", b"1")
     code = f"""

@@ -65,6 +65,43 @@ def test_a_write_that_is_refused_leaves_no_files_and_the_table_as_it_was(tables,
     assert {file.name for file in storage_at(tables.warehouse).files("")} == files
 
 
+def test_a_commit_whose_answer_was_lost_lands_once_and_the_table_stays_readable(tables, pin, aws, tmp_path):
+    for append in (True, False):
+        aws.fail({"method": "POST", "header": "X-Amz-Target: .*UpdateTable", "lost": True, "times": 1})
+        tables.import_files(NAME, [tmp_path / "a.parquet"], append=append)
+        found = [row["_individual"] for batch in tables.batches(tables.pin(NAME)) for row in batch.to_pylist()]
+        assert sorted(found) == ([1, 1, 2, 2] if append else [1, 2])
+
+
+def test_a_compaction_whose_answer_was_lost_keeps_its_files(tables, pin, aws, tmp_path):
+    for _ in range(4):
+        tables.import_files(NAME, [tmp_path / "a.parquet"], append=True)
+    aws.fail({"method": "POST", "header": "X-Amz-Target: .*UpdateTable", "lost": True, "times": 1})
+    assert tables.maintain(NAME, Terms(in_use=InUse(asked=staged_at(tables)))).compacted == 5
+    assert sum(batch.num_rows for batch in tables.batches(tables.pin(NAME))) == 10
+
+
+def test_a_database_that_is_there_is_not_made(tables, pin, aws, tmp_path):
+    aws.fail({"method": "POST", "header": "X-Amz-Target: .*CreateDatabase", "status": 403})
+    tables.import_files("haven.others", [tmp_path / "a.parquet"])
+    assert tables.pin("haven.others").rows == 2
+
+
+def test_what_others_keep_beside_our_tables_stays(tables, pin, aws):
+    names = [
+        "warehouse/haven.db/raw/data/part-0.parquet",
+        "warehouse/lake/x/data/a.parquet",
+        "warehouse/lake/x/metadata/note",
+    ]
+    aws.ask("/test/objects", {"bucket": "mimic-tests", "names": names})
+    tables._catalog.create_table("haven.theirs", pa.schema([("a", pa.int64())])).append(pa.table({"a": [1]}))
+    later = Terms(in_use=InUse(asked=staged_at(tables) + 30 * 24 * 3600.0))
+    tables.remove_unknown(later)
+    assert tables.maintain("haven.theirs", later).expired == 0
+    there = {f"warehouse/{file.name}" for file in storage_at(tables.warehouse).files("")}
+    assert there > set(names)
+
+
 def test_a_database_that_is_not_named_is_refused_whatever_glue_holds(tables, pin):
     for call in (lambda: tables.pin("others.t"), lambda: tables.ensure("others.t", SCHEMA, kind=SOURCE)):
         with pytest.raises(
