@@ -26,7 +26,12 @@ from resources.environments import OPTIONAL
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*/*.md")])
+PAGES = sorted(
+    [
+        *DOCS.rglob("*.md"),
+        *(page for where in ("", "examples/*/", "deploy/", "deploy/*/") for page in ROOT.glob(f"{where}*.md")),
+    ]
+)
 FIRST_TABLE = ROOT / "examples" / "first_table"
 HUGE = 2**53 + 1
 
