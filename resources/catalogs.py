@@ -137,9 +137,7 @@ def explaining(place: str, failed: str = "could not be written", advice: str = U
     except (DBAPIError, OSError) as error:
         if isinstance(error, StorageError):
             raise
-        reason = (
-            str(error.orig).strip() if isinstance(error, DBAPIError) else aws.arrow_meaning(error) or error.strerror or error
-        )
+        reason = str(error.orig).strip() if isinstance(error, DBAPIError) else error.strerror or error
         where = "" if isinstance(error, DBAPIError) or not error.filename else f"{error.filename}: "
         raise StorageError(f"{place}: {failed}: {where}{reason}; {advice}") from error
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 TOKEN, WRITE = "mimic.content-token", "mimic.write"  # of a snapshot: what it holds, and which commit made it
+KIND = "mimic.kind"  # of a table that we made: what it is for
 COMPACTS = "mimic.compacts"  # of a snapshot that only wrote files anew: the version whose rows it holds
 
 

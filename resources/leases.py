@@ -16,24 +16,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
 
 from mimic_core.errors import ConflictError, StorageError
+from resources.storage import Swapping
 
 LOCKS = ".locks"
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = LEASE_SECONDS / 4
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0  # seconds between two looks at a lease that somebody holds
-
-
-class Swapping(Protocol):
-    """What a lease needs of a storage; see `resources.storage.Storage`."""
-
-    def read_tagged(self, name: str) -> tuple[bytes, str]:
-        """Return the bytes of an object and its tag."""
-
-    def swap(self, name: str, data: bytes, tag: str | None) -> str:
-        """Write an object in place of the one with a tag."""
 
 
 @contextmanager

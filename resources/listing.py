@@ -26,11 +26,3 @@ def entries_of(folder: "Path | str") -> "Iterator[os.DirEntry[str]]":
 def folders_of(folder: Path) -> list[Path]:
     """List the folders directly in a folder, sorted."""
     return sorted(Path(entry.path) for entry in entries_of(folder) if entry.is_dir(follow_symlinks=False))
-
-
-def size_and_change(entry: "os.DirEntry[str]") -> tuple[int, float] | None:
-    """Return a file's bytes and when it changed last, in seconds since 1970; None when it is gone."""
-    with suppress(FileNotFoundError):
-        status = entry.stat(follow_symlinks=False)
-        return status.st_size, status.st_mtime
-    return None

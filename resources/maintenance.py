@@ -10,7 +10,7 @@ from mimic_core.errors import ConflictError, CorruptFileError, MimicError, SpecE
 from resources import compaction, snapshots
 from resources.catalogs import explaining
 from resources.external import LOCATION
-from resources.iceberg import is_local
+from resources.iceberg import KIND, is_local
 from resources.loading import locations
 from resources.removal import NOTE, forget_note, removed_since, was_removed
 from resources.storage import Storage, storage_at
@@ -23,7 +23,6 @@ KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
 UNKNOWN = "(folders of no table)"
 PARTS = ("data", "metadata")  # folders of a table
-KIND = "mimic.kind"  # property of the tables that we made
 OURS = re.compile(r"data/[\w.-]+-[0-9a-f]{32}-\d{5}\.parquet|metadata/.*")
 FAILED, NOTHING_LOST = "maintenance failed", "no row is lost. Check free space and rights, then run this again"
 

@@ -2,22 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from mimic_core.errors import ConflictError, StorageError
+from resources.storage import Swapping
 
 APPEND_SECONDS = 2.0  # for which bytes wait for more of them; a process that is killed loses these
 MOST_ATTEMPTS = 10  # where others append to the same object
-
-
-class Swapping(Protocol):
-    """What appending needs of a storage; see `resources.storage.Storage`."""
-
-    def read_tagged(self, name: str) -> tuple[bytes, str]:
-        """Return the bytes of an object and its tag."""
-
-    def swap(self, name: str, data: bytes, tag: str | None) -> str:
-        """Write an object in place of the one with a tag."""
 
 
 class Appends:

@@ -72,6 +72,16 @@ class Written:
         return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
 
+class Swapping(Protocol):
+    """What leases and appends need of a storage of objects."""
+
+    def read_tagged(self, name: str) -> tuple[bytes, str]:
+        """Return the bytes of an object and its tag."""
+
+    def swap(self, name: str, data: bytes, tag: str | None) -> str:
+        """Write an object in place of the one with a tag."""
+
+
 class Storage(Protocol):
     """Files by name below a root.
 

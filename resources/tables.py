@@ -33,6 +33,7 @@ from resources.columns import add_missing, missing_columns, require_columns, sti
 from resources.commits import retry
 from resources.files import find_files
 from resources.iceberg import (
+    KIND,
     TOKEN,
     WRITE,
     content_token,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 SOURCE, CONTRAST, RESULTS, INFERENCE = "source", "contrast", "results", "inference"
 MOST_NAMED = 20  # tables in a message
 SHARED = (RESULTS, INFERENCE)  # by runs, whose columns may differ
-KIND = "mimic.kind"
 PROPERTIES = {
     "commit.retry.num-retries": "0",  # pyiceberg waits up to a minute, and keeps the token of the rows it first saw
     "write.metadata.delete-after-commit.enabled": "true",
