@@ -17,7 +17,7 @@ from mimic_core.selection import find_partitions
 from mimic_core.world import RUN, SOURCE, Node, State, World
 from resources.artefacts import ArtefactStore
 from resources.spec_folder import overruled, problems, require_readable
-from resources.trainings import epochs_so_far
+from resources.trainings import epochs_of
 
 
 def status_document(instance: dg.DagsterInstance, resources: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -30,7 +30,8 @@ def status_document(instance: dg.DagsterInstance, resources: Mapping[str, Any], 
     plan, world = make_plan(instance, resources["inventory"])
     nodes = find_partitions(keys, plan.partitions) if keys else list(plan.partitions)
     times = _times_of_runs(instance, world, nodes)
-    rows = [_row(plan.partitions[node], world, times, resources["artefacts"]) for node in nodes]
+    epochs = _epochs([plan.partitions[node] for node in nodes], world, resources["artefacts"])
+    rows = [_row(plan.partitions[node], world, times, epochs) for node in nodes]
     not_registered, unknown = ({}, "") if keys else _not_registered(resources, world)
     return {"partitions": rows, "spec_files": not_registered, "spec_folder": unknown or None}
 
@@ -50,25 +51,22 @@ def in_flight(
         for node, partition in plan.partitions.items()
         if node in seen or (partition.state in IN_FLIGHT and (asked is None or node in asked))
     ]
-    running = {partition.node for partition in found if partition.state == State.RUNNING}
-    epochs = {each.node: epoch_of(each, world, resources["artefacts"]) for each in found if each.node in running}
+    epochs = _epochs([each for each in found if each.state == State.RUNNING], world, resources["artefacts"])
     return [row(partition) | {"epoch": epochs.get(partition.node)} for partition in found]
 
 
-def epoch_of(partition: Partition, world: World, artefacts: ArtefactStore) -> dict[str, Any] | None:
-    """Return the last finished epoch of a training in progress, or of one that ended unfinished, of a run.
+def _epochs(partitions: Iterable[Partition], world: World, artefacts: ArtefactStore) -> dict[Node, dict[str, Any]]:
+    """Return the last finished epochs of the trainings in progress, and of those that ended unfinished.
 
-    With the number of `epochs` that it will have at most; a conditional logit has none. None for any other partition, and
-    before the first epoch.
+    With the number of `epochs` that each will have at most; a conditional logit has none.
     """
-    if partition.node.asset != RUN or partition.state == State.CURRENT:
-        return None
-    wants = world.registered[partition.node]
-    history = epochs_so_far(artefacts, wants.folder)
-    if not history:
-        return None
-    model = ModelSpec.model_validate(json.loads(wants.document)["model"])
-    return history[-1] | {"epochs": None if model.linear else model.epochs}
+    unfinished = [each.node for each in partitions if each.node.asset == RUN and each.state != State.CURRENT]
+    folders = {node: folder for node in unfinished if (folder := world.registered[node].folder)}
+    found = {}
+    for node, history in epochs_of(artefacts, folders).items():
+        model = ModelSpec.model_validate(json.loads(world.registered[node].document)["model"])
+        found[node] = history[-1] | {"epochs": None if model.linear else model.epochs}
+    return found
 
 
 def _not_registered(resources: Mapping[str, Any], world: World) -> tuple[dict[str, str], str]:
@@ -84,7 +82,9 @@ def _not_registered(resources: Mapping[str, Any], world: World) -> tuple[dict[st
     return found or {}, unknown
 
 
-def _row(partition: Partition, world: World, times: Mapping[Node, float], artefacts: ArtefactStore) -> dict[str, Any]:
+def _row(
+    partition: Partition, world: World, times: Mapping[Node, float], epochs: Mapping[Node, dict[str, Any]]
+) -> dict[str, Any]:
     node = partition.node
     if node.asset == SOURCE:
         table = world.sources[node.key]
@@ -100,7 +100,7 @@ def _row(partition: Partition, world: World, times: Mapping[Node, float], artefa
         "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds") if since else None,
         "error": _error(partition, world) if partition.state == State.FAILED else None,
         "broken": world.broken.get(node.key) if node.asset == SOURCE else None,
-        "epoch": epoch_of(partition, world, artefacts),
+        "epoch": epochs.get(node),
     }
     return row(partition) | said
 

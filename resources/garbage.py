@@ -35,7 +35,6 @@ OWN = {"contrast-sets", "requests", "source-profiles", "specs", STEPS}  # beside
 VERSION = re.compile(r"\d{8}T\d{6}Z-([0-9a-f]{8})")
 RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OF_TRAINING = re.compile(rf"{HISTORY}|{PUBLISHED}|checkpoint-.*|{re.escape(WRITING)}.*")
-SPEC_FILE = re.compile(r"\d{6,}\.json")
 ABANDONED_TRAINING = "abandoned training"
 SUPERSEDED, ABANDONED, OLD_SPEC, CUT_OFF = "superseded version", "abandoned version", "old spec", "cut-off write"
 HANDED_OVER = "handed over by an ended run"
@@ -100,9 +99,9 @@ def _collect(artefacts: ArtefactStore, specs: SpecStore, terms: Terms) -> Collec
         except CorruptFileError as error:
             left[name] = str(error)
     for kind in PARTITION_SPECS:
-        for key in specs.registered(kind.asset):
+        for key, versions in specs.versions(kind.asset).items():
             try:
-                garbage += _remove(artefacts, _old_specs(artefacts, specs, kind, key, terms), terms)
+                garbage += _remove(artefacts, _old_specs(artefacts, specs, kind, key, versions, terms), terms)
             except (NotFoundError, FileNotFoundError):
                 continue  # it was retired meanwhile
             except MimicError as error:
@@ -206,23 +205,19 @@ def _handed_over(artefacts: ArtefactStore, terms: Terms) -> list[Garbage]:
 
 
 def _old_specs(
-    artefacts: ArtefactStore, specs: SpecStore, kind: type[PartitionSpec], key: str, terms: Terms
+    artefacts: ArtefactStore, specs: SpecStore, kind: type[PartitionSpec], key: str, versions: list[File], terms: Terms
 ) -> list[Garbage]:
     """List the versions of a spec that are neither the newest nor the one that is built."""
-    folder = f"specs/{kind.asset}/{key}"
-    names = [name for name in artefacts.names(folder) if SPEC_FILE.fullmatch(name)]
-    if len(names) < 2:
+    if len(versions) < 2:
         return []
     manifest = artefacts.manifest(specs.get(kind, key).spec.folder)
     before, found = terms.in_use.before(terms.grace), []
-    look = artefacts.storage.statuses([folder])
-    for name, newer in pairwise(names):
-        path = f"{folder}/{name}"
-        document = unseal(artefacts.read(path), artefacts.where(path))
+    for file, newer in pairwise(versions):
+        document = unseal(artefacts.read(file.name), artefacts.where(file.name))
         built = manifest is not None and manifest["spec_digest"] == spec_digest(document["spec"], document["layers"])
-        mine, next_one = look(path), look(f"{folder}/{newer}")
+        mine, next_one = file.status, newer.status
         if not built and mine is not None and next_one is not None and next_one.changed < before:
-            found.append(Garbage(reason=OLD_SPEC, path=path, bytes=mine.bytes))
+            found.append(Garbage(reason=OLD_SPEC, path=file.name, bytes=mine.bytes))
     return found
 
 

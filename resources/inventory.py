@@ -19,6 +19,7 @@ from mimic_core.world import SOURCE as SOURCE_TABLE
 from resources import external
 from resources.artefacts import MANIFEST, ArtefactStore
 from resources.index import PASSING, Facts, Index
+from resources.plain_tables import PLAIN
 from resources.profiles import FOLDER as PROFILES
 from resources.profiles import profile_path, read_profile
 from resources.specs import SpecStore
@@ -49,7 +50,7 @@ class Inventory(dg.ConfigurableResource):  # type: ignore[type-arg]
         locations = self.tables.locations()
         wanted = gather_registered(self.specs, self.index)
         manifests = gather_manifests(self.artefacts, locations, wanted, self.index)
-        sources = gather_sources(self.tables, locations, self.index)
+        sources = gather_sources(self.tables, _followed(locations, wanted), self.index)
         return World(
             sources=sources,
             registered=wanted,
@@ -92,9 +93,10 @@ class Inventory(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return what the source tables hold now; one that cannot be read says why.
 
         Raises:
-            StorageError: the catalog cannot be read.
+            StorageError: the catalog, or the folder of specs, cannot be read.
         """
-        return gather_sources(self.tables, self.tables.locations(), self.index)
+        followed = _followed(self.tables.locations(), gather_registered(self.specs, self.index))
+        return gather_sources(self.tables, followed, self.index)
 
     def _registered(self, node: Node) -> Registered:
         (kind,) = [kind for kind in PARTITION_SPECS if kind.asset == node.asset]
@@ -184,6 +186,12 @@ def gather_contrasts(
         return _or_error(lambda: _pinned(tables, tables.pin(key, published[key]["snapshot"])))
 
     return {key: _state(said) for key, said in _facts(index, "contrast tables", stamps, read).items()}
+
+
+def _followed(locations: Mapping[str, str], wanted: Mapping[Node, Registered]) -> dict[str, str]:
+    """Leave out the plain tables of Glue that no spec names: others keep them, and each costs requests to list its files."""
+    named = {said.table for said in wanted.values()}
+    return {name: location for name, location in locations.items() if name in named or not location.startswith(PLAIN)}
 
 
 def _unused(sources: Mapping[str, TableState], manifests: Mapping[Node, Facts]) -> dict[str, TableState]:

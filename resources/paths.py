@@ -43,20 +43,32 @@ def as_path(location: "str | Path") -> "Path | str":
 
 
 def objects_below(url: str) -> list[S3Path]:
-    """List the objects at or below a URL of S3, sorted; hidden ones and those that Spark has not finished are left out.
+    """List as `objects_at` does what must be there.
 
     Raises:
         TableError: there is none.
+    """
+    found = objects_at(url)
+    if not found:
+        raise TableError(f"{url}: there is no such object, and none below it")
+    return found
+
+
+def objects_at(url: str) -> list[S3Path]:
+    """List the objects at or below a URL of S3, sorted; hidden ones and those that Spark has not finished are left out.
+
+    Raises:
+        TableError: the name of one cannot be the path of a file.
         StorageError: S3 does not answer, or refuses.
     """
     bucket, _, key = url.removeprefix(S3).rstrip("/").partition("/")
     storage = open_storage(f"{S3}{bucket}")
-    if key and (status := storage.status(key)):
-        return [S3Path.of(f"{S3}{bucket}/{key}", status)]
     found = sorted(storage.files(key), key=lambda file: file.name)
+    if not found and key and (status := storage.status(key)):  # first listed: what is missing may not be asked for
+        return [S3Path.of(f"{S3}{bucket}/{key}", status)]
     shown = [file for file in found if not _is_hidden(file, key)]
-    if not shown:
-        raise TableError(f"{url}: there is no such object, and none below it")
+    if odd := next((file.name for file in shown if str(PurePosixPath(file.name)) != file.name), None):
+        raise TableError(f"{S3}{bucket}/{odd}: expected folders with names in between, found //; move this object")
     return [S3Path.of(storage.url(file.name), status) for file in shown if (status := file.status)]
 
 

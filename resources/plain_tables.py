@@ -1,5 +1,6 @@
 """Tables as Glue describes them, and its plain ones: those of Hive over Parquet files, which are read where they lie."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 from mimic_core.errors import NotFoundError, TableError
 from resources.aws import client, explaining
 from resources.files import SourceFile, data_files
-from resources.paths import S3Path, objects_below
+from resources.paths import S3Path, objects_at
 
 PLAIN = "glue://"  # begins where a pin says that such a table is
 TYPES = {
@@ -109,25 +110,43 @@ def plain_files(location: str) -> list[SourceFile]:
     table = glue_table(name)
     if table is None:
         raise NotFoundError(f"table {name} is no table of Glue any more")
-    keys = table.get("PartitionKeys") or []
+    keys, root = table.get("PartitionKeys") or [], _url(table)
     if not keys:
-        return data_files(_parquet_below(_url(table)))
-    found = []
-    for partition in _partitions(name):
-        found += data_files(_parquet_below(_url(partition)), _values(keys, partition["Values"]))
-    if not found:
+        return _with_rows(data_files(_rows_below(root)), name, root)
+    listed = _partitions(name)
+    partitions = {_url(partition): _values(keys, partition["Values"]) for partition in listed}
+    if not partitions:
         raise TableError(f"table {name} has no partitions in Glue; add them there, such as by MSCK REPAIR TABLE")
-    return sorted(found, key=lambda file: str(file.path))
+    if len(partitions) < len(listed):
+        raise TableError(f"table {name} has partitions in Glue that share a folder; their rows would count twice")
+    found = [file for url, paths in _by_partition(root, list(partitions)) for file in data_files(paths, partitions[url])]
+    return _with_rows(sorted(found, key=lambda file: str(file.path)), name, root)
 
 
-def _parquet_below(url: str) -> list[S3Path]:
+def _with_rows(files: list[SourceFile], name: str, root: str) -> list[SourceFile]:
+    if not files:
+        raise TableError(f"table {name} has no Parquet files with rows below {root}")
+    return files
+
+
+def _by_partition(root: str, urls: Sequence[str]) -> Iterator[tuple[str, list[S3Path]]]:
+    """Give the objects of every partition; those below the table are listed together, as each request takes its time."""
+    inside = {f"{url}/": url for url in urls if url.startswith(f"{root}/")}
+    found: dict[str, list[S3Path]] = {url: [] for url in inside.values()}
+    for path in _rows_below(root) if inside else ():
+        folders = (str(path)[: at + 1] for at, mark in enumerate(str(path)) if mark == "/" and at >= len(root))
+        if url := next((inside[folder] for folder in folders if folder in inside), None):
+            found[url].append(path)
+    yield from found.items()
+    yield from ((url, _rows_below(url)) for url in urls if url not in found)
+
+
+def _rows_below(url: str) -> list[S3Path]:
     """List the objects that hold rows; as Hive has it those whose name begins with _ and empty ones hold none."""
-    try:
-        found = objects_below(url)
-    except TableError:
-        return []  # a partition without files
     return [
-        path for path in found if path.status.bytes and not path.name.startswith("_") and not path.name.endswith("$folder$")
+        path
+        for path in objects_at(url)  # none for a partition without files
+        if path.status.bytes and not path.name.startswith("_") and not path.name.endswith("$folder$")
     ]
 
 
@@ -139,7 +158,7 @@ def _partitions(name: str) -> list[dict[str, Any]]:
 
 
 def _url(described: dict[str, Any]) -> str:
-    return str(described["StorageDescriptor"]["Location"]).replace("s3a://", "s3://").replace("s3n://", "s3://")
+    return re.sub("^s3[an]://", "s3://", str(described["StorageDescriptor"]["Location"])).rstrip("/")
 
 
 def _values(keys: list[dict[str, str]], values: list[str]) -> pa.Table:

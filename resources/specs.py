@@ -4,6 +4,7 @@ A spec is one sealed file per version, `specs/<asset>/<key>/000001.json`; a vers
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -98,14 +99,22 @@ class SpecStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             StorageError: a folder cannot be read.
         """
-        root = f"specs/{asset}"
-        newest: dict[str, File] = {}
-        for file in self.artefacts.storage.files(root):  # in one pass: there may be very many
-            folder, _, version = file.name.rpartition("/")
-            if VERSION.fullmatch(version) and (folder not in newest or file.name > newest[folder].name):
-                newest[folder] = file
-        found = {folder[len(root) + 1 :]: (file.name.rpartition("/")[2], file.status) for folder, file in newest.items()}
+        newest = {key: files[-1] for key, files in self.versions(asset).items()}
+        found = {key: (file.name.rpartition("/")[2], file.status) for key, file in newest.items()}
         return {key: (name, status.changed) for key, (name, status) in found.items() if status is not None}
+
+    def versions(self, asset: str) -> dict[str, list[File]]:
+        """Return key -> the files of its versions, the newest last, of all keys in one pass: there may be very many.
+
+        Raises:
+            StorageError: a folder cannot be read.
+        """
+        root, found = f"specs/{asset}/", defaultdict(list)
+        for file in self.artefacts.storage.files(root.rstrip("/")):
+            folder, _, version = file.name.rpartition("/")
+            if VERSION.fullmatch(version):
+                found[folder.removeprefix(root)].append(file)
+        return {key: sorted(files, key=lambda file: file.name) for key, files in found.items()}
 
     def remove(self, asset: str, key: str) -> None:
         """Remove all versions of a spec, the newest last: until then it is registered as it was."""

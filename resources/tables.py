@@ -112,16 +112,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         One that cannot be read is listed too, whatever it is for; who reads it is told why.
         """
-        found = [
-            name
-            for name, table in load_all(self._catalog).items()
-            if table is None
-            or (
-                (table.current_snapshot() or external.LOCATION in table.properties)
-                and (not kinds or table.properties.get(KIND, SOURCE) in kinds)
-            )
-        ]
-        return sorted([*found, *self._plain_names()]) if not kinds or SOURCE in kinds else found
+        found = self._kinds().items()
+        return [name for name, kind in found if not kinds or kind is None or kind in kinds]
 
     def locations(self) -> dict[str, str]:
         """Return the metadata file of the present version of every table; no table is read for it.
@@ -559,6 +551,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _databases(self) -> list[str]:
         return glue_databases(self.catalog_uri)
 
+    def _kinds(self) -> dict[str, str | None]:
+        """Return what every table that holds a version is for, sorted by name; None of one that cannot be read."""
+        found: dict[str, str | None] = dict.fromkeys(self._plain_names(), SOURCE)
+        for name, table in load_all(self._catalog).items():
+            if table is None or table.current_snapshot() or external.LOCATION in table.properties:
+                found[name] = None if table is None else table.properties.get(KIND, SOURCE)
+        return dict(sorted(found.items()))
+
     def _plain(self, name: str) -> str | None:
         """Return where a plain table of Glue is, as a pin says it; None where the name is that of none."""
         database = table_name(name).split(".")[0]
@@ -629,7 +629,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _load(self, name: str) -> "Table":
         table = load_table(self._catalog, table_name(name))
         if table is None:
-            names, written = self.names(), self.names(*SHARED)
+            names = self._kinds()
+            written = [other for other, kind in names.items() if kind in (None, *SHARED)]
             read = listed([other for other in names if other not in written], MOST_NAMED)
             raise NotFoundError(
                 f"there is no table {name}{did_you_mean(name, names)}; the tables are {read or 'none yet'}"

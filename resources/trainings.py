@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from mimic_core.errors import NotFoundError
 from resources.artefacts import ArtefactStore
@@ -15,6 +15,7 @@ from resources.artefacts import ArtefactStore
 FOLDER = "training"  # within the folder of a run
 HISTORY, PUBLISHED = "history.jsonl", "published"  # the latter names the history whose epochs are in the results table
 VERSION_DIGITS = 16  # of a build's version, in the name of its checkpoint
+K = TypeVar("K")
 
 
 def read_checkpoint(artefacts: ArtefactStore, run: str, version: str) -> tuple[bytes | None, str]:
@@ -73,6 +74,18 @@ def epochs_so_far(artefacts: ArtefactStore, run: str) -> list[dict[str, Any]]:
             epoch = json.loads(line)
             epochs[epoch["epoch"]] = epoch
     return [epochs[number] for number in sorted(epochs)]
+
+
+def epochs_of(artefacts: ArtefactStore, runs: Mapping[K, str]) -> dict[K, list[dict[str, Any]]]:
+    """Return the finished epochs of those of some runs that have any, in few requests where most have none.
+
+    Args:
+        runs: anything -> folder of a run.
+    """
+    look = artefacts.storage.statuses(sorted({folder.split("/")[0] for folder in runs.values()}))
+    begun = {key: folder for key, folder in runs.items() if look(f"{folder}/{FOLDER}/{HISTORY}")}
+    found = {key: epochs_so_far(artefacts, folder) for key, folder in begun.items()}
+    return {key: epochs for key, epochs in found.items() if epochs}
 
 
 def epochs_to_go_on_after(artefacts: ArtefactStore, run: str, version: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ SHOWN = {"loss": "loss {:.4f}", "val_loss": "val_loss {:.4f}", "val_accuracy": "
 
 
 def words_of(epoch: dict[str, Any]) -> str:
-    """Say an epoch of `mimic_assets.standing.epoch_of` in words."""
+    """Say an epoch of `mimic_assets.standing` in words."""
     name, of = ("epoch", f"/{epoch['epochs']}") if epoch["epochs"] else ("iteration", "")
     numbers = [text.format(epoch[key]) for key, text in SHOWN.items() if epoch.get(key) is not None]
     return f"{name} {epoch['epoch']}{of}, {', '.join(numbers)}"

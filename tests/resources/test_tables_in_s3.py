@@ -1,10 +1,14 @@
 """Tables in S3 under Glue: what is refused there, and databases and files that are not mimic's."""
 
+import re
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mimic_core.errors import SpecError, StorageError, TableError
+from mimic_core.configs import parse_spec
+from mimic_core.errors import NotFoundError, SpecError, StorageError, TableError
+from mimic_core.specs import DatasetSpec
 from resources import arrow_retries
 from resources import aws as aws_clients
 from resources.aws import client
@@ -113,8 +117,7 @@ def test_a_database_that_is_not_named_is_refused_whatever_glue_holds(tables, pin
 
 
 def test_a_plain_table_is_neither_written_nor_removed(tables, pin, tmp_path):
-    stored = {"Location": "s3://mimic-tests/plain", "SerdeInfo": {"SerializationLibrary": "a.b.ParquetHiveSerDe"}}
-    client("glue").create_table(DatabaseName="haven", TableInput={"Name": "plain", "StorageDescriptor": stored})
+    describe("plain", "s3://mimic-tests/plain")
     for call in (
         lambda: tables.import_files("haven.plain", [tmp_path / "a.parquet"]),
         lambda: tables.register("haven.plain", tmp_path / "a.parquet"),
@@ -148,3 +151,78 @@ def test_maintenance_removes_from_s3_what_nothing_names(tables, pin, tmp_path):
 
 def staged_at(tables: TableStore) -> float:
     return max(file.status.changed for file in storage_at(tables.warehouse).files(""))
+
+
+def describe(table: str, location: str, partitions: dict[str, str] | None = None) -> None:
+    """Have Glue know a plain table, as somebody else made it, with its partitions by their values of `region`."""
+    stored = {"SerdeInfo": {"SerializationLibrary": "a.b.ParquetHiveSerDe"}}
+    keys = [{"Name": "region", "Type": "string"}] if partitions is not None else []
+    described = {"Name": table, "PartitionKeys": keys, "StorageDescriptor": stored | {"Location": location}}
+    client("glue").create_table(DatabaseName="haven", TableInput=described)
+    for value, place in (partitions or {}).items():
+        partition = {"Values": [value], "StorageDescriptor": stored | {"Location": place}}
+        client("glue").create_partition(DatabaseName="haven", TableName=table, PartitionInput=partition)
+
+
+def put(tmp_path, *names: str) -> None:
+    """Put a Parquet file with two rows into S3 under each name."""
+    pq.write_table(pa.table({"_individual": [1, 2], "size": [1.5, 2.5]}), tmp_path / "rows.parquet")
+    for name in names:
+        client("s3").put_object(Bucket="mimic-tests", Key=name, Body=(tmp_path / "rows.parquet").read_bytes())
+
+
+def test_partitions_are_listed_together_where_they_lie_below_the_table(tables, pin, aws, tmp_path):
+    inside = {f"r{number}": f"s3://mimic-tests/plain/region=r{number}/" for number in range(40)}
+    outside = {"far": "s3a://mimic-tests/elsewhere", "empty": "s3://mimic-tests/nothing"}
+    names = [f"plain/region=r{number}/a.parquet" for number in range(40)]
+    put(tmp_path, *names, "plain/region=r1/deeper/b.parquet", "plain/region=unknown/a.parquet", "elsewhere/a.parquet")
+    describe("plain", "s3://mimic-tests/plain", inside | outside)
+    before = len(aws.requests())
+    found = tables.pin("haven.plain")
+    listings = [request for request in aws.requests()[before:] if "list-type=2" in request]
+    assert (found.rows, len(listings)) == (84, 6)  # of the table and two partitions, before and after
+    regions = [row["region"] for batch in tables.batches(found, ["region"]) for row in batch.to_pylist()]
+    assert (regions.count("r1"), regions.count("far"), regions.count("unknown")) == (4, 2, 0)
+
+
+def test_partitions_that_share_a_folder_or_hold_nothing_are_said_so(tables, pin, tmp_path):
+    put(tmp_path, "plain/a.parquet")
+    describe("twice", "s3://mimic-tests/plain", {"a": "s3://mimic-tests/plain/x", "b": "s3://mimic-tests/plain/x/"})
+    describe("unknown", "s3://mimic-tests/plain", {})
+    describe("bare", "s3://mimic-tests/plain", {"a": "s3://mimic-tests/nothing"})
+    describe("void", "s3://mimic-tests/nothing")
+    describe("odd", "s3://mimic-tests/odd")
+    put(tmp_path, "odd//a.parquet")
+    for name, message in {
+        "twice": "table haven.twice has partitions in Glue that share a folder; their rows would count twice",
+        "unknown": "table haven.unknown has no partitions in Glue; add them there, such as by MSCK REPAIR TABLE",
+        "bare": "table haven.bare has no Parquet files with rows below s3://mimic-tests/plain",
+        "void": "table haven.void has no Parquet files with rows below s3://mimic-tests/nothing",
+        "odd": "s3://mimic-tests/odd//a.parquet: expected folders with names in between, found //; move this object",
+    }.items():
+        with pytest.raises(NotFoundError, match=re.escape(message)):
+            tables.pin(f"haven.{name}")
+
+
+def test_a_folder_is_listed_and_never_asked_for_as_an_object(tables, pin, aws, tmp_path):
+    put(tmp_path, "theirs/a.parquet", "theirs/b.parquet")
+    aws.fail({"method": "HEAD", "path": "^/mimic-tests/theirs$", "status": 403})
+    assert tables.register("haven.theirs", "s3://mimic-tests/theirs").rows == 4
+    aws.fail()
+    assert tables.register("haven.one", "s3://mimic-tests/theirs/a.parquet").rows == 2
+
+
+def test_a_plain_table_is_followed_once_a_spec_names_it(tables, pin, aws, tmp_path):
+    put(tmp_path, "plain/a.parquet", "other/a.parquet")
+    for name in ("plain", "other"):
+        describe(name, f"s3://mimic-tests/{name}")
+    resources = local_resources(tmp_path)
+    specs, inventory = resources["specs"], resources["inventory"]
+    assert tables.names() == [NAME, "haven.other", "haven.plain"]
+    assert sorted(inventory.sources()) == sorted(inventory.world().sources) == [NAME]
+    document = {"database": "haven", "table": "plain", "features": ["size"], "space": "trips", "dataset": "cars"}
+    specs.register(parse_spec(DatasetSpec, document | {"max_choices": 2}))
+    before = len(aws.requests())
+    assert sorted(inventory.sources()) == sorted(inventory.world().sources) == [NAME, "haven.plain"]
+    assert not [request for request in aws.requests()[before:] if "prefix=other" in request]
+    assert inventory.sources()["haven.plain"].rows == 2
