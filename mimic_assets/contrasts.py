@@ -31,7 +31,7 @@ from mimic_core.balance import Balance, add_balances, balance, count_pairs, requ
 from mimic_core.distributions import FeatureSample, add_samples, describe, sample_features
 from mimic_core.errors import NotFoundError
 from mimic_core.filters import check_filter
-from mimic_core.manifests import fingerprint, seal
+from mimic_core.manifests import fingerprint
 from mimic_core.pace import describe_bytes
 from mimic_core.profiles import add_alternatives, add_sizes, alternatives_document, choice_set_sizes, count_alternatives
 from mimic_core.sources import SPLITS, TRAIN, check_schema, numeric_columns
@@ -267,7 +267,7 @@ def _publish(
             notes=notes(tasks),
             distributions=describe(add_samples(part.sample for part in sampled), numeric_columns(schema)),
         )
-        seal(document)  # whatever cannot be published must fail before the table changes
+        publication.prepare(document)  # what cannot be published must fail before the table changes
         columns = contrasts.contrast_schema(schema, pin.name, spec.sampling)
         document["snapshot"] = tables.replace(spec.key, staged, None, columns=columns, token=token).snapshot
         publication.publish(document)

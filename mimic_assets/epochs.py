@@ -133,12 +133,13 @@ def publish_unfinished(spec: RunSpec, tables: TableStore, artefacts: ArtefactSto
         ConflictError, StorageError: the table could not be changed.
         CorruptFileError: the manifest or the history of the published version is damaged.
     """
-    with artefacts.locked(spec.folder):  # nobody publishes meanwhile
+    with artefacts.locked(spec.folder) as require_turn:  # nobody publishes meanwhile
         history = epochs_so_far(artefacts, spec.folder)
         if not history or epochs_are_published(artefacts, spec.folder):
             return 0
         tables.ensure(spec.results, RESULTS_SCHEMA, kind=RESULTS, partition_by=RUN_COLUMNS)
         manifest = artefacts.manifest(spec.folder)
+        require_turn()
         if manifest is None:
             replace_epochs(tables, spec, history, finished=False)
             note_published(artefacts, spec.folder)

@@ -40,7 +40,6 @@ from mimic_core.effects import EffectSums, add_effects, notes_on, summarise
 from mimic_core.errors import NotFoundError
 from mimic_core.evaluation import Measured
 from mimic_core.filters import check_filter
-from mimic_core.manifests import seal
 from mimic_core.pace import describe_bytes
 from mimic_core.score_counts import ScoreCounts, add_counts, require_sums_of_one
 from mimic_core.sources import KEYS, SPLITS, WEIGHT, check_schema, columns_to_read
@@ -318,7 +317,7 @@ def _publish(
             drift=None if found.drifts is None else [asdict(drift) for drift in found.drifts],
             **({"effects": [asdict(effect) for effect in summarise(effects, spec.explain)]} if spec.explain else {}),
         )
-        seal(document)  # whatever cannot be published must fail before the table changes
+        publication.prepare(document)  # what cannot be published must fail before the table changes
         key = rows_of_run(spec)
         document["snapshot"] = tables.replace(spec.destination, staged, key).snapshot
         publication.publish(document)

@@ -198,7 +198,7 @@ def _publish(
             alternative_shares={labels[number]: share for number, share in (trained.shares or {}).items()},
             files=files,
         )
-        seal(document)  # whatever cannot be published must fail before the table changes
+        publication.prepare(document)  # what cannot be published must fail before the table changes
         replace_epochs(tables, spec, history, finished=True)
         publication.publish(document)
     end_training(artefacts, spec.folder)

@@ -31,10 +31,12 @@ class Publication:
 
     Attributes:
         done: the manifest, where this very version is published already, or one that is as good.
+        prepare: takes the new manifest before a table is changed, and raises what would keep it from being published.
         publish: takes the new manifest; everything that it names must be stored before.
     """
 
     done: dict[str, Any] | None
+    prepare: Callable[[dict[str, Any]], None]
     publish: Callable[[dict[str, Any]], None]
 
 
@@ -197,30 +199,39 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: another build published since, and not as good a one; the new version's folder is removed.
         """
-        with self.locked(folder):
+        with self.locked(folder) as require_turn:
             present = self.status(f"{folder}/{MANIFEST}")
             manifest = self._intact_manifest(folder)
             if manifest is not None and manifest["version"] == version:
-                yield Publication(done=manifest, publish=lambda _: None)
+                yield _nothing_to_do(manifest)
                 return
             if self.published(folder) != replaces:
                 self.discard(f"{folder}/{version}")
                 if manifest is not None and fingerprint is not None and manifest["fingerprint"] == fingerprint:
-                    yield Publication(done=manifest, publish=lambda _: None)
+                    yield _nothing_to_do(manifest)
                     return
                 raise self._overtaken(folder)
             tag = present.tag if present else None
-            yield Publication(done=None, publish=lambda document: self._publish(folder, document, tag))
 
-    def locked(self, folder: str) -> "AbstractContextManager[None]":
-        """Keep others from publishing a partition, or from removing its versions, within the context that this gives."""
+            def prepare(document: dict[str, Any]) -> None:
+                seal(document)
+                require_turn()
+
+            yield Publication(done=None, prepare=prepare, publish=lambda document: self._publish(folder, document, tag))
+
+    def locked(self, folder: str) -> "AbstractContextManager[Callable[[], None]]":
+        """Keep others from publishing a partition, or from removing its versions, within the context that this gives.
+
+        It gives what raises ConflictError where this process was stopped for so long that another one took its turn.
+        """
         return self.storage.locked(folder)
 
     def unpublish(self, folder: str) -> None:
         """Remove the manifest of a partition, and with it what readers find; the files of its versions stay."""
-        with self.locked(folder):
+        with self.locked(folder) as require_turn:
             if self.status(f"{folder}/{MANIFEST}"):
                 self.write(f"{folder}/{RETIRED}", [b""])  # when that was, for who removes the files
+            require_turn()
             self.remove(f"{folder}/{MANIFEST}")
 
     def _manifest_bytes(self, folder: str) -> bytes | None:
@@ -252,3 +263,7 @@ class ArtefactStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             f"{self.where(folder)}: another build published a newer version while this one ran; "
             "this one was discarded. Build again if it should be replaced"
         )
+
+
+def _nothing_to_do(manifest: dict[str, Any]) -> Publication:
+    return Publication(done=manifest, prepare=lambda _: None, publish=lambda _: None)

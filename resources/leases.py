@@ -2,8 +2,8 @@
 
 A lease is a small object that its holder writes anew while it lives. Who waits takes it over when it stayed the same for
 `LEASE_SECONDS` by the waiter's own clock, so clocks of machines need not agree. Every change is a compare-and-swap, so at
-most one takes it over. A holder that was stopped for long may go on without it: a lease keeps work in turn, and what is
-published is compared and swapped besides.
+most one takes it over. A holder that was stopped for long may go on without it, so it asks before it changes what is not
+compared and swapped besides.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from mimic_core.errors import ConflictError, StorageError
@@ -27,8 +27,11 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0  # seconds between two looks at a lease that
 
 
 @contextmanager
-def lease(storage: Swapping, name: str) -> Iterator[None]:
+def lease(storage: Swapping, name: str) -> Iterator[Callable[[], None]]:
     """Hold the lease of a name within the context; wait until it is free.
+
+    Yields:
+        What raises ConflictError where somebody else took the lease over meanwhile.
 
     Raises:
         StorageError: the storage does not answer.
@@ -38,7 +41,7 @@ def lease(storage: Swapping, name: str) -> Iterator[None]:
     thread = threading.Thread(target=held.renew_until_done, name=f"lease of {name}", daemon=True)
     thread.start()
     try:
-        yield
+        yield held.require
     finally:
         held.done.set()
         thread.join()
@@ -56,6 +59,7 @@ class _Held:
         self._storage, self._path, self._name = storage, path, name
         self._owner, self._turn = uuid.uuid4().hex, 0
         self._tag: str | None = None
+        self._turns = threading.Lock()  # one change of it at a time
         self.done = threading.Event()
 
     def take(self) -> None:
@@ -74,12 +78,21 @@ class _Held:
     def renew_until_done(self) -> None:
         while not self.done.wait(RENEW_SECONDS):
             try:
-                self._tag = self._write(self._tag, free=False)
+                self.require()
             except ConflictError:
-                self._tag = None  # taken over, while this process was stopped
                 return
             except StorageError:
                 continue  # it may answer again in time
+
+    def require(self) -> None:
+        with self._turns:
+            if self._tag is not None:
+                try:
+                    self._tag = self._write(self._tag, free=False)
+                    return
+                except ConflictError:
+                    self._tag = None  # taken over, while this process was stopped
+        raise ConflictError(f"{self._name}: this process was stopped for long, and another one took its turn; start again")
 
     def free(self) -> None:
         if self._tag is not None:

@@ -143,14 +143,14 @@ class LocalStorage:
                         folder.rmdir()
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[Callable[[], None]]:
         """Keep others who ask for the same name waiting within the context."""
         locks = self._path(LOCKS)
         locks.mkdir(parents=True, exist_ok=True)
         # the kernel drops this lock when a process dies
         with (locks / hashlib.sha256(name.encode()).hexdigest()[:24]).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            yield lambda: None  # it stays with a process that is stopped
 
     def _path(self, name: str) -> Path:
         return self._root / name

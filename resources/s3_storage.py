@@ -174,7 +174,7 @@ class S3Storage:
     def tidy(self, folders: list[str], removed: list[str], before: float) -> None:
         """Do nothing: there are no folders that could be empty."""
 
-    def locked(self, name: str) -> AbstractContextManager[None]:
+    def locked(self, name: str) -> AbstractContextManager[Callable[[], None]]:
         """Keep others who ask for the same name waiting within the context."""
         return lease(self, name)
 

@@ -160,8 +160,11 @@ class Storage(Protocol):
             before: time before which a folder must have changed last that is empty for another reason.
         """
 
-    def locked(self, name: str) -> AbstractContextManager[None]:
-        """Keep others who ask for the same name waiting within the context; a process that dies keeps nobody waiting."""
+    def locked(self, name: str) -> AbstractContextManager[Callable[[], None]]:
+        """Keep others who ask for the same name waiting within the context; one that dies keeps nobody for long.
+
+        It gives what raises ConflictError where this process was stopped for so long that another one took its turn.
+        """
 
 
 def storage_at(url: str) -> Storage:

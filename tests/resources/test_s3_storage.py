@@ -1,5 +1,6 @@
 """S3: what only an object storage can do to files, and what its refusals look like to a person."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -189,6 +190,28 @@ def test_a_process_that_lost_its_lease_does_not_free_that_of_another(storage):
     second._tag = second._write(first._tag, free=False)  # as after a pause of the first
     first.free()
     assert second._look() == (second._tag, False)
+
+
+def test_a_build_that_lost_its_lease_is_told_before_it_changes_a_table_and_so_is_who_retires(storage, monkeypatch):
+    store = ArtefactStore(root=ROOT)
+    lock = f".locks/{hashlib.sha256(b's/d').hexdigest()[:24]}"
+    message = "s/d: this process was stopped for long, and another one took its turn; start again"
+
+    def take_over(*_):
+        return storage.swap(lock, b'{"free": true}', storage.read_tagged(lock)[1])
+
+    with store.publishing("s/d", "v1", None) as publication:
+        publication.prepare({"version": "v1"})
+        publication.publish({"version": "v1"})
+    with store.publishing("s/d", "v2", store.published("s/d")) as publication:
+        mine = take_over()
+        with pytest.raises(ConflictError, match=message):
+            publication.prepare({"version": "v2"})
+    assert storage.read_tagged(lock)[1] == mine
+    monkeypatch.setattr(S3Storage, "status", take_over)
+    with pytest.raises(ConflictError, match=message):
+        store.unpublish("s/d")
+    assert store.manifest("s/d")["version"] == "v1"
 
 
 # ---- the cache
