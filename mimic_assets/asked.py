@@ -12,9 +12,9 @@ from mimic_assets import plans, standing
 from mimic_assets.experiments import find_experiment
 from mimic_assets.failures import answer_or_refusal
 from mimic_assets.outcomes import Ended, outcome_of
-from mimic_assets.posted import PROTOCOL, SPECS
+from mimic_assets.posted import SPECS, require_protocol
 from mimic_assets.reports import NUMBERS, PAGE, read_report
-from mimic_assets.requests import runs_of_launch
+from mimic_assets.run_tags import LAUNCH
 from mimic_assets.withdrawal import cancel, error_of, kill
 from mimic_core.errors import NotFoundError, SpecError
 from mimic_core.specs import PartitionSpec, ReportSpec
@@ -36,12 +36,14 @@ def answer(question: str, instance: dg.DagsterInstance, resources: Resources) ->
 
 
 def _answer(question: Question, instance: dg.DagsterInstance, resources: Resources) -> dict[str, Any]:
-    if question.get("protocol") != PROTOCOL or question.get("ask") not in ANSWERS:
-        raise SpecError(
-            f"this server has mimic {version('mimic')}, where commands ask in version {PROTOCOL}, and this command asked "
-            f"{question.get('ask')!r} in version {question.get('protocol')}; install the same mimic on both sides"
-        )
+    require_protocol(question.get("protocol"))
+    if question.get("ask") not in ANSWERS:
+        raise SpecError(f"expected one of {', '.join(ANSWERS)}, found the question {question.get('ask')!r}")
     return ANSWERS[question["ask"]](question, instance, resources)
+
+
+def _versions(_: Question, __: dg.DagsterInstance, ___: Resources) -> dict[str, Any]:
+    return {"mimic": version("mimic")}
 
 
 def _status(question: Question, instance: dg.DagsterInstance, resources: Resources) -> dict[str, Any]:
@@ -86,12 +88,10 @@ def _failure(question: Question, instance: dg.DagsterInstance, _: Resources) -> 
     return {"error": error_of(instance, run)}
 
 
-def _withdraw(question: Question, instance: dg.DagsterInstance, resources: Resources) -> dict[str, Any]:
-    """Cancel the runs that a command does not want any more, and note in its request which partitions these are.
-
-    In this order, since the sensor cancels what a request withdraws too: a run that ends already is not asked again.
-    """
-    _cancel(question, instance, resources)
+def _withdraw(question: Question, _: dg.DagsterInstance, resources: Resources) -> dict[str, Any]:
+    """Note in the request of a command which partitions it does not want any more; after that it cancels their runs."""
+    if question["asset"] not in SPECS:
+        raise SpecError(f"asset: expected one of {', '.join(SPECS)}, found {question['asset']!r}")
     request = BuildRequest(
         launch=question["launch"],
         asset=question["asset"],
@@ -117,7 +117,8 @@ def _kill(question: Question, instance: dg.DagsterInstance, _: Resources) -> dic
 
 def _own(question: Question, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Return the runs that are named, of those that belong to the command that asks."""
-    return [run for run in runs_of_launch(instance, question["launch"]) if run.run_id in question["run_ids"]]
+    own = dg.RunsFilter(run_ids=question["run_ids"], tags={LAUNCH: question["launch"]})
+    return list(instance.get_runs(own)) if question["run_ids"] else []
 
 
 def _spec(specs: SpecStore, asset: str, key: str) -> PartitionSpec:
@@ -125,6 +126,7 @@ def _spec(specs: SpecStore, asset: str, key: str) -> PartitionSpec:
 
 
 ANSWERS: Mapping[str, Callable[[Question, dg.DagsterInstance, Resources], dict[str, Any]]] = {
+    "versions": _versions,
     "status": _status,
     "in_flight": _in_flight,
     "plan": _plan,

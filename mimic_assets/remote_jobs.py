@@ -9,7 +9,7 @@ from pydantic import Field
 from mimic_assets.failures import fails_clearly
 from mimic_assets.layers_code import require_allowed
 from mimic_assets.planning import make_plan
-from mimic_assets.posted import REGISTERED, REGISTERS, SPECS, STEP
+from mimic_assets.posted import REGISTERED, REGISTERS, SPECS, STEP, require_protocol
 from mimic_assets.ready import require_ready
 from mimic_assets.registration import New, add_partitions, register
 from mimic_core.configs import collect, parse_spec
@@ -19,7 +19,7 @@ from mimic_core.world import Node, State
 from resources.artefacts import ArtefactStore
 from resources.environments import in_cluster
 from resources.inventory import Inventory
-from resources.requests import BuildRequest, store_request
+from resources.requests import BuildRequest, store_first
 from resources.specs import SpecStore
 from resources.tables import TableStore
 
@@ -28,17 +28,19 @@ class PostedSpec(dg.Config):
     """A spec as somebody set it."""
 
     document: str = Field(description="The spec, as a JSON object.")
+    key: str = Field(description="Its partition key where it was posted.")
     layers: str = Field("", description="Which of `layers_files` belongs to it; empty for none.")
 
 
 class Posted(dg.Config):
     """Specs of one asset, and whether they are to be built."""
 
+    protocol: int = Field(description="The version in which they are posted.")
     asset: str = Field(description=f"Whose partitions they are: {', '.join(SPECS)}.")
     specs: list[PostedSpec] = Field(description="The specs; of experiments those of their runs.")
     layers_files: dict[str, str] = Field({}, description="Texts of layers files by any names.")
     build: bool = Field(False, description="Whether the daemon starts a run for each partition.")
-    launch: str = Field(description="An id of the command that posts them, of its own.")
+    launch: str = Field(description="An id of the command that posts them, of its own: 32 hexadecimal digits.")
     user: str = Field("", description="Who posts them, as a tag of the runs that build them.")
     where: str = Field("specs", description="What the config is called in messages.")
 
@@ -46,7 +48,7 @@ class Posted(dg.Config):
 @dg.op(
     name=STEP,
     out=dg.Out(list[str]),
-    description="Registers specs that were posted, all of them or none, and asks for builds.",
+    description="Registers specs that were posted, after all of them were checked, and asks for builds.",
 )
 @fails_clearly
 def register_posted(
@@ -72,7 +74,7 @@ def register_posted(
         request = BuildRequest(
             launch=config.launch, asset=config.asset, keys=tuple(keys), time=time.time(), user=config.user
         )
-        store_request(artefacts, request)
+        store_first(artefacts, request)  # the command may have withdrawn it already
     said = {
         "current": current,
         "in_cluster": in_cluster(),
@@ -85,8 +87,10 @@ def parse_posted(posted: Posted) -> list[New]:
     """Turn what was posted into specs to register, each with its layers file; nothing of it is executed.
 
     Raises:
-        SpecError: every problem of every spec; or a layers file that may not be executed here.
+        SpecError: every problem of every spec; or a layers file that may not be executed here; or another version of mimic
+            posted them.
     """
+    require_protocol(posted.protocol)
     if posted.asset not in SPECS or not posted.specs:
         raise SpecError(f"{posted.where}: expected specs of one of {', '.join(SPECS)}, found {posted.asset!r}")
     for text in posted.layers_files.values():
@@ -94,6 +98,8 @@ def parse_posted(posted: Posted) -> list[New]:
 
     def parse(each: PostedSpec) -> New:
         spec = parse_spec(SPECS[posted.asset], json.loads(each.document), posted.where)
+        if spec.key != each.key:
+            raise SpecError(f"{posted.where}: {each.key} is {spec.key} on this server; install the same mimic on both sides")
         return spec, posted.layers_files[each.layers] if each.layers else ""
 
     return collect(parse, posted.specs)
@@ -112,6 +118,7 @@ def _register(instance: dg.DagsterInstance, specs: SpecStore, asset: str, new: l
     description="Registers what `mimic --server` posts: many specs at once, with their layers files, and has them built. "
     "People fill in the forms of the other register jobs instead.",
     executor_def=dg.in_process_executor,  # in a cluster too: a Job for this one step would take longer than it
+    tags={"dagster/max_retries": "0"},  # whoever posted it is told that it failed, and nothing may be built after that
 )
 def register_specs() -> None:
     """Register what a command elsewhere posts."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from mimic_assets.posted import CANCELS
 from mimic_assets.run_tags import LAUNCH, PARTITION
 from mimic_core.world import Attempt, Node, State
 from resources.requests import BuildRequest
@@ -41,11 +42,12 @@ def answer(request: BuildRequest, runs: Sequence[dg.DagsterRun], now: float) -> 
     by_key = {run.tags[PARTITION]: run for run in runs}
     missing = tuple(key for key in request.keys if key not in by_key)
     withdrawn = [by_key[key] for key in request.withdrawn if key in by_key]
+    unwanted = tuple(run.run_id for run in withdrawn if run.status in CANCELABLE)
     age = now - request.time
     return Answer(
         missing=missing if age < EXPIRES else (),
-        unwanted=tuple(run.run_id for run in withdrawn if run.status in CANCELABLE),
-        done=age >= EXPIRES or (not missing and (not request.withdrawn or age >= LATE)),
+        unwanted=unwanted[:CANCELS],
+        done=age >= EXPIRES or (not missing and (not request.withdrawn or (age >= LATE and len(unwanted) <= CANCELS))),
     )
 
 

@@ -5,4 +5,5 @@ PARTITION = "dagster/partition"  # tag: the key of the partition that a run buil
 BUILD = "mimic/build"  # tag: asset:key, of which the queue runs one at a time
 WILL_RETRY = "dagster/will_retry"  # tag: whether Dagster launches a run that failed anew
 LAUNCH = f"{HIDDEN}launch"  # tag: the command that a run belongs to
+POSTED = f"{HIDDEN}posted"  # tag: the command that posted what a run registers
 USER = "mimic/user"  # tag: who asked for a run from elsewhere, as that person said

@@ -5,12 +5,13 @@ which of its runs are not wanted any more.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_core.errors import CorruptFileError, NotFoundError
+from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, SpecError
 from mimic_core.manifests import seal, unseal
 from mimic_core.specs import ReportSpec
 from mimic_core.world import CODE_VERSIONS
@@ -48,6 +49,12 @@ class BuildRequest:
 def store_request(artefacts: ArtefactStore, request: BuildRequest) -> None:
     """Store a request, in place of what its command said before."""
     artefacts.write(_name(request.launch), [seal(dataclasses.asdict(request))])
+
+
+def store_first(artefacts: ArtefactStore, request: BuildRequest) -> None:
+    """Store a request unless its command said something before, such as that it is withdrawn already."""
+    with suppress(ConflictError):
+        artefacts.create(_name(request.launch), seal(dataclasses.asdict(request)))
 
 
 def open_requests(artefacts: ArtefactStore) -> list[BuildRequest]:
@@ -95,4 +102,11 @@ def _request(document: dict[str, Any]) -> BuildRequest:
 
 
 def _name(launch: str) -> str:
+    """Return the name of a request's file.
+
+    Raises:
+        SpecError: the id, which anybody may post, could lead elsewhere.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}", launch):
+        raise SpecError(f"launch: expected the id of a command, 32 hexadecimal digits, found {launch!r}")
     return f"{FOLDER}/{launch}.json"

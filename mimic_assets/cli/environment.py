@@ -5,12 +5,14 @@ import hashlib
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from mimic_assets.cli.servers import env_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +41,21 @@ def settings() -> dict[str, str]:
 
 
 def checks_of_settings() -> "tuple[Callable[[], object], ...]":
-    """Read `.env`, and return what refuses a wrong setting."""
-    from dotenv import dotenv_values
+    """Take what `.env` has, and return what refuses a wrong setting, or a `.env` that cannot be read."""
+    from mimic_core.errors import SpecError
+    from resources.environments import CHECKS
 
-    from resources.environments import CHECKS, OPTIONAL
+    with suppress(SpecError):
+        _take_env_file()
+    return (_take_env_file, *CHECKS, _require_folders)
 
-    for name, value in dotenv_values(".env").items():
+
+def _take_env_file() -> None:
+    from resources.environments import OPTIONAL
+
+    for name, value in env_file(interpolate=True).items():
         if name in ("MIMIC_HOME", "DAGSTER_HOME", *OPTIONAL) and value:
             os.environ.setdefault(name, value)
-    return (*CHECKS, _require_folders)
 
 
 def _require_folders() -> None:

@@ -14,7 +14,7 @@ from mimic_core.errors import ServerError, SpecError
 CONNECT_SECONDS, READ_SECONDS = 10, 90  # the code server itself gives up after 60
 RETRY_SECONDS = 60  # in which a server that was there before may be away
 PAUSE_SECONDS = 2
-AWAY = {502, 503, 504}  # what a proxy says whose server is being restarted
+AWAY = {429, 500, 502, 503, 504}  # of a proxy whose server is restarted, or of Dagster without its database or code server
 SAME = "install the same mimic on both sides"
 HINT = "; check the URL, the network, and that the server runs"
 HERE = {"localhost", "127.0.0.1", "::1"}
@@ -33,10 +33,13 @@ class Connection:
 
     Attributes:
         wait: waits before another try; something that a signal ends may be put in its place.
+        patient: whether it waits for a server that is away or loads its code.
+        date: the header `Date` of the last answer.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self.url, self._headers = url, headers
+    def __init__(self, url: str, headers: Mapping[str, str], *, patient: bool = True) -> None:
+        self.url, self._headers, self.patient = url, headers, patient
+        self.date: str | None = None
         self.wait: Callable[[float], None] = time.sleep
         self._session = requests.Session()
         self._session.auth = self._authorise  # else requests would put a login of ~/.netrc in place of ours
@@ -44,8 +47,16 @@ class Connection:
         if headers and url.startswith("http:") and urlsplit(url).hostname not in HERE:
             click.echo(f"mimic: {url} is not encrypted, so others may read the token on its way; use https", err=True)
 
-    def query(self, text: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def query(
+        self,
+        text: str,
+        variables: Mapping[str, Any] | None = None,
+        done: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> dict[str, Any]:
         """Ask, and ask again for a while where a server that answered before does not.
+
+        Args:
+            done: called before asking again; returns the answer where what was asked for is done, though none came.
 
         Raises:
             LostError: no answer any more.
@@ -56,7 +67,7 @@ class Connection:
             try:
                 found = self._post({"query": text, "variables": variables or {}})
             except AwayError as error:
-                if not self._answered:
+                if not (self._answered and self.patient):
                     raise ServerError(f"{self.url} does not answer: {error}{HINT}") from error
                 if until is None:
                     until = time.monotonic() + RETRY_SECONDS
@@ -65,7 +76,9 @@ class Connection:
                 elif time.monotonic() >= until:
                     raise LostError(f"{self.url} does not answer for {RETRY_SECONDS} seconds: {error}") from error
                 self.wait(PAUSE_SECONDS)
-                continue
+                if (known := done()) is None:
+                    continue
+                found = known
             self._answered = True
             return found
 
@@ -92,19 +105,21 @@ class Connection:
             ) from error
         except requests.exceptions.RequestException as error:
             raise AwayError(_innermost(error)) from error
+        self.date = answer.headers.get("Date")
         return self._read(answer)
 
     def _read(self, answer: requests.Response) -> dict[str, Any]:
         status = f"{answer.status_code} {answer.reason}"
         if answer.status_code in AWAY:
-            raise AwayError(f"it says {status}")
+            raise AwayError(": ".join([f"it says {status}", *_problems(answer)]))
         if answer.is_redirect:
             raise ServerError(
                 f"{self.url} leads to {_place(answer.headers['location'])} ({status}), which is not followed: give the URL "
                 f"that it leads to if that is the same server, or what its login wants in {TOKEN} or {HEADER}"
             )
         if answer.status_code in (401, 403):
-            sent = "what was sent is not accepted" if self._headers else f"neither {TOKEN} nor {HEADER} is set"
+            unset = f"neither {TOKEN} nor {HEADER} is set where the URL is"
+            sent = "what was sent is not accepted" if self._headers else unset
             raise ServerError(
                 f"{self.url} lets nobody in without a login ({status}), and {sent}; {TOKEN} is sent as `Authorization: "
                 f"Bearer ...`, {HEADER} as it is, such as 'X-Name: value'; who runs the proxy gives them out"
@@ -114,7 +129,9 @@ class Connection:
         except ValueError as error:
             raise ServerError(self._no_webserver(status, answer)) from error
         if isinstance(found, dict) and found.get("errors"):
-            said = "; ".join(str(each.get("message")) for each in found["errors"])
+            said = "; ".join(_problems(answer))
+            if any("path" in each for each in found["errors"]):  # what was asked is known, and could not be found out
+                raise AwayError(said)
             raise ServerError(f"{self.url}: its Dagster does not take what this mimic asks: {said}; {SAME}")
         if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
             raise ServerError(self._no_webserver(status, answer))
@@ -148,6 +165,16 @@ def headers_of(token: str, header: str) -> dict[str, str]:
     if any(not text.isascii() or not text.isprintable() for pair in found.items() for text in pair):
         raise SpecError(f"{TOKEN} or {HEADER} has characters that no header can have, such as the end of a line; mend it")
     return found
+
+
+def _problems(answer: requests.Response) -> list[str]:
+    """Return the errors of which an answer tells, beside its data or in their place."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return []
+    places = [*(found.get("errors") or ()), *(found.get("data") or {}).values()] if isinstance(found, dict) else []
+    return [str(each["message"]).strip() for each in places if isinstance(each, dict) and "message" in each]
 
 
 def _innermost(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from mimic_assets.cli.rebuild import build, rebuild
 from mimic_assets.cli.removal import remove
 from mimic_assets.cli.report import report
 from mimic_assets.cli.runs import runs
-from mimic_assets.cli.servers import REMOTE, SERVER, USER, name_server, setting
+from mimic_assets.cli.servers import REMOTE, SERVER, USER, name_server, require_remote
 from mimic_assets.cli.status import status
 from mimic_assets.cli.tables import tables
 from mimic_core.collecting import collect_seldom
@@ -65,12 +65,11 @@ class _Commands(click.Group):
 @click.option(
     "--server",
     metavar="URL",
-    default=lambda: setting(SERVER),
     help=f"Do it on the platform deployed there; {', '.join(REMOTE)} only. Default: {SERVER}; '' for this machine.",
 )
-@click.option("--user", metavar="NAME", default=lambda: setting(USER), help=f"Who asks there. Default: {USER}, or you@host.")
+@click.option("--user", metavar="NAME", help=f"Who asks there. Default: {USER}, or you@host.")
 @click.pass_context
-def main(context: click.Context, server: str, user: str) -> None:
+def main(context: click.Context, server: str | None, user: str | None) -> None:
     """Log-odds models from decision tables: tables, datasets, trained runs, inference tables.
 
     \b
@@ -86,7 +85,9 @@ def main(context: click.Context, server: str, user: str) -> None:
       mimic --server https://dagster.example.org log-odds run-experiment experiment.json
       mimic --server https://dagster.example.org status --follow
     """
-    context.obj = name_server(server, user, context.invoked_subcommand or "")
+    if context.invoked_subcommand != "doctor":  # which finds out by itself what is wrong with a server
+        context.obj = name_server(server, user)
+        require_remote(context.obj, context.invoked_subcommand or "")
     collect_seldom()
 
 

@@ -14,12 +14,12 @@ from mimic_assets.cli.graphql import SAME, Connection, LostError, headers_of
 from mimic_assets.cli.interruptions import noting
 from mimic_assets.cli.planning import say_what_is_current
 from mimic_assets.cli.progress import progress
-from mimic_assets.cli.remote_runs import RemotePlace
-from mimic_assets.cli.servers import HEADER, TOKEN, ServerNamed, setting
-from mimic_assets.cli.submission import CLUSTER_SECONDS, ENDED, WAITING, complain, submit
+from mimic_assets.cli.remote_runs import RUNS, RemotePlace
+from mimic_assets.cli.servers import ServerNamed
+from mimic_assets.cli.submission import CLUSTER_SECONDS, ENDED, WAITING, complain, follow
 from mimic_assets.outcomes import Ended, Outcome, registered
 from mimic_assets.posted import ANSWERS, PROTOCOL, REGISTERED, REGISTERS, STEP
-from mimic_assets.run_tags import USER
+from mimic_assets.run_tags import POSTED, USER
 from mimic_core import errors
 from mimic_core.errors import MimicError, ServerError
 from mimic_core.specs import PartitionSpec
@@ -30,6 +30,9 @@ POLL_SECONDS = 1
 SAY_SECONDS = 5  # after which it is said that the run of a registration waits
 LOADS_SECONDS = 60  # in which a code location is loaded
 UNREACHABLE = "DagsterUserCodeUnreachableError"
+GONE = {"SensorNotFoundError", "PipelineNotFoundError"}  # for a moment: it was there when the server was reached
+UNAUTHORIZED = "UnauthorizedError"
+LOG_THERE = "see the log of the code server there"
 READ_ONLY = "a webserver that was started with --read-only lets nobody ask or launch anything, use the other one"
 NO_DAEMON = (
     "no daemon of Dagster starts builds there; look at its log and at the sensor build_requested, then run the command again"
@@ -64,6 +67,11 @@ class Server:
         self.url, self.user, self._connection = named.url, named.user, connection
         self._where = _find(connection)
 
+    @property
+    def location(self) -> str:
+        """The name of the code location that mimic is in."""
+        return self._where["repositoryLocationName"]
+
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         """Ask something by GraphQL.
 
@@ -92,38 +100,53 @@ class Server:
         until = time.monotonic() + LOADS_SECONDS
         while True:
             found = self.query(ASK, selector={**self._where, "sensorName": ANSWERS}, cursor=cursor)["sensorDryRun"]
-            tick = found.get("evaluationResult") or {}
-            error = tick.get("error")
-            if not error:
+            why, restarts = _unanswered(found)
+            if not why:
                 break
-            chain = [error, *error["causes"]]
-            if not any(each["className"] == UNREACHABLE for each in chain) or time.monotonic() > until:
-                raise ServerError(f"{self.url} cannot answer: {chain[-1]['message'].strip()}")
-            self.wait(POLL_SECONDS)  # the code server is restarted
-        if "skipReason" not in tick:
-            raise ServerError(f"{self.url} does not answer: {found.get('message')}; {READ_ONLY}")
-        said = json.loads(tick["skipReason"])
+            if not restarts or time.monotonic() > until:
+                raise ServerError(f"{self.url} cannot answer: {why}")
+            self.wait(POLL_SECONDS)
+        said = json.loads(found["evaluationResult"]["skipReason"])
         if refused := said.get("refused"):
             raise _error(refused["error"], refused["message"])
         answer: dict[str, Any] = said["answer"]
         return answer
 
     def launch(self, config: dict[str, Any]) -> str:
-        """Launch the run that registers what is posted; returns its id.
+        """Launch the run that registers what is posted, once even where an answer is lost; returns its id.
 
         Raises:
             ServerError: it is not launched.
         """
+        tags = {USER: self.user, POSTED: config["launch"]}
         params = {
             "selector": {**self._where, "jobName": REGISTERS},
             "runConfigData": {"ops": {STEP: {"config": config}}},
-            "executionMetadata": {"tags": [{"key": USER, "value": self.user}]},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
-        found = self.query(LAUNCH, params=params)["launchRun"]
-        if "run" not in found:
-            said = "; ".join(each["message"] for each in found.get("errors", ())) or found.get("message")
-            raise ServerError(f"{self.url} does not take what is posted: {said}; {SAME}")
+
+        def done() -> dict[str, Any] | None:
+            return next(({"launchRun": {"run": {"runId": run_id}}} for run_id in self.posted(config["launch"])), None)
+
+        until = time.monotonic() + LOADS_SECONDS
+        while "run" not in (found := self._connection.query(LAUNCH, {"params": params}, done)["launchRun"]):
+            if found["__typename"] not in GONE or time.monotonic() > until:
+                said = "; ".join(each["message"] for each in found.get("errors", ())) or found.get("message")
+                do = READ_ONLY if found["__typename"] == UNAUTHORIZED else SAME
+                raise ServerError(f"{self.url} does not take what is posted: {said}; {do}")
+            self.wait(POLL_SECONDS)
         return str(found["run"]["runId"])
+
+    def posted(self, launch: str) -> dict[str, str]:
+        """Return the runs that register what a command posted, each with its status.
+
+        Raises:
+            ServerError: they cannot be read.
+        """
+        found = self.query(RUNS, filter={"tags": [{"key": POSTED, "value": launch}]})["runsOrError"]
+        if "results" not in found:
+            raise ServerError(f"{self.url}: its runs cannot be read: {found.get('message')}")
+        return {run["runId"]: run["status"] for run in found["results"]}
 
     def status(self, run_id: str) -> str:
         """Return the status of a run, as Dagster names it.
@@ -137,7 +160,7 @@ class Server:
         return str(found["status"])
 
     def terminate(self, run_id: str) -> None:
-        """Ask a run to end."""
+        """Ask a run to end, which Dagster refuses while it starts."""
         self.query(TERMINATE, run=run_id)
 
     def log(self, run_id: str) -> list[dict[str, Any]]:
@@ -160,7 +183,7 @@ def connect(named: ServerNamed) -> Server:
         ServerError: it is not reached, is none, or mimic is not in it.
         SpecError: a header that the settings ask for cannot be one.
     """
-    return Server(named, Connection(named.url, headers_of(setting(TOKEN), setting(HEADER))))
+    return Server(named, Connection(named.url, headers_of(named.token, named.header)))
 
 
 def post(server: Server, new: New, *, build: bool, where: str) -> list[Outcome]:
@@ -179,19 +202,18 @@ def post(server: Server, new: New, *, build: bool, where: str) -> list[Outcome]:
     """
     specs = [spec for spec, _ in new]
     place = RemotePlace(server, specs, uuid.uuid4().hex)
-    with _goes_on(server, LostError):
+    with noting() as place.wait:  # of all, so that no signal comes between two things that can be taken back
         said = _register(server, place, _posted(server, place, new, build, where), build)
-    if not build:
-        return registered(specs)
-    say_what_is_current(said["current"])
-    place.adapt(in_cluster=said["in_cluster"], launches_anew=said["launches_anew"])
-    with _goes_on(server, ServerError):  # also where a token expired
+        if not build:
+            return registered(specs)
+        say_what_is_current(said["current"])
+        place.adapt(in_cluster=said["in_cluster"], launches_anew=said["launches_anew"])
         return _follow(server, place, specs)
 
 
 @contextmanager
-def _goes_on(server: Server, kind: type[ServerError]) -> Iterator[None]:
-    """Say with an error of some kind that what was asked for goes on."""
+def _goes_on(server: Server, kind: type[ServerError] = ServerError) -> Iterator[None]:
+    """Say with an error of some kind, such as of a token that expired, that what was asked for goes on."""
     try:
         yield
     except kind as error:
@@ -202,8 +224,8 @@ def _goes_on(server: Server, kind: type[ServerError]) -> Iterator[None]:
 
 def _follow(server: Server, place: RemotePlace, specs: Sequence[PartitionSpec]) -> list[Outcome]:
     """Follow the builds of a command to their end; returns what came of each."""
-    with progress(specs) as shown:
-        done = submit(place, shown)
+    with _goes_on(server), progress(specs) as shown:
+        done = follow(place, shown)
     ended = {key: done.get(key, Ended(run_id=None, error=NO_DAEMON)) for key in place.keys}
     for key, each in ended.items():
         complain(place.asset, key, each.error)
@@ -215,8 +237,11 @@ def _posted(server: Server, place: RemotePlace, new: New, build: bool, where: st
     """Return the config of the job that registers: `mimic_assets.remote_jobs.Posted`."""
     files = {text: f"layers_{number}" for number, text in enumerate(dict.fromkeys(text for _, text in new if text))}
     return {
+        "protocol": PROTOCOL,
         "asset": place.asset,
-        "specs": [{"document": json.dumps(spec.document), "layers": files.get(text, "")} for spec, text in new],
+        "specs": [
+            {"document": json.dumps(spec.document), "key": spec.key, "layers": files.get(text, "")} for spec, text in new
+        ],
         "layers_files": {name: text for text, name in files.items()},
         "build": build,
         "launch": place.launch,
@@ -230,31 +255,32 @@ def _register(server: Server, place: RemotePlace, config: dict[str, Any], build:
 
     Raises:
         MimicError: they are refused.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the run that registers is ended, or what it asked for withdrawn.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run that registers is ended, and what it asked for withdrawn.
     """
-    run_id, status = "", ""
     try:
-        with noting() as place.wait:  # a signal while the run is launched must find out which one that is
+        with _goes_on(server, LostError):
             run_id = server.launch(config)
-            of = f"{len(place.keys)} specs" if len(place.keys) > 1 else f"{place.asset} {place.keys[0]}"
-            click.echo(f"mimic: posting {of} to {server.url} as {server.user}", err=True)
+        of = f"{len(place.keys)} specs" if len(place.keys) > 1 else f"{place.asset} {place.keys[0]}"
+        click.echo(f"mimic: posting {of} to {server.url} as {server.user}", err=True)
+        with _goes_on(server):
             status = _wait_for(server, place, run_id)
-        return _said(server, run_id, status)
+            events = server.log(run_id) if status in ENDED else []
     except KeyboardInterrupt:
-        if run_id:
-            with noting() as place.wait:
-                _take_back(server, place, run_id, build)
+        _take_back(server, place, build)
         raise
+    if status not in ENDED:
+        _take_back(server, place, build)
+        raise ServerError(f"{server.url}: the run that registers waited for {CLUSTER_SECONDS} seconds; {NO_DAEMON}")
+    return _said(server, run_id, status, events)
 
 
 def _wait_for(server: Server, place: RemotePlace, run_id: str) -> str:
-    """Wait for the end of the run that registers; returns its status."""
+    """Wait for the end of the run that registers, or until it waited for long; returns its status."""
     began, told = time.monotonic(), False
     while (status := server.status(run_id)) not in ENDED:
         late = time.monotonic() - began
         if status in WAITING and late > CLUSTER_SECONDS:
-            server.terminate(run_id)
-            raise ServerError(f"{server.url}: the run that registers waited for {late:.0f} seconds; {NO_DAEMON}")
+            break
         if late > SAY_SECONDS and not told:
             told = True
             click.echo("mimic: waiting for the run that registers; in a cluster its pod takes 10 to 20 seconds", err=True)
@@ -262,19 +288,35 @@ def _wait_for(server: Server, place: RemotePlace, run_id: str) -> str:
     return status
 
 
-def _take_back(server: Server, place: RemotePlace, run_id: str, build: bool) -> None:
-    """End the run that registers, and withdraw what it may have asked for by then, however it ended."""
-    server.terminate(run_id)
+def _take_back(server: Server, place: RemotePlace, build: bool) -> None:
+    """End what registers, also where nobody knows yet whether it was launched, and withdraw what it asks for."""
+    withdrawn = place.keys if build else ()
     until = time.monotonic() + place.grace
-    while (status := server.status(run_id)) not in ENDED and time.monotonic() < until:
-        place.wait(POLL_SECONDS)
-    if build:
-        place.withdraw(place.keys)
-    click.echo(f"mimic: the run that registers, {run_id}, ended as {status}; what it asked for is withdrawn", err=True)
+    with _goes_on(server):
+        if withdrawn:
+            place.withdraw(withdrawn)  # what registers after that asks for nothing
+        while not ENDED.issuperset((runs := server.posted(place.launch)).values()) and time.monotonic() < until:
+            for run_id in [each for each, status in runs.items() if status not in ENDED]:
+                server.terminate(run_id)
+            place.wait(POLL_SECONDS)
+        if withdrawn:
+            place.withdraw(withdrawn)  # anew, as the first is forgotten after a minute
+    for run_id, status in runs.items():
+        if status not in ENDED:
+            said = f"is {status} still after {place.grace:g} seconds, and may register and build: end it on its page there"
+        elif build:
+            said = f"ended as {status}; what it asked for is withdrawn"
+        else:
+            said = f"ended as {status}{'; its specs are registered' if status == 'SUCCESS' else ''}"
+        click.echo(f"mimic: the run that registers, {run_id}, {said}", err=True)
 
 
-def _said(server: Server, run_id: str, status: str) -> dict[str, Any]:
-    events = server.log(run_id)
+def _said(server: Server, run_id: str, status: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the run that registers said at its end.
+
+    Raises:
+        MimicError: it refused, or failed.
+    """
     for failure in [event["failureMetadata"] for event in events if event.get("failureMetadata")]:
         for name in [entry["text"] for entry in failure["metadataEntries"] if entry["label"] == "error"]:
             raise _error(name, failure["description"])
@@ -293,11 +335,11 @@ def _find(connection: Connection) -> dict[str, str]:
     Raises:
         ServerError: there is none, it cannot be loaded, has another mimic, or the webserver is read-only.
     """
-    until = time.monotonic() + LOADS_SECONDS
+    until = time.monotonic() + (LOADS_SECONDS if connection.patient else 0)
     while True:
         found = connection.query(WORKSPACE)["workspaceOrError"]
         if "locationEntries" not in found:
-            raise ServerError(f"{connection.url} has no code locations: {found.get('message')}")
+            raise ServerError(f"{connection.url} cannot tell its code locations: {found.get('message')}; {LOG_THERE}")
         entries = found["locationEntries"]
         if all(entry["locationOrLoadError"] for entry in entries) or time.monotonic() > until:
             break
@@ -306,7 +348,7 @@ def _find(connection: Connection) -> dict[str, str]:
     for entry in entries:
         loaded = entry["locationOrLoadError"] or {"message": "it is being loaded"}
         if "repositories" not in loaded:
-            broken.append(f"{entry['name']} cannot be loaded: {loaded['message'].strip()}")
+            broken.append(f"{entry['name']} cannot be loaded: {loaded['message'].strip()}; {LOG_THERE}")
         for repository in loaded.get("repositories", ()):
             names = {each["name"] for each in (*repository["jobs"], *repository["sensors"])}
             if {REGISTERS, ANSWERS} <= names:
@@ -315,8 +357,22 @@ def _find(connection: Connection) -> dict[str, str]:
             other = other or {"build_dataset", "train_run"} <= names
     if other:
         raise ServerError(f"{connection.url} has a mimic that does not answer commands yet; {SAME}")
-    said = "; ".join(broken) or f"its code locations are {', '.join(entry['name'] for entry in entries) or 'none'}"
+    there = ", ".join(entry["name"] for entry in entries) or "none"
+    said = "; ".join(broken) or f"its code locations are {there}; name mimic's code server among them"
     raise ServerError(f"{connection.url} is a Dagster webserver without mimic: {said}")
+
+
+def _unanswered(found: dict[str, Any]) -> tuple[str, bool]:
+    """Say why a dry run gave no answer, if it gave none, and whether it may soon, as a code server is restarted."""
+    kind = found["__typename"]
+    if kind == UNAUTHORIZED:
+        return f"{found.get('message')}; {READ_ONLY}", False
+    if not (tick := found.get("evaluationResult")):
+        return found.get("message") or kind, kind in GONE
+    if not (said := tick["error"]):
+        return "", False
+    chain = [said, *said["causes"]]
+    return chain[-1]["message"].strip(), any(each["className"] == UNREACHABLE for each in chain)
 
 
 def _require_writable(connection: Connection, entry: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ from mimic_assets.cli.submission import (
     CANCEL_CLUSTER_SECONDS,
     CANCEL_SECONDS,
     CLUSTER_SECONDS,
+    ENDED,
     Run,
 )
+from mimic_assets.posted import CANCELS
 from mimic_assets.run_tags import LAUNCH, PARTITION, WILL_RETRY
 from mimic_core.errors import ServerError
 from mimic_core.specs import PartitionSpec
@@ -116,18 +118,17 @@ class RemotePlace:
         """Say there that some partitions are not wanted any more, and cancel their runs."""
         self._withdrawn |= dict.fromkeys(keys)
         left = [key for key in self.keys if key not in self._withdrawn]
-        runs = [run.run_id for run in self.runs() if run.key in self._withdrawn]
-        asked = {"keys": left, "withdrawn": list(self._withdrawn), "run_ids": runs, "user": self._user}
-        self._ask("withdraw", launch=self.launch, asset=self.asset, **asked)
+        asked = {"keys": left, "withdrawn": list(self._withdrawn), "user": self._user}
+        self._ask("withdraw", launch=self.launch, asset=self.asset, **asked)  # first: nothing more is started after it
+        self.cancel([run.run_id for run in self.runs() if run.key in self._withdrawn and run.status not in ENDED])
 
     def cancel(self, run_ids: Collection[str]) -> None:
         """Cancel runs that wait, and ask those to end that are executed."""
-        if run_ids:
-            self._ask("cancel", launch=self.launch, run_ids=list(run_ids))
+        self._ask_of_some("cancel", list(run_ids))
 
     def kill(self, run_ids: Collection[str]) -> None:
         """End runs whatever they do."""
-        self._ask("kill", launch=self.launch, run_ids=list(run_ids))
+        self._ask_of_some("kill", list(run_ids))
 
     def error(self, run: Run) -> str | None:
         """Say what went wrong with a run that ended; None when nothing did."""
@@ -135,6 +136,11 @@ class RemotePlace:
             return None
         found: str | None = self._ask("failure", run_id=run.run_id)["error"]
         return found
+
+    def _ask_of_some(self, what: str, run_ids: list[str]) -> None:
+        """Ask about some runs at once, as an answer has to be there in time."""
+        for first in range(0, len(run_ids), CANCELS):
+            self._ask(what, launch=self.launch, run_ids=run_ids[first : first + CANCELS])
 
 
 def _told(event: Mapping[str, Any]) -> Told | None:

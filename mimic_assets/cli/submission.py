@@ -105,12 +105,17 @@ def submit(place: Place, shown: Shown) -> dict[str, Ended]:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what waited is withdrawn, and what ran is ended.
     """
     with noting() as place.wait:
-        submission = _Submission(place, shown)
-        try:
-            return submission.follow()
-        except KeyboardInterrupt:
-            submission.end()
-            raise
+        return follow(place, shown)
+
+
+def follow(place: Place, shown: Shown) -> dict[str, Ended]:
+    """Do what `submit` does, where signals are noted already and end what waits by the place."""
+    submission = _Submission(place, shown)
+    try:
+        return submission.follow()
+    except KeyboardInterrupt:
+        submission.end()
+        raise
 
 
 def complain(asset: str, key: str, error: str | None) -> None:

@@ -16,6 +16,7 @@ from mimic_core.specs import ExperimentSpec
 from resources.environments import local_resources
 from resources.requests import BuildRequest, open_requests, store_request
 
+ONE = "1a" * 16  # id of a command
 EXPERIMENT = {"experiment_name": "e", "space": "s", "dataset": "d", "max_choices": 3, "features": ["size", "age"]}
 EXPERIMENT |= {"database": "haven", "table": "results", "models": [{"layers": ["D4"], "seeds": [1, 2]}]}
 OWN = 'LAYERS = {"D4": lambda: Dense(9)}'
@@ -35,9 +36,10 @@ def resources(home):
 def posted(layers="", **changes):
     """What a command posts of an experiment with two runs."""
     spec = parse_spec(ExperimentSpec, EXPERIMENT)
-    specs = [{"document": json.dumps(run.document), "layers": "own" if layers else ""} for run in spec.runs]
+    specs = [{"document": json.dumps(run.document), "key": run.key, "layers": "own" if layers else ""} for run in spec.runs]
     files = {"own": layers} if layers else {}
-    return {"asset": "model_run", "specs": specs, "layers_files": files, "launch": "one", "where": "my.json"} | changes
+    said = {"protocol": PROTOCOL, "asset": "model_run", "launch": ONE, "where": "my.json"}
+    return said | {"specs": specs, "layers_files": files} | changes
 
 
 def register(instance, resources, config):
@@ -89,6 +91,39 @@ def test_every_mistake_in_what_is_posted_is_named_with_its_config(instance, reso
     assert "expected specs of one of contrast_set," in refusal(register(instance, resources, posted(asset="x")))[1]
 
 
+def test_what_another_version_posts_is_refused_before_anything_else(instance, resources):
+    error, said = refusal(register(instance, resources, posted(protocol=999, asset="x")))
+    assert error == "SpecError"
+    assert "asked in version 999; install the same mimic on both sides" in said
+    config = posted()
+    config["specs"][1]["key"] = "s/e/other"
+    error, said = refusal(register(instance, resources, config))
+    assert said.startswith("my.json: s/e/other is s/e/")
+    assert said.endswith("on this server; install the same mimic on both sides")
+    assert resources["specs"].registered("model_run") == []
+
+
+def test_a_withdrawal_that_came_first_wins(instance, resources, monkeypatch):
+    monkeypatch.setattr("mimic_assets.remote_jobs.require_ready", lambda *_: None)
+    keys = [run.key for run in parse_spec(ExperimentSpec, EXPERIMENT).runs]
+    question = {"launch": ONE, "asset": "model_run", "keys": [], "withdrawn": keys, "user": "ada"}
+    assert ask(instance, resources, "withdraw", **question) == {"answer": {}}
+    assert register(instance, resources, posted(build=True)).success
+    (request,) = open_requests(resources["artefacts"])
+    assert (request.keys, request.withdrawn) == ((), tuple(keys))
+
+
+def test_a_run_that_registers_is_not_launched_anew_where_its_pod_was_lost():
+    assert register_specs.tags["dagster/max_retries"] == "0"
+
+
+def test_a_question_of_an_unknown_asset_or_with_a_wrong_id_stores_nothing(instance, resources):
+    question = {"launch": ONE, "asset": "model_run", "keys": [], "withdrawn": ["s/d"], "user": "ada"}
+    for wrong in ({"asset": "x"}, {"launch": "../x"}):
+        assert ask(instance, resources, "withdraw", **question | wrong)["refused"]["error"] == "SpecError"
+    assert open_requests(resources["artefacts"]) == []
+
+
 def test_a_cluster_registers_no_layers_file(instance, resources, monkeypatch):
     monkeypatch.setenv("MIMIC_ENV", "kubernetes")
     monkeypatch.setenv("MIMIC_CATALOG", "postgresql://nobody@nowhere/none")
@@ -105,7 +140,7 @@ def test_the_runs_that_somebody_elsewhere_asked_for_say_who():
 
 
 def test_a_request_keeps_who_asked(resources):
-    request = BuildRequest(launch="one", asset="tfrecord_dataset", keys=("s/d",), time=1.0, user="ada@laptop")
+    request = BuildRequest(launch=ONE, asset="tfrecord_dataset", keys=("s/d",), time=1.0, user="ada@laptop")
     store_request(resources["artefacts"], request)
     assert open_requests(resources["artefacts"]) == [request]
 
@@ -113,8 +148,9 @@ def test_a_request_keeps_who_asked(resources):
 def test_an_unknown_question_and_another_version_are_refused_by_name(instance, resources):
     refused = ask(instance, resources, "what")["refused"]
     assert refused["error"] == "SpecError"
-    assert "asked 'what' in version 1; install the same mimic on both sides" in refused["message"]
-    assert "in version 999" in ask(instance, resources, "status", protocol=999)["refused"]["message"]
+    assert "found the question 'what'" in refused["message"]
+    refused = ask(instance, resources, "status", protocol=999)["refused"]
+    assert "asked in version 999; install the same mimic on both sides" in refused["message"]
 
 
 def test_a_command_takes_back_its_own_runs_only(instance, resources):
@@ -130,16 +166,16 @@ def test_a_command_takes_back_its_own_runs_only(instance, resources):
         launch: instance.create_run_for_job(
             job, status=dg.DagsterRunStatus.STARTED, tags={LAUNCH: launch, PARTITION: "s/d"}
         ).run_id
-        for launch in ("one", "other")
+        for launch in (ONE, "other")
     }
-    asked = {"launch": "one", "run_ids": list(runs.values())}
+    asked = {"launch": ONE, "run_ids": list(runs.values())}
     assert ask(instance, resources, "kill", **asked) == {"answer": {}}
     statuses = {launch: instance.get_run_by_id(run_id).status.value for launch, run_id in runs.items()}
-    assert statuses == {"one": "CANCELED", "other": "STARTED"}
+    assert statuses == {ONE: "CANCELED", "other": "STARTED"}
     question = {"asset": "tfrecord_dataset", "keys": [], "withdrawn": ["s/d"], "user": "ada"}
-    ask(instance, resources, "withdraw", **asked, **question)
+    ask(instance, resources, "withdraw", launch=ONE, **question)
     (request,) = open_requests(resources["artefacts"])
-    assert (request.launch, request.keys, request.withdrawn) == ("one", (), ("s/d",))
+    assert (request.launch, request.keys, request.withdrawn) == (ONE, (), ("s/d",))
 
 
 def test_by_itself_the_sensor_of_questions_does_nothing(instance, resources):

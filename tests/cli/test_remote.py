@@ -141,6 +141,13 @@ def runs(instance: dg.DagsterInstance, **tags: str) -> list[dg.DagsterRun]:
     return [run for run in found if PARTITION in run.tags]
 
 
+def holds(path: Path, text: str) -> bool:
+    """Whether a file, which may be gone by now, has a text in it."""
+    with suppress(OSError):
+        return path.is_file() and text.encode() in path.read_bytes()
+    return False
+
+
 def here(platform, entering, *arguments: object) -> str:
     """Run a command on the platform's own machine; returns its standard output."""
     home, _ = platform
@@ -178,7 +185,11 @@ def test_a_dataset_a_run_and_its_inference_are_built_from_a_laptop(laptop, proxy
     assert len(trained["coefficients"]) == 2
     (scored,) = laptop.partitions("log-odds", "run-batch-infer", laptop.inference(trained["run_id"]))
     assert (scored["status"], scored["location"]) == ("built", "haven.scored")
-    assert all(TOKEN not in path.read_text() for path in laptop.home.iterdir() if path.is_file())
+    # the token is in nothing that the laptop wrote or said, that was posted, or that the platform keeps
+    assert [path for path in laptop.home.rglob("*") if path.is_file() and TOKEN in path.read_text()] == []
+    assert TOKEN not in result.stdout + result.stderr
+    assert [body for _, _, body in proxy.seen if TOKEN.encode() in body] == []
+    assert [path for path in platform[0].rglob("*") if holds(path, TOKEN)] == []
     # the platform knows the same as the laptop
     for command in ("status", "plan"):
         assert laptop.done(command, "--json").stdout == here(platform, entering, command, "--json")
@@ -278,20 +289,6 @@ def test_a_build_that_fails_there_fails_here(laptop, instance):
     assert runs(instance, **{PARTITION: "s/broken"})[-1].status is dg.DagsterRunStatus.FAILURE
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("localhost:3000", "expected the URL of a Dagster webserver such as https://"),
-        ("http://me:secret@localhost", "seen by others"),
-        ("http://", "expected the URL"),
-    ],
-)
-def test_what_is_no_url_of_a_server_is_refused(url, words, laptop):
-    said = laptop.refused("--server", url, "status")
-    assert words in said
-    assert "secret" not in said
-
-
 def test_a_server_that_is_not_there_is_named(laptop):
     for url in ("http://127.0.0.1:9", "https://no-such-host.invalid"):
         said = laptop.refused("--server", url, "status", exit_code=1)
@@ -374,7 +371,7 @@ def test_a_server_of_something_else_is_told_apart(laptop, proxy):
 
 def test_a_mimic_of_another_version_says_so(laptop, monkeypatch):
     monkeypatch.setattr("mimic_assets.cli.remote.PROTOCOL", 999)
-    assert re.search(r"this server has mimic \S+, where commands ask in version 1,", laptop.refused("status"))
+    assert re.search(r"this server has mimic \S+, where commands ask in version \d+,", laptop.refused("status"))
 
 
 def test_commands_for_one_machine_refuse_a_server(laptop, proxy):
@@ -464,13 +461,20 @@ def test_a_second_interruption_leaves_at_once_and_the_build_goes_on_there(laptop
     assert run.status in {dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS}
 
 
-def test_a_command_that_is_interrupted_while_it_registers_builds_nothing(laptop, instance):
+def test_a_command_that_is_interrupted_while_it_registers_builds_nothing(laptop, proxy, instance):
+    registers = dg.RunsFilter(job_name="register_specs", statuses=[dg.DagsterRunStatus.SUCCESS])
+    before = instance.get_runs_count(registers)
+    proxy.answers["Look"] = (503, {}, b"")  # so that the command does not know when the build was asked for
     process = laptop.start("log-odds", "build-dataset", laptop.dataset(dataset="hasty", train_partitions=SHARDS))
-    said(process, "posting")
+    said(process, "trying again")
+    deadline = time.monotonic() + 60
+    while instance.get_runs_count(registers) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the run that registers, " in errors
+    assert "ended as SUCCESS; what it asked for is withdrawn" in errors
     time.sleep(6)  # two ticks of the sensor
     statuses = [run.status.value for run in runs(instance, **{PARTITION: "s/hasty"})]
     assert statuses in ([], ["CANCELED"]), errors

@@ -493,6 +493,9 @@ def test_network_policies_deny_by_default_and_name_pods_by_labels_that_they_have
     assert ingress["ports"] == [{"protocol": "TCP", "port": values["dagsterWebserver"]["service"]["port"]}]
     (ingress,) = by_name["code-from-dagster"]["ingress"]
     assert ingress["ports"] == [{"protocol": "TCP", "port": location(values)["port"]}]
+    # what launches or ends runs: the code server does where a command elsewhere takes them back
+    (chosen,) = by_name["dagster-to-api"]["podSelector"]["matchExpressions"]
+    assert set(chosen["values"]) == {"dagster-webserver", "dagster-daemon", "user-deployments"}
 
 
 @pytest.mark.parametrize("page", [HELM / "README.md", RUNBOOK], ids=["README", "runbook"])
