@@ -3,8 +3,8 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -14,9 +14,11 @@ import click
 from mimic_assets.cli.environment import checks_of_settings, dagster_home_of
 from mimic_assets.cli.output import print_json, print_line
 from mimic_assets.cli.plan import AS_JSON
+from mimic_assets.cli.servers import SERVER, ServerNamed, name_server, secrets_of_servers
 
 if TYPE_CHECKING:
     from resources.doctor.checks import Patient
+    from resources.doctor.cloud import Clocks
     from resources.doctor.findings import Finding
 
 T = TypeVar("T")
@@ -26,15 +28,20 @@ SHORT = 4  # characters of what is no secret, but would be hidden in other words
 
 
 @click.command()
-@click.option("--url", metavar="URL", help="Look at the webserver at this address too, such as http://127.0.0.1:3000.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help=f"Look at the webserver at this address too, such as http://127.0.0.1:3000. Default: --server, or {SERVER}.",
+)
 @AS_JSON
 @click.pass_context
 def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
     """Look what this machine reaches, and say what to do.
 
-    Settings, versions, disks, who you are in AWS, buckets, the catalog, clocks, Dagster with its daemon and webserver, and
-    the cluster, as far as they are used here; a line for each. Nothing is changed: a small object below .mimic-doctor is
-    written to each bucket, and removed again. The exit code is 1 if anything is wrong; warnings do not count.
+    Settings, versions, disks, who you are in AWS, buckets, the catalog, clocks, Dagster with its daemon, the webserver that
+    commands are for, and the cluster, as far as they are used here; a line for each. Nothing is changed: a small object
+    below .mimic-doctor is written to each bucket, and removed again. The exit code is 1 if anything is wrong; warnings do
+    not count.
 
     \b
     Examples:
@@ -45,8 +52,9 @@ def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
     from resources.doctor.checks import checks
     from resources.doctor.findings import State, take
 
-    patient = _patient(url)
-    secrets, found = _secrets(url), []
+    root = context.find_root().params
+    patient = _patient(lambda: name_server(root["server"] if url is None else url, root["user"]))
+    secrets, found = _secrets(), []
     with _quiet():
         for finding in take(checks(patient)):
             found.append(_without(secrets, finding))
@@ -60,13 +68,22 @@ def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
     context.exit(1 if counted[State.WRONG] else 0)
 
 
-def _patient(url: str | None) -> "Patient":
+def _patient(server: Callable[[], ServerNamed | None]) -> "Patient":
     """Gather what holds here; what a wrong setting would say is left out, as that is found wrong itself."""
     import tempfile
     from pathlib import Path
 
     from resources import environments
     from resources.doctor.checks import Patient
+    from resources.doctor.findings import skipped
+
+    def look(clocks: "Clocks") -> "Iterable[Finding]":
+        if (named := server()) is None:
+            do = f"give --url, such as http://127.0.0.1:3000, or set {SERVER}, to look at one"
+            return [skipped("webserver", "none was named", do)]
+        from mimic_assets.cli.doctor_server import webserver
+
+        return webserver(named, clocks)
 
     settings = checks_of_settings()
     home = environments.mimic_home()
@@ -87,7 +104,7 @@ def _patient(url: str | None) -> "Patient":
         catalog=os.environ.get(environments.CATALOG) or f"sqlite:///{home / 'catalog.db'}",
         warehouse=_if_right(lambda: environments.warehouse(home)),
         artefacts=artefacts.root if artefacts else None,
-        url=url,
+        webserver=look,
     )
 
 
@@ -101,14 +118,11 @@ def _if_right(read: Callable[[], T]) -> T | None:
         return None
 
 
-def _secrets(url: str | None) -> list[str]:
+def _secrets() -> list[str]:
     """Return the texts that nobody may see; libraries may name them in their errors."""
-    found = [os.environ.get(name, "") for name in SECRETS]
-    for address in (os.environ.get("MIMIC_CATALOG", ""), url or ""):
-        try:
-            password = urlsplit(address).password or ""
-        except ValueError:
-            continue
+    found = [os.environ.get(name, "") for name in SECRETS] + (_if_right(secrets_of_servers) or [])
+    with suppress(ValueError):
+        password = urlsplit(os.environ.get("MIMIC_CATALOG", "")).password or ""
         found += [password, unquote(password)]
     return [each for each in found if len(each) >= SHORT]
 

@@ -1,6 +1,6 @@
 """Buckets: whether one can be used as mimic uses it, tried with a small object that is removed again."""
 
-import uuid
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -82,7 +82,9 @@ class Bucket:
             yield ok(self._variable, f"{self._url} can be listed{f', in {there}' if there else ''}")
 
     def _objects(self) -> Iterator[Finding]:
-        key = f"{self._prefix}{PROBES}/{uuid.uuid4().hex}"
+        key = f"{self._prefix}{PROBES}/{socket.gethostname()}"
+        with suppress(Exception):  # said below
+            self._s3.delete_object(Bucket=self.name, Key=key)  # a look that was given up may have left it
         try:
             yield self._written(key)
         except Exception as error:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ABOUT = "catalog"
 CONNECT_SECONDS = 5
 MOST = 100  # tables of a database of Glue that are looked at
+NONE = "there is none"
 NAMED = 3  # tables in a message
 
 
@@ -26,8 +27,10 @@ def catalog(uri: str, warehouse: str | None, cloud: Cloud) -> Iterator[Finding]:
         warehouse: URL of the folder of the tables' files; None where its setting is wrong.
     """
     if databases := glue_databases(uri):
-        for database in databases:
-            yield _database(database, warehouse, cloud)
+        found = [_database(database, warehouse, cloud) for database in databases]
+        # with a part of them one can work, and a role that may make a database does so with its first table
+        none = all(each.found == NONE for each in found)
+        yield from (wrong(each.about, each.found, each.do) for each in found) if none else found
         return
     url = parse_url(uri)
     if url.get_backend_name() == "sqlite":
@@ -44,7 +47,7 @@ def _database(database: str, warehouse: str | None, cloud: Cloud) -> Finding:
         tables = glue.get_tables(DatabaseName=database, MaxResults=MOST)["TableList"]
     except glue.exceptions.EntityNotFoundException:
         do = "make it, as deploy/terraform does, or import a table if your role may make it, or mend MIMIC_CATALOG"
-        return warning(about, "there is none", do)
+        return warning(about, NONE, do)
     except Exception as error:
         return explained(about, cloud, error, "cannot be read")
     places = {table["Name"]: table.get("Parameters", {}).get("metadata_location", "") for table in tables}

@@ -1,6 +1,6 @@
 """What is looked at, in which order, for the settings that hold here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,8 @@ from resources.doctor.catalog import catalog
 from resources.doctor.clocks import clock
 from resources.doctor.cloud import Clocks, Cloud, identity
 from resources.doctor.cluster import cluster
-from resources.doctor.findings import Check, Finding, skipped
+from resources.doctor.findings import MACHINE_SLOW, Check, Finding, skipped
 from resources.doctor.instance import instance
-from resources.doctor.webserver import webserver
 from resources.storage import S3
 
 LOCAL = "MIMIC_ENV is not kubernetes"
@@ -33,7 +32,7 @@ class Patient:
         cluster: whether steps are Jobs.
         gpus: whether a stage asks for GPUs where its spec says nothing.
         catalog, warehouse, artefacts: where they are; None where the setting is wrong.
-        url: of a webserver to look at, if any.
+        webserver: looks at the one that was named, if any.
     """
 
     settings: Sequence[Callable[[], object]]
@@ -48,20 +47,20 @@ class Patient:
     catalog: str
     warehouse: str | None
     artefacts: str | None
-    url: str | None = None
+    webserver: Callable[[Clocks], Iterable[Finding]]
     clocks: Clocks = field(default_factory=Clocks)
 
 
 def checks(patient: Patient) -> list[Check]:
     """Return the looks at what is used here, and a word on what is not."""
     return [
-        Check("settings", partial(machine.settings, patient.settings, patient.names)),
-        Check("versions", machine.versions),
-        Check("home", partial(machine.home, patient.home, shared=patient.cluster)),
-        Check("temporary files", partial(machine.temporary, patient.temporary, patient.cache)),
+        Check("settings", partial(machine.settings, patient.settings, patient.names), slow=MACHINE_SLOW),
+        Check("versions", machine.versions, slow=MACHINE_SLOW),
+        Check("home", partial(machine.home, patient.home, shared=patient.cluster), slow=MACHINE_SLOW),
+        Check("temporary files", partial(machine.temporary, patient.temporary, patient.cache), slow=MACHINE_SLOW),
         *_of_aws(patient),
         Check("Dagster", partial(instance, patient.dagster_home, cluster=patient.cluster)),
-        Check("webserver", partial(webserver, patient.url, patient.clocks)),
+        Check("webserver", partial(patient.webserver, patient.clocks)),
         Check("clock", partial(clock, patient.clocks.ahead)),
         Check("cluster", partial(cluster, gpus=patient.gpus) if patient.cluster else partial(_unused, "cluster", LOCAL)),
     ]

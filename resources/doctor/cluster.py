@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mimic_core.errors import NotFoundError, SpecError
 from resources.doctor.findings import Finding, ok, one_line, skipped, warning, wrong
 
 ABOUT = "cluster"
@@ -26,14 +27,14 @@ def cluster(*, gpus: bool) -> Iterator[Finding]:
 
     Args:
         gpus: whether a stage asks for GPUs where its spec says nothing.
+
+    Raises:
+        MimicError: nothing says how it is reached.
     """
     from kubernetes import client
 
     config = client.Configuration()
     namespace = _namespace(config)
-    if namespace is None:
-        yield skipped(ABOUT, "this is no pod, and there is no kubeconfig", "run it in the pod for commands to look there")
-        return
     config.retries = 0
     with client.ApiClient(config) as api:
         try:
@@ -47,20 +48,32 @@ def cluster(*, gpus: bool) -> Iterator[Finding]:
         yield _gpus(client, api) if gpus else skipped("GPUs", "MIMIC_COMPUTE asks for none")
 
 
-def _namespace(config: Any) -> str | None:
-    """Fill in how the API is reached; returns the namespace, or None where nothing says it."""
+def _namespace(config: Any) -> str:
+    """Fill in how the API is reached; returns the namespace.
+
+    Raises:
+        NotFoundError: this is no pod with a service account, and there is no kubeconfig.
+        SpecError: the kubeconfig cannot be read.
+    """
     from kubernetes.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
 
     try:
         load_incluster_config(client_configuration=config)
         return OWN_NAMESPACE.read_text(encoding="utf-8").strip()
-    except (ConfigException, OSError):
-        pass
+    except (ConfigException, OSError) as error:
+        no_pod = str(error).rstrip(".")
     try:
         load_kube_config(client_configuration=config)
         return str(list_kube_config_contexts()[1]["context"].get("namespace", "default"))
-    except (ConfigException, OSError):
-        return None
+    except Exception as error:  # of any kind, as what a file holds
+        if "No configuration found" in str(error):
+            raise NotFoundError(
+                f"this is no pod that may use its cluster ({no_pod}), and there is no kubeconfig; run this in the pod for "
+                "commands, or let KUBECONFIG name a file"
+            ) from error
+        raise SpecError(
+            f"the kubeconfig cannot be read: {one_line(error)}; mend it, or let KUBECONFIG name another one"
+        ) from error
 
 
 def _rights(client: Any, api: Any, namespace: str) -> Finding:

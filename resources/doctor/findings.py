@@ -10,6 +10,8 @@ from threading import Thread
 from mimic_core.errors import MimicError
 
 SECONDS = 15.0  # that a look may take
+SERVER_SLOW = "see that its server runs and can be reached from here, by the network and past firewalls"
+MACHINE_SLOW = "see whether this machine is busy, and whether its disks, or the shares that are mounted, answer"
 
 
 class State(StrEnum):
@@ -44,11 +46,13 @@ class Check:
     Attributes:
         look: gives findings as it goes on.
         seconds: after which nobody waits for it any more.
+        slow: what to do then.
     """
 
     about: str
     look: Callable[[], Iterable[Finding]]
     seconds: float = SECONDS
+    slow: str = SERVER_SLOW
 
 
 def ok(about: str, found: str) -> Finding:
@@ -106,8 +110,7 @@ def _within_time(check: Check) -> Iterator[Finding]:
         try:
             finding = said.get(timeout=max(0.0, end - time.monotonic()))
         except Empty:
-            do = "see that its server runs and can be reached from here, by the network and past firewalls"
-            yield wrong(check.about, f"no answer within {check.seconds:.0f} seconds", do)
+            yield wrong(check.about, f"no answer within {check.seconds:.0f} seconds", check.slow)
             return
         if finding is None:
             return

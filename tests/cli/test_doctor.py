@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from resources.doctor.findings import wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = """[profile research]
@@ -240,10 +243,26 @@ def test_a_database_of_dagster_that_is_away_is_wrong_and_its_password_is_not_sho
 
 
 def test_no_secret_is_shown(doctor, mimic, monkeypatch):
-    monkeypatch.setenv("MIMIC_CATALOG", "postgresql://me:s3c%20ret@127.0.0.1:9/haven")
-    monkeypatch.setenv("MIMIC_ALERT_WEBHOOK", "https://example.org/t0ken")
-    said = mimic("doctor", "--url", "http://me:hunter22@127.0.0.1:9").output
-    assert not any(secret in said for secret in ("s3c%20ret", "s3c ret", "t0ken", "hunter22"))
+    secrets = {
+        "MIMIC_CATALOG": ("postgresql://me:s3c%20ret@127.0.0.1:9/haven", "s3c%20ret", "s3c ret"),
+        "MIMIC_ALERT_WEBHOOK": ("https://example.org/t0ken", "t0ken"),
+        "AWS_SECRET_ACCESS_KEY": ("of/amazon", "of/amazon"),
+        "MIMIC_SERVER_TOKEN": (TOKEN, TOKEN),
+        "MIMIC_SERVER_HEADER": ("Authorization: Basic bWU6bWluZQ==", "bWU6bWluZQ=="),
+    }
+    for name, (value, *_) in secrets.items():
+        monkeypatch.setenv(name, value)
+    (mimic.home / ".env").write_text("MIMIC_SERVER_TOKEN=of-the-file\n")
+
+    def fail(*_: object, **__: object) -> Iterator[Any]:
+        """Do what a library may that an error of shows all that it was given."""
+        yield wrong("Dagster", " ".join([value for value, *_ in secrets.values()]), "s3c ret of-the-file")
+        raise ValueError(" ".join([value for value, *_ in secrets.values()]))
+
+    monkeypatch.setattr("resources.doctor.checks.instance", fail)
+    said = mimic("doctor", "--url", "http://127.0.0.1:9").output
+    assert said.count("***") > 2 * len(secrets)
+    assert [each for _, *shown in secrets.values() for each in (*shown, "of-the-file") if each in said] == []
 
 
 # ---- databases on servers
@@ -465,72 +484,182 @@ def test_tables_that_are_elsewhere_than_the_warehouse_are_told(in_aws, doctor):
     assert said.startswith("warning: 1 of its tables are not below MIMIC_WAREHOUSE s3://mimic-tests/warehouse: t -> ")
 
 
-def test_a_database_of_glue_that_is_not_made_yet_is_a_warning(in_aws, doctor, monkeypatch):
+def test_a_database_of_glue_that_is_not_made_yet_is_a_warning_and_wrong_where_none_is(in_aws, doctor, monkeypatch):
     monkeypatch.setenv("MIMIC_CATALOG", "glue:haven, results")
     found = doctor()
     assert found.exit_code == 0
     assert found.said("Glue database results").startswith("warning: there is none -> make it, as deploy/terraform does")
+    monkeypatch.setenv("MIMIC_CATALOG", "glue:havn, results")
+    assert [each.partition(" ->")[0] for each in doctor().wrong()] == [
+        "Glue database havn: there is none",
+        "Glue database results: there is none",
+    ]
+
+
+def test_what_a_look_that_was_given_up_left_is_removed(in_aws, doctor):
+    from resources.aws import client
+
+    key = f"artefacts/.mimic-doctor/{socket.gethostname()}"
+    client("s3").put_object(Bucket="mimic-tests", Key=key, Body=b"left")
+    assert doctor().wrong() == []
+    assert "Contents" not in client("s3").list_objects_v2(Bucket="mimic-tests")
 
 
 # ---- the webserver
 
+TOKEN = "a-secret-that-nobody-may-see"  # noqa: S105  of the tests
+REPOSITORY = {"name": "r", "jobs": [{"name": "register_specs"}], "sensors": [{"name": "answer_commands"}]}
 
-def workspace(name: str = "mimic_assets.definitions", **changes: Any) -> dict[str, Any]:
+
+def workspace(answer: Any = None, dagster: str = version("dagster"), **changes: Any) -> dict[str, Any]:
     """What a webserver says that is well, but for some changes."""
-    loaded = {"name": name, "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "RepositoryLocation"}}
-    entries = [loaded | changes]
-    return {"version": version("dagster"), "workspaceOrError": {"__typename": "Workspace", "locationEntries": entries}}
+    entry = {"name": "mimic", "permissions": [], "locationOrLoadError": {"repositories": [REPOSITORY]}} | changes
+    tick = {"skipReason": json.dumps(answer or {"answer": {"mimic": "9.9"}}), "error": None}
+    return {
+        "version": dagster,
+        "workspaceOrError": {"__typename": "Workspace", "locationEntries": [entry]},
+        "sensorDryRun": {"__typename": "DryRunInstigationTick", "evaluationResult": tick},
+    }
+
+
+READ_ONLY = [{"permission": "launch_pipeline_execution", "value": False}]
+OLD = {"name": "r", "jobs": [{"name": "train_run"}, {"name": "build_dataset"}], "sensors": []}
+OTHER = {"error": "SpecError", "message": "commands ask in version 9, and not 2; install the same mimic on both sides"}
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (workspace(), None),
-        (workspace("mimic"), None),
-        (workspace() | {"version": "1.2.3"}, "has Dagster 1.2.3, here it is .* -> install the same version on both"),
-        (workspace("other"), "there is no location mimic; there are other -> start the webserver by `mimic dev`"),
+        (workspace(dagster="1.2.3"), "has Dagster 1.2.3, here it is .* -> install the same version on both"),
         (
-            workspace(locationOrLoadError={"__typename": "PythonError", "message": "No module\nnamed x"}),
-            "cannot be loaded: No module named x -> see the log of the code server",
+            workspace(locationOrLoadError={"repositories": []}, name="other"),
+            "without mimic: its code locations are other -> name mimic's code server among them",
         ),
+        (
+            workspace(locationOrLoadError={"message": "No module\nnamed x"}),
+            "mimic cannot be loaded: No module named x -> see the log of the code server",
+        ),
+        (workspace(locationOrLoadError=None), "mimic cannot be loaded: it is being loaded -> see"),
+        (
+            {"version": "1", "workspaceOrError": {"__typename": "PythonError", "message": "no database"}},
+            "cannot tell its code locations: no database -> see",
+        ),
+        (workspace(permissions=READ_ONLY), "is for viewers: .* -> "),
+        (workspace(locationOrLoadError={"repositories": [OLD]}), "does not answer commands yet -> install the same mimic"),
+        (workspace({"refused": OTHER}), "commands ask in version 9, and not 2 -> install the same mimic on both sides"),
     ],
-    ids=["of mimic dev", "of a cluster", "another version", "without mimic", "broken"],
+    ids=["dagster", "without mimic", "broken", "loading", "no database", "read-only", "too old", "another protocol"],
 )
-def test_a_webserver_has_our_version_and_has_loaded_mimic(doctor, data, said):
+def test_what_commands_would_miss_at_a_webserver_is_wrong(doctor, data, said):
     with serving({"/graphql": lambda _: (200, {"data": data})}) as url:
+        assert re.search(said, doctor("--url", url).wrong()[-1])
+
+
+def test_a_webserver_answers_commands_and_tells_the_time(doctor):
+    with serving({"/graphql": lambda _: (200, {"data": workspace()})}) as url:
         found = doctor("--url", url)
-    if said is None:
-        assert found.wrong() == []
-        assert found.states("webserver") + found.states("code location") == ["ok", "ok"]
-        assert "agrees with webserver" in found.said("clock")
-    else:
-        (wrong,) = found.wrong()
-        assert re.search(said, wrong)
+    assert found.wrong() == []
+    assert found.said("webserver") == f"ok: {url} answers; Dagster {version('dagster')} -> "
+    assert found.states("code location") == ["ok"]
+    assert found.said("commands") == "ok: are answered there, by mimic 9.9 -> "
+    assert "agrees with webserver" in found.said("clock")
 
 
-@pytest.mark.parametrize(
-    ("status", "said"), [(200, "is no webserver of Dagster -> give --url"), (401, "wants a login (401) -> look at it past")]
-)
-def test_what_is_no_webserver_or_wants_a_login_is_told_so(doctor, status, said):
-    with serving({"/graphql": lambda _: (status, {"hello": "world"})}) as url:
+@contextmanager
+def behind_a_proxy(said: Callable[[], tuple[int, Any]], **headers: str) -> Iterator[tuple[str, list[str | None]]]:
+    """Serve it; gives the URL, and what was sent as a login."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append(self.headers.get("Authorization"))
+            status, document = said() if seen[-1] == f"Bearer {TOKEN}" else (401, {})
+            self.send_response_only(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()
+
+
+def test_the_server_that_commands_are_for_is_looked_at_with_their_login(doctor, mimic, monkeypatch):
+    monkeypatch.setenv("HOME", str(mimic.home))
+    mimic.write(".netrc", "machine 127.0.0.1 login me password mine\n").chmod(0o600)
+    with behind_a_proxy(lambda: (200, {"data": workspace()})) as (url, seen):
+        monkeypatch.setenv("MIMIC_SERVER", url)
+        (said,) = doctor().wrong()
+        assert "lets nobody in without a login (401 Unauthorized)" in said
+        monkeypatch.setenv("MIMIC_SERVER_TOKEN", TOKEN)
+        assert doctor().wrong() == []
+        assert doctor("--url", url).wrong() == []
+        (mimic.home / ".env").write_text(f"MIMIC_SERVER={url}\n")
+        monkeypatch.delenv("MIMIC_SERVER")
+        assert len(doctor().wrong()) == 1  # of which the token is not
+        asked = len(seen)
+        assert json.loads(mimic("--server", "", "doctor", "--json").stdout)["wrong"] == 0
+        assert json.loads(mimic("--server", url, "doctor", "--json").stdout)["wrong"] == 0
+    assert set(seen[:1] + seen[asked:]) == {None, f"Bearer {TOKEN}"}
+    assert len(seen) == asked + 3
+
+
+def test_a_redirection_is_not_followed(doctor, monkeypatch):
+    monkeypatch.setenv("MIMIC_SERVER_TOKEN", TOKEN)
+    with (
+        behind_a_proxy(lambda: (200, {"data": workspace()})) as (other, seen),
+        behind_a_proxy(lambda: (302, {}), Location=f"{other}/login") as (url, _),
+    ):
+        (said,) = doctor("--url", url).wrong()
+    assert f"leads to {other}/login (302 Found), which is not followed: give the URL" in said
+    assert seen == []
+
+
+def test_what_is_no_webserver_is_told_so(doctor):
+    with serving({"/graphql": lambda _: (200, {"hello": "world"})}) as url:
         (found,) = doctor("--url", url).wrong()
-    assert said in found
+    assert "is not that of a Dagster webserver: it says 200" in found
+    assert "-> give the address at which a browser shows its pages" in found
 
 
 def test_a_webserver_that_is_away_is_wrong(doctor):
     (said,) = doctor("--url", "http://127.0.0.1:9").wrong()
     assert said.startswith("webserver: http://127.0.0.1:9 does not answer: ")
     assert "Connection refused" in said
-    assert "-> see that it runs, its port" in said
+    assert "-> check the URL, the network, and that the server runs" in said
+
+
+def test_a_url_with_a_login_in_it_is_wrong_and_not_shown(doctor, monkeypatch):
+    (said,) = doctor("--url", "http://me:hunter22@127.0.0.1:9").wrong()
+    assert (
+        "webserver: --server: a URL with a name or password in it is seen by others and kept in logs -> put them into"
+        in said
+    )
+    assert "hunter22" not in said
+
+
+def test_a_file_of_settings_that_cannot_be_read_is_wrong(doctor, mimic):
+    (mimic.home / ".env").write_bytes(b"\xff")
+    said = doctor().wrong()
+    assert said[0].startswith(f"settings: {mimic.home}/.env: cannot be read: ")
+    assert said[0].endswith(" -> mend it, or run mimic in another folder")
 
 
 def test_what_is_asked_of_a_webserver_is_what_it_knows():
     from dagster_graphql.schema import create_schema
     from graphql import parse, validate
 
-    from resources.doctor.webserver import QUESTION
+    from mimic_assets.cli.doctor_server import VERSION
 
-    assert validate(create_schema().graphql_schema, parse(QUESTION)) == []
+    assert validate(create_schema().graphql_schema, parse(VERSION)) == []
 
 
 # ---- the cluster
@@ -609,10 +738,24 @@ def test_without_a_daemon_a_cluster_builds_nothing(mimic, doctor, in_cluster, ne
     assert doctor().said("Dagster's daemon").startswith("wrong: none runs -> see `kubectl get pods -n mimic`")
 
 
-def test_a_cluster_that_is_away_is_wrong_at_once_and_none_is_skipped(doctor, in_cluster, monkeypatch):
+def test_a_cluster_that_is_away_is_wrong_at_once(doctor, in_cluster, monkeypatch):
     in_cluster("http://127.0.0.1:9")
     (said,) = about_the_cluster(doctor())
     assert "http://127.0.0.1:9 does not answer as it should" in said
     assert "-> see `kubectl cluster-info`" in said
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere/config")
-    assert doctor().said("cluster").startswith("skipped: this is no pod, and there is no kubeconfig")
+
+
+def test_without_a_way_into_the_cluster_that_is_wrong_and_why(mimic, doctor, in_cluster, monkeypatch):
+    in_cluster("http://127.0.0.1:9")
+    place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(place, "/nowhere/config")
+    said = "wrong: this is no pod that may use its cluster (Service host/port is not set), and there is no kubeconfig -> run"
+    assert doctor().said("cluster").startswith(said)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert "(Service token file does not exist), and there is no kubeconfig" in doctor().said("cluster")
+    for text in ("clusters: [", "{}", "current-context: x\nclusters: 3\n"):
+        monkeypatch.setattr(place, str(mimic.write("broken", text)))
+        said = doctor().said("cluster")
+        assert said.startswith("wrong: the kubeconfig cannot be read: ") or text == "{}"
+        assert said.startswith("wrong: ")

@@ -6,7 +6,7 @@ import pytest
 
 from mimic_core.errors import StorageError
 from resources.doctor import machine
-from resources.doctor.findings import Check, State, ok, take
+from resources.doctor.findings import MACHINE_SLOW, Check, State, ok, take
 
 
 def test_a_look_that_hangs_is_given_up_and_what_it_said_until_then_stays():
@@ -15,7 +15,8 @@ def test_a_look_that_hangs_is_given_up_and_what_it_said_until_then_stays():
         time.sleep(5)
 
     began = time.monotonic()
-    found = list(take([Check("slow", hang, seconds=0.2), Check("next", lambda: [ok("next", "fine")])]))
+    looks = [Check("slow", hang, seconds=0.2), Check("next", lambda: [ok("next", "fine")])]
+    found = list(take(looks))
     assert time.monotonic() - began < 2
     assert [(each.about, each.state) for each in found] == [
         ("slow", State.OK),
@@ -24,6 +25,7 @@ def test_a_look_that_hangs_is_given_up_and_what_it_said_until_then_stays():
     ]
     assert found[1].found == "no answer within 0 seconds"
     assert found[1].do.startswith("see that its server runs")
+    assert list(take([Check("disk", hang, seconds=0.1, slow=MACHINE_SLOW)]))[1].do == MACHINE_SLOW
 
 
 def test_a_look_that_raises_is_a_finding_and_the_next_is_taken():
