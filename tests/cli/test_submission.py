@@ -25,6 +25,7 @@ from mimic_core.configs import parse_spec
 from mimic_core.specs import DatasetSpec
 from resources.environments import local_resources
 
+ONE = "1a" * 16  # id of a command
 DATASET = {"database": "haven", "table": "features", "max_choices": 3, "features": ["age"], "space": "s", "dataset": "d"}
 
 
@@ -160,10 +161,10 @@ def test_a_failed_run_is_followed_by_the_one_that_dagster_launches_anew_if_one_c
 ):
     monkeypatch.setattr("mimic_assets.cli.daemon.ANSWER_SECONDS", 1)
     monkeypatch.setattr("mimic_assets.cli.daemon.daemon_lives", lambda _: True)
-    launch = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="one"))
+    launch = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=ONE))
     monkeypatch.setattr("mimic_assets.cli.daemon.uuid", launch)
     spec = parse_spec(DatasetSpec, DATASET, "test")
-    tags = {LAUNCH: "one", PARTITION: spec.key}
+    tags = {LAUNCH: ONE, PARTITION: spec.key}
     with dg.instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance, progress([spec]) as shown:
         run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags | will_retry)
 
