@@ -173,7 +173,8 @@ def _problems(answer: requests.Response) -> list[str]:
         found = answer.json()
     except ValueError:
         return []
-    places = [*(found.get("errors") or ()), *(found.get("data") or {}).values()] if isinstance(found, dict) else []
+    errors, data = (found.get("errors"), found.get("data")) if isinstance(found, dict) else (None, None)
+    places = [*(errors if isinstance(errors, list) else ()), *(data.values() if isinstance(data, dict) else ())]
     return [str(each["message"]).strip() for each in places if isinstance(each, dict) and "message" in each]
 
 

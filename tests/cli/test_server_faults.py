@@ -167,6 +167,7 @@ UNREACHABLE = {"message": "cannot reach", "className": "DagsterUserCodeUnreachab
     ("operation", "answer"),
     [
         ("Look", (429, {})),
+        ("Look", (500, {"errors": "of a proxy", "data": []})),
         ("Look", (500, {"data": {"runOrError": PYTHON_ERROR}})),
         ("Launch", data("launchRun", {"__typename": "PipelineNotFoundError", "message": "no register_specs"})),
         ("Ask:outcomes", (500, {"data": None, "errors": ERRORS})),
@@ -174,7 +175,16 @@ UNREACHABLE = {"message": "cannot reach", "className": "DagsterUserCodeUnreachab
         ("Ask:outcomes", data("sensorDryRun", {"__typename": "SensorNotFoundError", "message": "no answer_commands"})),
         ("Ask:outcomes", data("sensorDryRun", {"__typename": "DryRun", "evaluationResult": {"error": UNREACHABLE}})),
     ],
-    ids=["busy", "without a database", "no job", "no location", "no location, by a proxy", "no sensor", "no code server"],
+    ids=[
+        "busy",
+        "a proxy of its own mind",
+        "without a database",
+        "no job",
+        "no location",
+        "no location, by a proxy",
+        "no sensor",
+        "no code server",
+    ],
 )
 def test_a_server_that_answered_before_is_waited_for_whatever_it_lacks(platform, operation, answer):
     platform.answers[operation] = [answer]
