@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ATTEMPTS = 6  # of a request; waits of up to 20 seconds in between
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 32  # of one client, for its threads
+# where boto3 found credentials -> Arrow finds them there too, and renews them itself
+KNOWN_TO_ARROW = {"env", "shared-credentials-file", "config-file", "container-role", "iam-role"}
+KNOWN_TO_ARROW |= {"assume-role-with-web-identity"}
 TAKEN = (409, 412)  # HTTP status of a conditional request whose condition does not hold
 LOG_IN = "log in again, such as by `aws sso login --profile PROFILE`, and see that AWS_PROFILE names that profile"
 BUSY = "too many requests"
@@ -25,11 +28,9 @@ LOOK = "see `mimic doctor`"
 DENIED = ("access is denied", "see which role `mimic doctor` finds, and give it the rights of deploy/terraform")
 CODES = {  # of an error -> what it means, and what to do
     "AccessDenied": DENIED,
-    "AccessDeniedException": (
-        "access is denied",
-        "see which role `mimic doctor` finds, and give it the rights of deploy/terraform",
-    ),
+    "AccessDeniedException": DENIED,
     "403": DENIED,
+    "400": ("the request is refused", f"the credentials may be out of date: {LOG_IN}; or the bucket is in another region"),
     "NoSuchBucket": ("there is no such bucket", "make it, or mend its name in MIMIC_ARTEFACTS or MIMIC_WAREHOUSE"),
     "SlowDown": (BUSY, f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
     "503": (BUSY, f"it was asked {ATTEMPTS} times; do this again later, or with fewer steps at once"),
@@ -78,12 +79,36 @@ def iceberg_properties() -> dict[str, str]:
     """Return what the file system of Arrow, which reads and writes tables, does not find by itself."""
     s3 = client("s3")
     found = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(READ_SECONDS)}
-    found["s3.retry-strategy-impl"] = "resources.arrow_retries.Retries"
+    found["py-io-impl"] = "resources.arrow_s3.Files"
+    found["s3.retry-strategy-impl"] = "resources.arrow_s3.Retries"
     if region := s3.meta.region_name:
         found["s3.region"] = region
     if not s3.meta.endpoint_url.endswith(".amazonaws.com"):
         found["s3.endpoint"] = s3.meta.endpoint_url
     return found
+
+
+@lru_cache(maxsize=1)
+def _credentials() -> Any:
+    import boto3
+
+    with explaining("credentials", "cannot be found"):
+        return boto3.Session().get_credentials()
+
+
+def credentials_for_arrow() -> dict[str, str]:
+    """Return the present credentials where boto3 finds them in a way that Arrow's own chain may not know; else nothing.
+
+    Raises:
+        StorageError: they cannot be had any more, such as after the end of a login.
+    """
+    found = _credentials()
+    if found is None or found.method in KNOWN_TO_ARROW:
+        return {}
+    with explaining("credentials", "cannot be renewed"):
+        now = found.get_frozen_credentials()
+    keys = {"s3.access-key-id": now.access_key, "s3.secret-access-key": now.secret_key, "s3.session-token": now.token}
+    return {name: key for name, key in keys.items() if key}
 
 
 @contextmanager

@@ -185,6 +185,10 @@ def glue_databases(uri: str) -> list[str]:
     databases = [name.strip() for name in given.removeprefix(GLUE).split(",") if name.strip()]
     if not databases:
         raise SpecError("MIMIC_CATALOG: expected glue:DATABASE,DATABASE with the databases to use, found none")
+    from resources.plain_tables import require_lower_case
+
+    for name in databases:
+        require_lower_case(name)
     return databases
 
 

@@ -9,7 +9,7 @@ from pyiceberg.typedef import EMPTY_DICT
 
 from mimic_core.errors import SpecError
 from resources.aws import client, iceberg_properties
-from resources.plain_tables import is_iceberg
+from resources.plain_tables import is_iceberg, require_lower_case
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -51,6 +51,7 @@ class Glue(GlueCatalog):
 
     def _get_glue_table(self, database_name: str, table_name: str) -> Any:
         self._require_mine(database_name)
+        require_lower_case(f"{database_name}.{table_name}")
         return super()._get_glue_table(database_name, table_name)
 
     def _update_glue_table(self, database_name: str, table_name: str, table_input: Any, version_id: str) -> None:

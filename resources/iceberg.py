@@ -11,7 +11,6 @@ from mimic_core.errors import TableError
 from mimic_core.sources import KEYS, OPTIONAL
 
 if TYPE_CHECKING:
-    from pyiceberg.io import FileIO
     from pyiceberg.table import Table, Transaction
     from pyiceberg.table.snapshots import Snapshot
 
@@ -125,16 +124,10 @@ def transaction_for(table: "Table", columns: pa.Schema | None, *, append: bool) 
     return transaction
 
 
-def file_hash(io: "FileIO", url: str) -> str:
-    """Return the SHA-256 of a data file."""
-    if is_local(url):
-        with local_path(url).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    with io.new_input(url).open(seekable=False) as file:
-        while part := file.read(2**23):
-            digest.update(part)
-    return digest.hexdigest()
+def file_hash(url: str) -> str:
+    """Return the SHA-256 of a data file of this machine."""
+    with local_path(url).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_local(url: str) -> bool:

@@ -1,6 +1,5 @@
 """Paths of people's files: on this machine a `Path`, in S3 one that knows what the listing said of it."""
 
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -82,6 +81,8 @@ def size_and_stamp(path: "Path | S3Path") -> tuple[int, Any, float]:
 
 def source_of(path: "Path | S3Path") -> Any:
     """Return what a Parquet reader takes: a path of this machine, or the open object."""
+    from resources.arrow_s3 import s3_file_system
+
     return s3_file_system().open_input_file(path.key) if isinstance(path, S3Path) else path
 
 
@@ -89,21 +90,9 @@ def file_system_of(path: "Path | S3Path") -> tuple[str, Any]:
     """Return the name of a file in its file system of Arrow, and that."""
     from pyarrow.fs import LocalFileSystem
 
+    from resources.arrow_s3 import s3_file_system
+
     return (path.key, s3_file_system()) if isinstance(path, S3Path) else (str(path), LocalFileSystem())
-
-
-@lru_cache(maxsize=1)
-def _file_system(properties: tuple[tuple[str, str], ...]) -> Any:
-    from pyiceberg.io.pyarrow import PyArrowFileIO
-
-    return PyArrowFileIO(dict(properties)).fs_by_scheme("s3", None)
-
-
-def s3_file_system() -> Any:
-    """Return Arrow's file system for S3, as tables use it."""
-    from resources.aws import iceberg_properties
-
-    return _file_system(tuple(sorted(iceberg_properties().items())))
 
 
 def _is_hidden(file: File, folder: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mimic_core.errors import NotFoundError, TableError
+from mimic_core.errors import NotFoundError, SpecError, TableError
 from resources.aws import client, explaining
 from resources.files import SourceFile, data_files
 from resources.paths import S3Path, objects_at
@@ -37,6 +37,7 @@ def glue_table(name: str) -> dict[str, Any] | None:
     Raises:
         StorageError: Glue does not answer, or refuses.
     """
+    require_lower_case(name)
     glue, (database, table) = client("glue"), name.split(".")
     with explaining(f"table {name}", "cannot be read in Glue"):
         try:
@@ -44,6 +45,16 @@ def glue_table(name: str) -> dict[str, Any] | None:
         except glue.exceptions.EntityNotFoundException:
             return None
     return found
+
+
+def require_lower_case(name: str) -> None:
+    """Refuse the name of a table or database that Glue would keep as another one.
+
+    Raises:
+        SpecError: it has capitals.
+    """
+    if name != name.lower():
+        raise SpecError(f"{name}: Glue keeps names in lower case only; write {name.lower()}")
 
 
 def glue_tables(databases: Sequence[str]) -> Iterator[dict[str, Any]]:

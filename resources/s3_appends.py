@@ -53,11 +53,11 @@ class Appends:
             if data:
                 raise StorageError(f"{name}: others kept writing it; do this again later")
 
-    def forget(self, beginning: str) -> None:
-        """Forget what waits for objects whose names begin so: they are written anew, or removed."""
+    def forget(self, place: str) -> None:
+        """Forget what waits for an object, or for those below a folder/: they are written anew, or removed."""
         with self._lock:
             names = {*self._waiting, *self._known, *self._failed}
-            for name in [name for name in names if name.startswith(beginning)]:
+            for name in [name for name in names if name == place or (place[-1:] in ("", "/") and name.startswith(place))]:
                 self._waiting.pop(name, None)
                 self._known.pop(name, None)
                 self._failed.pop(name, None)

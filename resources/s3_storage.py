@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from mimic_core.errors import ConflictError, SpecError, StorageError
-from resources.aws import client, explaining, status_of
+from resources.aws import client, code_of, explaining, status_of
 from resources.leases import lease
 from resources.s3_appends import Appends
 from resources.storage import S3, File, Status, Written
@@ -27,7 +27,8 @@ IN_MEMORY = 2**23  # bytes of a file that is being written; a larger one waits i
 PART_BYTES = 2**24
 PARTS_AT_ONCE = 4
 MOST_REMOVED = 1000  # objects that one request may remove
-BODY_ATTEMPTS = 5  # to read an object whose connection broke off
+MORE_ATTEMPTS = 5  # at what the client does not try again
+WITHOUT_CHECKSUM = ("MissingContentMD5", "InvalidRequest", "InvalidDigest", "NotImplemented")  # says an older store
 
 
 class S3Storage:
@@ -131,10 +132,9 @@ class S3Storage:
         self._appends.forget(_below(folder))
         keys = [self._key(name) for name, _ in self._listed(_below(folder))]
         for first in range(0, len(keys), MOST_REMOVED):
-            objects = [{"Key": key} for key in keys[first : first + MOST_REMOVED]]
             with self._writing(folder, "could not be removed"):
-                answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
-            if errors := answer.get("Errors"):
+                errors = self._remove_all(keys[first : first + MOST_REMOVED])
+            if errors:
                 raise StorageError(
                     f"{S3}{self._bucket}/{errors[0]['Key']}: could not be removed: {errors[0]['Message']}, and "
                     f"{len(errors) - 1:,} others; do this again later"
@@ -200,20 +200,30 @@ class S3Storage:
         return {"Bucket": self._bucket, "Key": self._key(name)}
 
     def _put(self, name: str, data: bytes, condition: dict[str, str]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._s3.put_object(**self._at(name), Body=data, **condition)
+        put = partial(self._s3.put_object, **self._at(name), Body=data, **condition)
+        answer: dict[str, Any] = _attempts(retry_if_exception(_is_undecided))(put)
         return answer
+
+    def _remove_all(self, keys: list[str]) -> list[dict[str, Any]]:
+        """Remove objects by one request, or by one each where the store is too old for its checksum; returns the errors."""
+        from botocore.exceptions import ClientError
+
+        try:
+            objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            errors: list[dict[str, Any]] = self._s3.delete_objects(Bucket=self._bucket, Delete=objects).get("Errors", [])
+        except ClientError as error:
+            if code_of(error) not in WITHOUT_CHECKSUM:
+                raise
+            for key in keys:
+                self._s3.delete_object(Bucket=self._bucket, Key=key)
+            return []
+        return errors
 
     def _whole(self, name: str) -> tuple[bytes, str]:
         from botocore.exceptions import HTTPClientError
 
         # the client tries again what has no answer, but not an answer that breaks off
-        attempts = Retrying(
-            retry=retry_if_exception_type(HTTPClientError),
-            stop=stop_after_attempt(BODY_ATTEMPTS),
-            wait=wait_random_exponential(0.2, max=10),
-            reraise=True,
-        )
-        return attempts(self._read_once, name)
+        return _attempts(retry_if_exception_type(HTTPClientError))(self._read_once, name)
 
     def _read_once(self, name: str) -> tuple[bytes, str]:
         answer = self._s3.get_object(**self._at(name))
@@ -277,9 +287,19 @@ def _transfer() -> Any:
     return TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
 
-def _is_absence(error: "ClientError") -> bool:
-    from resources.aws import code_of
+def _attempts(which: Any) -> Retrying:
+    wait = wait_random_exponential(0.2, max=10)
+    return Retrying(retry=which, stop=stop_after_attempt(MORE_ATTEMPTS), wait=wait, reraise=True)
 
+
+def _is_undecided(error: BaseException) -> bool:
+    """Tell whether S3 did not look at a condition, as another request for the object was in progress."""
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and code_of(error) == "ConditionalRequestConflict"
+
+
+def _is_absence(error: "ClientError") -> bool:
     return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
 
 

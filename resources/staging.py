@@ -1,5 +1,6 @@
 """Staging: rows written as Parquet files under a table's location, invisible until a commit names them."""
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,12 +34,14 @@ class Staged:
     Attributes:
         bytes: of the files together.
         columns: the table's columns, with their ids, for which the files were written.
+        sha256: of the files, where they are not on this machine.
     """
 
     paths: tuple[str, ...]
     rows: int
     bytes: int
     columns: tuple[str, ...]
+    sha256: tuple[str, ...] = ()
 
 
 def write_files(io: "FileIO", location: str, schema: "Schema", data: Iterable[pa.Table], name: str) -> Staged:
@@ -90,7 +93,29 @@ def write_files(io: "FileIO", location: str, schema: "Schema", data: Iterable[pa
         rows=rows,
         bytes=sum(file.bytes for file in files),
         columns=column_ids(schema),
+        sha256=tuple(file.sink.digest.hexdigest() for file in files if not is_local(file.url)),
     )
+
+
+class _Hashed:
+    """A stream with the checksum of what was written to it, which else had to be read back from far away."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink, self.digest, self.closed = sink, hashlib.sha256(), False
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return int(self._sink.write(data))
+
+    def tell(self) -> int:
+        return int(self._sink.tell())
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+    def close(self) -> None:
+        self.closed = True
+        self._sink.close()
 
 
 class _File:
@@ -108,7 +133,7 @@ class _File:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.sink: Any = path
         else:
-            self.sink = io.new_output(url).create()
+            self.sink = _Hashed(io.new_output(url).create())
 
     def close(self) -> None:
         if is_local(self.url):

@@ -26,7 +26,7 @@ from mimic_core.manifests import fingerprint
 from mimic_core.shards import Part, RowGroup
 from mimic_core.sources import INDIVIDUAL, TRAIN
 from mimic_core.wording import listed
-from resources import aws, blocks, exports, external, maintenance, reading, removal
+from resources import blocks, exports, external, maintenance, reading, removal
 from resources.aws import iceberg_properties
 from resources.catalogs import ensure_database, explaining, glue_databases, metadata_locations, open_catalog
 from resources.columns import add_missing, missing_columns, require_columns, still_fit
@@ -45,7 +45,7 @@ from resources.iceberg import (
     transaction_for,
 )
 from resources.imports import open_files, standard_parts
-from resources.loading import CANNOT_READ, list_tables, load_all, load_table
+from resources.loading import ADVICE, CANNOT_READ, list_tables, load_all, load_table
 from resources.plain_tables import glue_table, glue_tables, is_parquet, plain_location
 from resources.reading import counted, read_batches
 from resources.staging import Staged, column_ids, delete_files, require_staged, write_files
@@ -209,7 +209,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ConflictError: the files of a registered table were changed since the pin.
         """
-        with aws.explaining(f"table {pin.name}", CANNOT_READ):
+        with explaining(f"table {pin.name}", CANNOT_READ, ADVICE):
             if pin.columns is not None:
                 yield from external.read_rows(pin.location, pin.name, pin.token, pin.columns, columns, where)
             elif pin.snapshot:
@@ -226,7 +226,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def row_groups(self, pin: Pin) -> list[RowGroup] | None:
         """List the row groups of a pinned version with what is known of them; None where they cannot be read one by one."""
-        with aws.explaining(f"table {pin.name}", CANNOT_READ):
+        with explaining(f"table {pin.name}", CANNOT_READ, ADVICE):
             if pin.columns is not None:
                 return external.row_groups(pin.location, pin.name, pin.token)
             return reading.row_groups(self._at(pin)) if pin.snapshot else []
@@ -276,7 +276,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         if part.row_groups is None:
             yield self.batches(pin, columns)
             return
-        with aws.explaining(f"table {pin.name}", CANNOT_READ):
+        with explaining(f"table {pin.name}", CANNOT_READ, ADVICE):
             if pin.columns is not None:
                 yield from external.read_groups(pin.location, pin.name, pin.token, pin.columns, columns, part.row_groups)
             elif part.row_groups:
@@ -419,7 +419,7 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.discard(staged)
             raise TableError(f"{', '.join(map(str, paths))}: there are no rows; expected a decision table")
         # equal rows in equal files are equal content, so an import that is repeated changes nothing downstream
-        content = [file_hash(self._io, path) for path in staged.paths]
+        content = list(staged.sha256) or [file_hash(path) for path in staged.paths]
         try:
             self.ensure(name, schema, kind=SOURCE)
             if append:
@@ -482,13 +482,14 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         self.require_kind(name, SOURCE)
         self._require_not_plain(name)
-        with explaining(f"table {name}"), self._queue(name), suppress(NoSuchTableError):
+        with explaining(f"table {name}"), self._queue(name):
             location = self._load(name).location()
             maintenance.require_own(location, self.warehouse, name)
             with ExitStack() as unless_dropped:
                 removal.note_removal(storage_at(location))  # first: a kill in between leaves the table
                 unless_dropped.callback(removal.forget_note, storage_at(location))
-                self._catalog.drop_table(table_name(name))
+                with suppress(NoSuchTableError):  # somebody else was faster, or the first answer was lost
+                    self._catalog.drop_table(table_name(name))
                 unless_dropped.pop_all()
 
     def export(

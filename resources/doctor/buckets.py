@@ -55,7 +55,9 @@ class Bucket:
         if not self._reached:
             yield skipped(about, "boto3 does not reach it either, see above")
             return
-        properties = aws.iceberg_properties() | {"s3.connect-timeout": "3", "s3.request-timeout": "5"}
+        properties = (
+            aws.iceberg_properties() | aws.credentials_for_arrow() | {"s3.connect-timeout": "3", "s3.request-timeout": "5"}
+        )
         properties.pop("s3.retry-strategy-impl", None)  # which tries for longer than anybody waits for the doctor
         files = PyArrowFileIO(properties)
         place = FileSelector(f"{self.name}/{self._prefix}".rstrip("/"), allow_not_found=True)

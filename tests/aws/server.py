@@ -25,8 +25,10 @@ from moto.s3.responses import S3Response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 BODIES = {
+    400: ("BadRequest", "Bad request"),
     403: ("AccessDenied", "Access Denied"),
     404: ("NoSuchBucket", "The specified bucket does not exist"),
+    409: ("OperationAborted", "A conflicting conditional operation is currently in progress against this resource."),
     500: ("InternalError", "We encountered an internal error. Please try again."),
     501: ("NotImplemented", "A header you provided implies functionality that is not implemented"),
     503: ("SlowDown", "Please reduce your request rate."),

@@ -85,6 +85,30 @@ def test_a_put_whose_answer_was_lost_is_not_taken_for_that_of_another_writer(sto
         storage.create("once", b"theirs")
 
 
+def test_a_condition_that_was_not_looked_at_is_asked_again(storage, aws):
+    aws.fail({"path": "/a$", "method": "PUT", "status": 409, "code": "ConditionalRequestConflict", "times": 2})
+    tag = storage.create("a", b"1")
+    assert storage.read_tagged("a") == (b"1", tag)
+    aws.fail({"path": "/b$", "method": "PUT", "status": 409, "code": "ConditionalRequestConflict"})
+    with pytest.raises(ConflictError, match="another writer was first"):
+        storage.create("b", b"1")
+
+
+def test_a_store_that_does_not_know_the_checksum_of_a_removal_is_asked_for_each_object(storage, aws):
+    for name in ("d/a", "d/b", "e"):
+        storage.create(name, b"1")
+    aws.fail({"path": "^/mimic-tests/?$", "method": "POST", "query": "delete", "status": 400, "code": "MissingContentMD5"})
+    storage.discard("d")
+    assert [file.name for file in storage.files("")] == ["e"]
+
+
+def test_what_is_removed_takes_no_appends_of_another_object_with_it(storage):
+    storage.append("history", b"1")
+    storage.append("history-of-another", b"2")
+    storage.remove("history")
+    assert storage.read("history-of-another") == b"2"
+
+
 def test_requests_that_are_to_slow_down_are_made_again(storage, aws):
     write(storage, "a", b"1")
     aws.fail({"path": "/objects/a", "status": 503, "times": 2})

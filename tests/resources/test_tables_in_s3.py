@@ -1,5 +1,6 @@
 """Tables in S3 under Glue: what is refused there, and databases and files that are not mimic's."""
 
+import hashlib
 import re
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 from mimic_core.configs import parse_spec
 from mimic_core.errors import NotFoundError, SpecError, StorageError, TableError
 from mimic_core.specs import DatasetSpec
-from resources import arrow_retries
+from resources import arrow_s3
 from resources import aws as aws_clients
 from resources.aws import client
 from resources.environments import local_resources
@@ -24,7 +25,7 @@ SCHEMA = pa.schema([("run_id", pa.string()), ("loss", pa.float64())])
 
 @pytest.fixture
 def tables(aws, monkeypatch, tmp_path) -> TableStore:
-    for module in (aws_clients, arrow_retries):
+    for module in (aws_clients, arrow_s3):
         monkeypatch.setattr(module, "ATTEMPTS", 2)
     client.cache_clear()
     monkeypatch.setenv("MIMIC_CATALOG", "glue:haven")
@@ -60,6 +61,41 @@ def test_what_s3_or_glue_refuses_is_said_of_the_table(tables, pin, aws, tmp_path
     assert tables.pin(NAME) == pin
 
 
+PROFILES = """[profile base]
+aws_access_key_id = base
+aws_secret_access_key = base
+[profile team]
+role_arn = arn:aws:iam::123456789012:role/analyst
+source_profile = base
+"""
+
+
+def test_a_profile_that_takes_a_role_is_enough_for_tables_too_also_after_its_credentials_were_renewed(
+    tables, pin, aws, tmp_path, monkeypatch
+):
+    (tmp_path / "config").write_text(PROFILES)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    client.cache_clear()
+    aws_clients._credentials.cache_clear()
+    first = aws_clients.credentials_for_arrow()
+    aws.fail({"path": "^/mimic-tests", "header": "Authorization: .*Credential=(base|testing)/", "status": 403})
+    tables = local_resources(tmp_path)["tables"]
+    tables.import_files(NAME, [tmp_path / "a.parquet"], append=True)
+    assert rows_of(tables) == [1, 1, 2, 2]
+    aws_clients._credentials.cache_clear()  # as after an hour; the client of STS would give it the same ones till then
+    key = first["s3.access-key-id"]
+    aws.fail({"path": r"^/mimic-tests.*\.parquet", "header": f"Authorization: .*Credential={key}/", "status": 403})
+    assert rows_of(tables) == [1, 1, 2, 2]
+    assert aws_clients.credentials_for_arrow()["s3.access-key-id"] != key
+
+
+def rows_of(tables: TableStore) -> list[int]:
+    return sorted(row["_individual"] for batch in tables.batches(tables.pin(NAME)) for row in batch.to_pylist())
+
+
 def test_a_write_that_is_refused_leaves_no_files_and_the_table_as_it_was(tables, pin, aws, tmp_path):
     files = {file.name for file in storage_at(tables.warehouse).files("")}
     aws.fail({"path": r"import-.*\.parquet", "method": "PUT", "status": 403})
@@ -73,8 +109,7 @@ def test_a_commit_whose_answer_was_lost_lands_once_and_the_table_stays_readable(
     for append in (True, False):
         aws.fail({"method": "POST", "header": "X-Amz-Target: .*UpdateTable", "lost": True, "times": 1})
         tables.import_files(NAME, [tmp_path / "a.parquet"], append=append)
-        found = [row["_individual"] for batch in tables.batches(tables.pin(NAME)) for row in batch.to_pylist()]
-        assert sorted(found) == ([1, 1, 2, 2] if append else [1, 2])
+        assert rows_of(tables) == ([1, 1, 2, 2] if append else [1, 2])
 
 
 def test_a_compaction_whose_answer_was_lost_keeps_its_files(tables, pin, aws, tmp_path):
@@ -226,3 +261,41 @@ def test_a_plain_table_is_followed_once_a_spec_names_it(tables, pin, aws, tmp_pa
     assert sorted(inventory.sources()) == sorted(inventory.world().sources) == [NAME, "haven.plain"]
     assert not [request for request in aws.requests()[before:] if "prefix=other" in request]
     assert inventory.sources()["haven.plain"].rows == 2
+
+
+def test_an_import_does_not_read_back_what_it_wrote_and_equal_rows_are_equal_content(tables, pin, aws, tmp_path):
+    before = len(aws.requests())
+    assert tables.import_files(NAME, [tmp_path / "a.parquet"]).token == pin.token
+    read = {
+        request.split("/")[-1] for request in aws.requests()[before:] if request.startswith("GET") and "/data/" in request
+    }
+    there = [file.name for file in storage_at(tables.warehouse).files("") if file.name.endswith(".parquet")]
+    sums = {hashlib.sha256(storage_at(tables.warehouse).read(name)).hexdigest() for name in there}
+    assert (len(there), len(sums)) == (2, 1)
+    assert len(read) <= 1  # its footer, for Iceberg's statistics
+
+
+@pytest.mark.parametrize("name", ["haven.Features", "Haven.features"])
+def test_capitals_are_refused_as_glue_keeps_none(tables, pin, name, tmp_path):
+    for call in (lambda: tables.pin(name), lambda: tables.import_files(name, [tmp_path / "a.parquet"])):
+        with pytest.raises(
+            SpecError, match=r"Haven is none that MIMIC_CATALOG|Glue keeps names in lower case only; write haven\.f"
+        ):
+            call()
+
+
+def test_a_table_whose_removal_was_not_answered_is_removed(tables, pin, aws):
+    aws.fail({"method": "POST", "header": "X-Amz-Target: .*DeleteTable", "lost": True, "times": 1})
+    tables.remove(NAME)
+    assert not tables.exists(NAME)
+    later = Terms(in_use=InUse(asked=staged_at(tables) + 2 * 24 * 3600.0))
+    assert tables.remove_unknown(later).files > 1
+
+
+def test_a_data_file_that_is_gone_is_said_so(tables, pin):
+    storage = storage_at(tables.warehouse)
+    for file in storage.files(""):
+        if file.name.endswith(".parquet"):
+            storage.remove(file.name)
+    with pytest.raises(StorageError, match=r"table haven\.features: cannot be read: .*import-.*; check .*the table's files"):
+        list(tables.batches(pin))
