@@ -6,9 +6,6 @@ resource "aws_s3_bucket" "data" {
 
   bucket        = each.value
   force_destroy = var.force_destroy
-
-  # a destroy goes backwards: it stops at a bucket with data while Glue still knows the tables in it
-  depends_on = [aws_glue_catalog_database.tables]
 }
 
 resource "aws_s3_bucket_public_access_block" "data" {

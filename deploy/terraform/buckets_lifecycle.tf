@@ -4,15 +4,18 @@
 locals {
   lifecycle_rules = {
     warehouse = {
-      replaced = { prefix = "", days = null, replaced_days = var.recovery_days }
+      replaced = { prefix = "", days = null, replaced_days = var.recovery_days, newer = null }
     }
     artefacts = {
-      replaced = { prefix = "", days = null, replaced_days = var.recovery_days }
-      # of no use once their run has ended, and the earlier of two rules counts
-      steps = { prefix = "${local.prefixes.artefacts}/steps/", days = var.steps_days, replaced_days = 1 }
+      replaced = { prefix = "", days = null, replaced_days = var.recovery_days, newer = null }
+      # checkpoints, leases and histories are replaced all the time. Of two rules the earlier counts: the three newest old
+      # versions of an object stay for recovery_days, those before them for a day
+      often = { prefix = "", days = null, replaced_days = 1, newer = 3 }
+      # of no use once their run has ended
+      steps = { prefix = "${local.prefixes.artefacts}/steps/", days = var.steps_days, replaced_days = 1, newer = null }
     }
     logs = {
-      old = { prefix = "", days = var.logs_days, replaced_days = 1 } # versions: if somebody switches them on
+      old = { prefix = "", days = var.logs_days, replaced_days = 1, newer = null } # versions: if somebody switches them on
     }
   }
 }
@@ -39,7 +42,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "data" {
       }
 
       noncurrent_version_expiration {
-        noncurrent_days = rule.value.replaced_days
+        noncurrent_days           = rule.value.replaced_days
+        newer_noncurrent_versions = rule.value.newer
       }
     }
   }

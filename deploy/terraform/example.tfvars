@@ -5,6 +5,9 @@ oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/oidc.eks.eu-central
 
 glue_databases = ["haven"]
 
+# postgres_host = "mimic.0123456789ab.eu-central-1.rds.amazonaws.com" # of Dagster's database
+# volume_claim  = "mimic"                                             # for a spec folder, which all pods must see
+
 # sources = [{ database = "bookings", locations = ["s3://example-lake/bookings/"] }] # read where they lie
 # settings = { MIMIC_COMPUTE = "{\"model_run\": {\"gpu\": 0}}" }                     # where there are no GPUs
 # kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"

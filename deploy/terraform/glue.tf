@@ -6,4 +6,8 @@ resource "aws_glue_catalog_database" "tables" {
   name = each.value
   # where pyiceberg puts tables anyway; said here, it holds for Athena and Spark too
   location_uri = "s3://${local.bucket_names.warehouse}/${local.prefixes.warehouse}/${each.value}.db"
+
+  lifecycle {
+    prevent_destroy = true # Glue deletes a database with its tables, without a question: README.md, Destroy
+  }
 }

@@ -26,8 +26,10 @@ resource "aws_eks_node_group" "gpu" {
     max_unavailable = 1
   }
 
-  # what NVIDIA's device plugin looks for; a spec may choose nodes by it too
-  labels = { "nvidia.com/gpu.present" = "true" }
+  labels = {
+    "nvidia.com/gpu.present"        = "true"   # what NVIDIA's device plugin looks for; a spec may choose nodes by it too
+    "k8s.amazonaws.com/accelerator" = "nvidia" # the cluster autoscaler then waits for the GPU of a new node
+  }
 
   # keeps pods away that need no GPU; those that ask for one tolerate it, see docs/kubernetes.md
   taint {
@@ -47,6 +49,16 @@ resource "aws_launch_template" "gpu_nodes" {
   count = var.gpu_nodes ? 1 : 0
 
   name = "${var.name}-gpu"
+
+  # what the provider tags are the group and this template; machines and disks, which cost, are made by AWS
+  dynamic "tag_specifications" {
+    for_each = length(var.tags) == 0 ? [] : ["instance", "volume"]
+
+    content {
+      resource_type = tag_specifications.value
+      tags          = var.tags
+    }
+  }
 
   block_device_mappings {
     device_name = "/dev/xvda"
@@ -88,4 +100,11 @@ resource "aws_iam_role_policy_attachment" "gpu_nodes" {
 
   role       = aws_iam_role.gpu_nodes[0].name
   policy_arn = "arn:${local.partition}:iam::aws:policy/${each.value}"
+}
+
+check "gpu_nodes_are_used" {
+  assert {
+    condition     = !var.gpu_nodes || try(tonumber(jsondecode(var.settings.MIMIC_COMPUTE).model_run.gpu), 1) > 0
+    error_message = "gpu_nodes is true, but MIMIC_COMPUTE of settings says gpu 0 for model_run: no training will ask for one of these nodes. Take that out."
+  }
 }

@@ -32,5 +32,15 @@ output "gpu_node_group" {
 
 output "helm_values" {
   description = "Values for Dagster's chart, as YAML, on top of deploy/helm/values.yaml: terraform output -raw helm_values."
-  value       = "# Made by deploy/terraform; not to be edited.\n${yamlencode(local.helm_values)}"
+  value       = "# Made by deploy/terraform; not to be edited.\n${yamlencode(merge(local.helm_values, local.postgres_values))}"
+}
+
+output "commands_pod" {
+  description = "Manifest of the pod for commands: terraform output -raw commands_pod | kubectl apply -f -."
+  value       = "# Made by deploy/terraform of deploy/kubernetes/commands-pod.yaml.\n${yamlencode(local.commands_pod_here)}"
+}
+
+output "pools_job" {
+  description = "Manifest of the Job that sets the limits of the pools: terraform output -raw pools_job | kubectl create -f -."
+  value       = "# Made by deploy/terraform of deploy/kubernetes/pools-job.yaml.\n${yamlencode(local.pools_job_here)}"
 }

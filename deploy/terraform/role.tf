@@ -19,6 +19,13 @@ resource "aws_iam_role" "mimic" {
       }
     }]
   })
+
+  lifecycle {
+    precondition {
+      condition     = split(":", var.oidc_provider_arn)[4] == local.account
+      error_message = "oidc_provider_arn is \"${var.oidc_provider_arn}\", expected one of the account ${local.account}, whose credentials these are: a role trusts no provider of another."
+    }
+  }
 }
 
 resource "aws_iam_role_policy" "mimic" {

@@ -44,6 +44,11 @@ variable "oidc_provider_arn" {
     condition     = can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:oidc-provider/[a-z0-9.-]+(/[A-Za-z0-9._-]+)*$", var.oidc_provider_arn))
     error_message = "oidc_provider_arn is \"${var.oidc_provider_arn}\", expected one like \"arn:aws:iam::123456789012:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/0123ABCD\"; it has no \"https://\"."
   }
+
+  validation {
+    condition     = !strcontains(var.oidc_provider_arn, "/oidc.eks.") || strcontains(var.oidc_provider_arn, "/oidc.eks.${var.region}.")
+    error_message = "oidc_provider_arn is \"${var.oidc_provider_arn}\", expected one of the region ${var.region}: the cluster and all that is made here are in one."
+  }
 }
 
 variable "namespace" {
@@ -67,33 +72,5 @@ variable "service_account" {
   validation {
     condition     = can(regex("^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", var.service_account))
     error_message = "service_account is \"${var.service_account}\", expected the name of one: a-z, 0-9, \"-\" and \".\". A \"*\" would let others in."
-  }
-}
-
-variable "image_version" {
-  description = "What the tags of the images begin with, before -cpu and -gpu; null for that of deploy/helm/values.yaml. An image that was built anew has a number more: 0.1.0-2."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.image_version == null || can(regex("^[0-9][A-Za-z0-9._-]{0,100}$", var.image_version)) && !can(regex("-(cpu|gpu)$", var.image_version))
-    error_message = "image_version is \"${coalesce(var.image_version, "null")}\", expected a version such as \"0.1.0\" or \"0.1.0-2\", without -cpu or -gpu."
-  }
-}
-
-variable "settings" {
-  description = "More settings of mimic, by their names in docs/operations.md, for the Helm values: MIMIC_COMPUTE, for instance. No secrets, which belong into the Kubernetes secret."
-  type        = map(string)
-  default     = {}
-  nullable    = false
-
-  validation {
-    condition     = alltrue([for key in keys(var.settings) : can(regex("^[A-Z][A-Z0-9_]*$", key))])
-    error_message = "settings has the names ${join(", ", keys(var.settings))}, expected names of environment variables, such as MIMIC_COMPUTE."
-  }
-
-  validation {
-    condition     = length(setintersection(keys(var.settings), keys(local.aws_settings))) == 0
-    error_message = "settings has ${join(", ", setintersection(keys(var.settings), keys(local.aws_settings)))}, which follow from what is made here; leave them out."
   }
 }

@@ -1,7 +1,7 @@
 # What is stored, how it is encrypted, how long it is kept, and which tables of others are read.
 
 variable "glue_databases" {
-  description = "Databases of Glue that are made for mimic's tables: of `haven.trips` it is `haven`. Imports and builds write into these, and into no others."
+  description = "Databases of Glue that are made for mimic's tables: of `haven.trips` it is `haven`. Imports and builds write into these, and into no others. A name that is taken away or changed would delete its database with all tables' entries, so that is refused."
   type        = set(string)
   default     = ["haven"] # that of examples/first_table
   nullable    = false
@@ -58,10 +58,15 @@ variable "kms_key_arn" {
     condition     = var.kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.kms_key_arn))
     error_message = "kms_key_arn is \"${coalesce(var.kms_key_arn, "null")}\", expected the ARN of a key, as \"arn:aws:kms:eu-central-1:123456789012:key/0123abcd-...\"; an alias is none."
   }
+
+  validation {
+    condition     = var.kms_key_arn == null || try(split(":", var.kms_key_arn)[3], "") == var.region
+    error_message = "kms_key_arn is \"${coalesce(var.kms_key_arn, "null")}\", expected a key of the region ${var.region}, that of the buckets."
+  }
 }
 
 variable "recovery_days" {
-  description = "For how many days what was deleted or replaced in the buckets of tables and artefacts can be brought back. It is paid for meanwhile."
+  description = "For how many days what was deleted or replaced in the buckets of tables and artefacts can be brought back; of an artefact that is replaced often the three versions before. It is paid for meanwhile."
   type        = number
   default     = 30
   nullable    = false

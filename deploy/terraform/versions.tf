@@ -1,7 +1,7 @@
 # The versions of Terraform and of its provider, and where the provider works.
 
 terraform {
-  required_version = ">= 1.10" # for the lock of the state in S3, see backend.tf
+  required_version = ">= 1.10" # for the lock of the state in S3, see backend_override.tf.example
 
   required_providers {
     aws = {

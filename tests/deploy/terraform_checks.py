@@ -26,6 +26,7 @@ COMPANIONS = {
     "aws_s3_bucket_policy": "refuses connections that are not encrypted",
 }
 BLOCKED = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
+NODES = {"AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonEKS_CNI_Policy"}  # what AWS asks of nodes
 ANY = ("*", "**", "arn:*", "*:*")
 
 Found = Iterator[str]
@@ -160,6 +161,8 @@ def problems(folder: Path) -> list[str]:
     blocks = read(folder)
     rules: Iterable[Found] = (
         _policies(folder),
+        _unread_policies(blocks),
+        _databases(blocks["resource"]),
         _buckets(blocks["resource"]),
         _repositories(blocks["resource"]),
         _optional_nodes(blocks),
@@ -173,6 +176,28 @@ def _policies(folder: Path) -> Found:
     for path in sorted(folder.glob("*.tf")):
         for line, statement in written_statements(path.read_text(encoding="utf-8")):
             yield from statement_problems(f"{path.name}:{line}", statement)
+
+
+def _unread_policies(blocks: Mapping[str, Any]) -> Found:
+    """Find rights that stand nowhere in these files, or not as `Effect`: what AWS or others wrote, and documents of data."""
+    for name in _of_type(blocks["data"], "aws_iam_policy_document"):
+        yield f"data {name} is read by none of these checks, expected jsonencode of a policy"
+    for name, body in blocks["resource"].items():
+        kind = name.partition(".")[0]
+        attached = set(re.findall(STRING, str(body.get("for_each")).replace('\\"', '"')))
+        of_aws = body.get("policy_arn") == "arn:${local.partition}:iam::aws:policy/${each.value}" and attached == NODES
+        if re.fullmatch(r"aws_iam_\w*polic\w*_attachment\w*", kind) and not (
+            of_aws and body.get("role") == "${aws_iam_role.gpu_nodes[0].name}"
+        ):
+            yield f"{name} attaches other policies than {', '.join(sorted(NODES))} to the GPU nodes, expected none"
+        if "managed_policy_arns" in body:
+            yield f"{name} has managed_policy_arns, expected none: policies of AWS give more than is needed"
+
+
+def _databases(resources: Mapping[str, Any]) -> Found:
+    for name, database in _of_type(resources, "aws_glue_catalog_database").items():
+        if not any(each.get("prevent_destroy") is True for each in database.get("lifecycle", [])):
+            yield f"{name} has no prevent_destroy, expected it: Glue deletes a database with its tables"
 
 
 def _of_type(resources: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -221,8 +221,8 @@ def test_every_image_has_a_fixed_tag_and_ours_that_of_the_project(path):
 
 def test_the_chart_is_of_the_same_version_as_dagster():
     (version,) = re.findall(r"^dagster==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
-    for path in (HELM / "values.yaml", HELM / "values-local.yaml", HELM / "README.md", RUNBOOK):
-        named = set(re.findall(r"(?:version |--version )(\d+\.\d+\.\d+)", path.read_text()))
+    for path in (HELM / "values.yaml", HELM / "values-local.yaml", HELM / "README.md", HELM / "install-aws.sh", RUNBOOK):
+        named = set(re.findall(r"(?:version |--version |chart, )(\d+\.\d+\.\d+)", path.read_text()))
         assert named == {version}, path.name
 
 
@@ -519,21 +519,3 @@ def test_the_steps_of_the_readme_are_in_the_order_in_which_they_work():
     )
     places = [by_hand.index(word) for word in order]
     assert places == sorted(places)
-
-
-def test_with_the_keys_of_the_runbook_no_pod_mounts_a_volume_that_pods_share():
-    text = RUNBOOK.read_text()
-    (mine,) = re.findall(r"mine.yaml <<END\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)
-    values = merged(read_values("values.yaml"), yaml.safe_load(mine))
-    (volumes,) = re.findall(r"--set-json 'dagster-user-deployments\.deployments\[0\]\.volumes=(.*)'", text)
-    location(values)["volumes"] = json.loads(volumes)
-    assert "persistentVolumeClaim" in json.dumps(read_values("values.yaml"))
-    assert "persistentVolumeClaim" not in json.dumps(values)
-    volumes = run_job(values)["spec"]["template"]["spec"]["volumes"]
-    assert {"tmp", "mimic"} <= {volume["name"] for volume in volumes if "emptyDir" in volume}
-    (line,) = re.findall(r"sed '(s/persistentVolumeClaim.*?)'", text)
-    done = subprocess.run(
-        ["sed", line, ROOT / "deploy/kubernetes/commands-pod.yaml"], capture_output=True, text=True, check=True
-    )
-    assert "persistentVolumeClaim" not in done.stdout
-    assert done.stdout.count("emptyDir: {}") == 2

@@ -37,6 +37,25 @@ BAD_CHANGES = {
     "accounts that look alike": ("role.tf", "StringEquals = {", "StringLike = {", "expected StringEquals of sub"),
     "tokens for others": ("role.tf", ':aud" = "sts', ':iss" = "sts', "expected StringEquals of aud"),
     "everybody": ("role.tf", "{ Federated = var.oidc_provider_arn }", '"*"', "is for everybody"),
+    "a document of data": (
+        "names.tf",
+        'data "aws_partition" "current" {}',
+        'data "aws_partition" "current" {}\n\ndata "aws_iam_policy_document" "wide" {}',
+        "data aws_iam_policy_document.wide is read by none of these checks",
+    ),
+    "a policy of AWS more": (
+        "gpu_nodes.tf",
+        '"AmazonEKS_CNI_Policy"',
+        '"AmazonEKS_CNI_Policy", "AdministratorAccess"',
+        "aws_iam_role_policy_attachment.gpu_nodes attaches other policies",
+    ),
+    "a policy of AWS for the pods": (
+        "role.tf",
+        "locals {}",
+        'resource "aws_iam_role_policy_attachment" "pods" {\n  role = aws_iam_role.mimic.name\n  policy_arn = "arn"\n}\n',
+        "aws_iam_role_policy_attachment.pods attaches other policies",
+    ),
+    "a database that goes with its tables": ("glue.tf", "prevent_destroy = true", "", "has no prevent_destroy"),
     "a bucket without encryption": (
         "buckets.tf",
         'resource "aws_s3_bucket_server_side_encryption_configuration" "data" {\n  for_each = aws_s3_bucket.data\n',
@@ -195,20 +214,23 @@ def test_the_values_for_helm_have_keys_that_the_values_of_the_chart_have_too():
     for key, below in local.items():
         assert set(below) <= set(values[key]), key
     log_manager = local["computeLogManager"]["config"]["s3ComputeLogManager"]
-    assert set(log_manager) <= set(S3ComputeLogManager.config_type())
+    in_dagster = {re.sub(r"[A-Z]", lambda letter: f"_{letter.group().lower()}", key) for key in log_manager}
+    assert in_dagster <= set(S3ComputeLogManager.config_type())
 
 
 def test_the_taint_and_the_label_of_nodes_fit_what_steps_and_the_device_plugin_look_for(blocks):
     group = blocks["resource"]["aws_eks_node_group.gpu"]
     assert group["taint"] == [{"key": GPU, "value": "present", "effect": "NO_SCHEDULE"}]
-    assert group["labels"] == {"nvidia.com/gpu.present": "true"}
+    assert group["labels"]["nvidia.com/gpu.present"] == "true"
 
 
 def test_versions_are_bounded_and_the_state_is_nobodys_until_somebody_says_so():
     assert re.search(r'required_version = ">= \d+\.\d+"', TF)
     assert re.search(r'version = "~> \d+\.\d+"', TF)
     assert not re.search(r"^\s*backend\s", TF, re.MULTILINE)
-    assert re.search(r"^#\s+use_lockfile = true", TF, re.MULTILINE)
+    backend = hcl2.loads((TERRAFORM / "backend_override.tf.example").read_text())["terraform"]
+    assert "use_lockfile" in str(backend)
+    assert "*_override.tf" in (TERRAFORM / ".gitignore").read_text().splitlines()
 
 
 def test_nothing_is_the_account_or_the_secret_of_somebody():

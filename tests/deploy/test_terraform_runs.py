@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,24 @@ VARIABLES = {
 }
 MOTO = """
 import sys
+from moto.s3.models import FakeBucket
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+
+# what moto forgets of rules, so that every plan would say it again: how many newer versions there must be
+set_lifecycle, serialized = FakeBucket.set_lifecycle, S3Response.serialized
+def keep(bucket, rules):
+    set_lifecycle(bucket, rules)
+    for kept, rule in zip(bucket.rules, rules):
+        kept.newer = (rule.get("NoncurrentVersionExpiration") or {}).get("NewerNoncurrentVersions")
+def tell(response, result):
+    if isinstance(result.result, dict) and "TransitionDefaultMinimumObjectSize" in result.result:
+        for told, rule in zip(result.result["Rules"], response.backend.get_bucket(response.bucket_name).rules):
+            if rule.newer:
+                told["NoncurrentVersionExpiration"]["NewerNoncurrentVersions"] = rule.newer
+    return serialized(response, result)
+FakeBucket.set_lifecycle, S3Response.serialized = keep, tell
+
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print("http://%s:%s" % server.get_host_and_port(), flush=True)
@@ -86,7 +104,7 @@ def mirror(host: str) -> Path:
 
 @pytest.fixture(scope="module")
 def terraform(tmp_path_factory) -> Terraform:
-    """A copy of the folder, initialised, beside the values of Helm that it reads."""
+    """A copy of the folder, initialised, beside the values and manifests that it reads."""
     path = program()
     folder = tmp_path_factory.mktemp("deploy")
     (folder / "rc").write_text(
@@ -94,7 +112,8 @@ def terraform(tmp_path_factory) -> Terraform:
     )
     left = shutil.ignore_patterns(".terraform*", "*.tfstate*", "terraform.tfvars", "*_override.tf")
     shutil.copytree(FOLDER, folder / "terraform", ignore=left)
-    shutil.copytree(ROOT / "deploy" / "helm", folder / "helm")
+    for each in ("helm", "kubernetes"):
+        shutil.copytree(ROOT / "deploy" / each, folder / each)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("TF_", "AWS_"))}
     environment = kept | {
         "TF_CLI_CONFIG_FILE": str(folder / "rc"),
@@ -135,7 +154,15 @@ class Applied:
 
 
 @pytest.fixture(scope="module")
-def applied(terraform, aws) -> Applied:
+def tested_meanwhile(terraform) -> Iterator[Future[subprocess.CompletedProcess[str]]]:
+    """`terraform test` in a folder of its own: it runs while the apply waits for the lifecycle of buckets."""
+    copy = shutil.copytree(terraform.folder, terraform.folder.with_name("tested"), symlinks=True)
+    with ThreadPoolExecutor() as threads:
+        yield threads.submit(replace(terraform, folder=copy).run, "test", "-verbose")
+
+
+@pytest.fixture(scope="module")
+def applied(terraform, aws, tested_meanwhile) -> Applied:
     (terraform.folder / "moto_override.tf").write_text(OVERRIDE)
     (terraform.folder / "terraform.tfvars.json").write_text(json.dumps(VARIABLES))
     terraform.succeed("apply", "-auto-approve", "-input=false", AWS_ENDPOINT_URL=aws)
@@ -144,9 +171,11 @@ def applied(terraform, aws) -> Applied:
 
 
 @pytest.fixture(scope="module")
-def tested(terraform) -> str:
+def tested(tested_meanwhile) -> str:
     """What `terraform test` prints, with the plan of each run."""
-    return terraform.succeed("test", "-verbose")
+    printed = tested_meanwhile.result()
+    assert printed.returncode == 0, printed.stdout + printed.stderr
+    return printed.stdout
 
 
 def test_the_files_are_formatted():
@@ -158,14 +187,14 @@ def test_the_configuration_is_valid(terraform):
     assert json.loads(terraform.succeed("validate", "-json"))["diagnostics"] == []
 
 
-def test_terraform_test_passes_and_runs_all_of_its_files(tested):
-    runs = sum(len(re.findall(r"^run ", path.read_text(), re.MULTILINE)) for path in FOLDER.glob("tests/*.hcl"))
-    assert f"Success! {runs} passed, 0 failed." in tested
-
-
 def test_what_is_applied_is_what_was_planned_and_a_second_plan_changes_nothing(applied):
     planned = applied.terraform.run("plan", "-detailed-exitcode", "-input=false", AWS_ENDPOINT_URL=applied.url)
     assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+def test_terraform_test_passes_and_runs_all_of_its_files(tested):
+    runs = sum(len(re.findall(r"^run ", path.read_text(), re.MULTILINE)) for path in FOLDER.glob("tests/*.hcl"))
+    assert f"Success! {runs} passed, 0 failed." in tested
 
 
 def test_the_readme_says_how_much_is_planned(tested):
@@ -196,6 +225,10 @@ def test_every_bucket_is_encrypted_private_and_tidied_up(applied):
             for each in rules
             if "Days" in each.get("Expiration", {})
         }
+        versions = {
+            each["ID"]: each["NoncurrentVersionExpiration"] for each in rules if "NoncurrentVersionExpiration" in each
+        }
+        assert name != "artefacts" or versions["often"] == {"NoncurrentDays": 1, "NewerNoncurrentVersions": 3}
     assert expiring == {"warehouse": {}, "artefacts": {"artefacts/steps/": 30}, "logs": {"": 90}}
     versions = {name: s3.get_bucket_versioning(Bucket=bucket).get("Status") for name, bucket in buckets.items()}
     assert versions == {"warehouse": "Enabled", "artefacts": "Enabled", "logs": None}
@@ -300,7 +333,7 @@ def test_the_helm_values_merge_into_those_of_the_chart_and_only_change_what_they
         assert image["image"] == {"repository": repository, "tag": tag}
     (deployment,) = made["dagster-user-deployments"]["deployments"]
     (before,) = values["dagster-user-deployments"]["deployments"]
-    assert {key for key in before if deployment[key] != before[key]} == {"image", "env"}
+    assert {key for key in before if deployment[key] != before[key]} == {"image", "env", "volumes"}
     assert deployment["image"] == before["image"] | {"repository": repository, "tag": tag}
     assert deployment["env"] == before["env"] | applied.outputs["settings"]
     assert all(isinstance(value, str) for value in deployment["env"].values())
@@ -310,34 +343,60 @@ def test_the_helm_values_merge_into_those_of_the_chart_and_only_change_what_they
     assert made["computeLogManager"]["config"]["s3ComputeLogManager"]["bucket"] == applied.outputs["buckets"]["logs"]
 
 
+def test_the_manifests_are_those_of_the_repository_with_the_image_and_a_folder_of_each_pod(applied, manifest_checks):
+    image = ":".join(yaml.safe_load(applied.outputs["helm_values"])["pipelineRun"]["image"].values())
+    for name in ("commands_pod", "pools_job"):
+        assert manifest_checks.problems_of_text(applied.outputs[name]) == []
+        made = yaml.safe_load(applied.outputs[name])
+        before = yaml.safe_load((ROOT / f"deploy/kubernetes/{name.replace('_', '-')}.yaml").read_text())
+        for each in (made, before):
+            pod = each["spec"]["template"]["spec"] if name == "pools_job" else each["spec"]
+            pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "mimic"]
+            pod["containers"][0]["image"] = image if each is before else pod["containers"][0]["image"]
+        assert made == before
+
+
 def test_nodes_with_gpus_are_made_when_they_are_asked_for(applied):
+    """The same apply says what a destroy of data wants said before it, see the next test."""
     eks = applied.client("eks")
     eks.create_cluster(name="example", roleArn=f"arn:aws:iam::{ACCOUNT}:role/cluster", resourcesVpcConfig={"subnetIds": []})
-    nodes = ["-var=gpu_nodes=true", "-var=cluster_name=example", '-var=gpu_subnet_ids=["subnet-0123456789abcdef0"]']
-    applied.terraform.succeed("apply", "-auto-approve", "-input=false", *nodes, AWS_ENDPOINT_URL=applied.url)
-    assert json.loads(applied.terraform.succeed("output", "-json", "gpu_node_group")) == "mimic-gpu"
+    asked = ["-var=gpu_nodes=true", "-var=cluster_name=example", '-var=gpu_subnet_ids=["subnet-0123456789abcdef0"]']
+    asked.append("-var=force_destroy=true")
+    applied.terraform.succeed("apply", "-auto-approve", "-input=false", *asked, AWS_ENDPOINT_URL=applied.url)
     group = eks.describe_nodegroup(clusterName="example", nodegroupName="mimic-gpu")["nodegroup"]
     assert group["scalingConfig"] == {"minSize": 0, "desiredSize": 0, "maxSize": 2}
     assert group["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]
 
 
-def test_a_destroy_stops_at_data_while_glue_still_knows_the_tables_and_without_data_leaves_nothing(applied):
+def test_a_destroy_begins_with_nothing_until_somebody_says_what_happens_to_the_data(applied):
+    """What the README has Terraform forget is taken from there, for both ways; the second, which deletes data, is gone."""
     s3, glue = applied.client("s3"), applied.client("glue")
-    buckets = applied.outputs["buckets"]
+    buckets, destroy = applied.outputs["buckets"], ("destroy", "-auto-approve", "-input=false")
     for bucket in buckets.values():  # moto takes its connections, which are not encrypted, for what the policy refuses
         s3.delete_bucket_policy(Bucket=bucket)
         s3.put_object(Bucket=bucket, Key="warehouse/haven.db/t/x.parquet", Body=b"x")
-    stopped = applied.terraform.run("destroy", "-auto-approve", "-input=false", AWS_ENDPOINT_URL=applied.url)
-    assert stopped.returncode == 1
-    assert "BucketNotEmpty" in stopped.stderr
+    refused = applied.terraform.run(*destroy, AWS_ENDPOINT_URL=applied.url)
+    assert refused.returncode == 1
+    assert "prevent_destroy" in refused.stderr
     assert sorted(each["Name"] for each in glue.get_databases()["DatabaseList"]) == ["haven", "trips"]
-    assert sorted(each["Name"] for each in s3.list_buckets()["Buckets"]) == sorted(buckets.values())
+    assert len(applied.client("iam").list_roles()["Roles"]) == 2
 
-    for bucket in buckets.values():
-        boto3.resource("s3", endpoint_url=applied.url, **KEYS).Bucket(bucket).object_versions.delete()
-    applied.terraform.succeed("destroy", "-auto-approve", "-input=false", AWS_ENDPOINT_URL=applied.url)
+    patterns = re.findall(r"grep -E '(.*?)'", (FOLDER / "README.md").read_text())
+    known = applied.terraform.succeed("state", "list").splitlines()
+    keep, delete = ([each for each in known if re.search(pattern, each)] for pattern in patterns)
+    left = {each.partition(".")[0] for each in known if each not in keep and not each.startswith("data.")}
+    assert left == {
+        "aws_iam_role",
+        "aws_iam_role_policy",
+        "aws_iam_role_policy_attachment",
+        "aws_eks_node_group",
+        "aws_launch_template",
+    }
+    assert delete == [f'aws_glue_catalog_database.tables["{name}"]' for name in ("haven", "trips")]
+    applied.terraform.succeed("state", "rm", *delete)
+    applied.terraform.succeed(*destroy, "-var=force_destroy=true", AWS_ENDPOINT_URL=applied.url)
     assert s3.list_buckets()["Buckets"] == []
-    assert glue.get_databases()["DatabaseList"] == []
+    assert sorted(each["Name"] for each in glue.get_databases()["DatabaseList"]) == ["haven", "trips"]
     assert applied.client("iam").list_roles()["Roles"] == []
     assert applied.client("ecr").describe_repositories()["repositories"] == []
 

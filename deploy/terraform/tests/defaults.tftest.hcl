@@ -51,6 +51,10 @@ run "what_steps_hand_over_and_print_expires" {
     error_message = "logs do not expire"
   }
   assert {
+    condition     = jsonencode([for rule in aws_s3_bucket_lifecycle_configuration.data["artefacts"].rule : [rule.noncurrent_version_expiration[0].noncurrent_days, rule.noncurrent_version_expiration[0].newer_noncurrent_versions] if rule.id == "often"]) == "[[1,3]]"
+    error_message = "all old versions of artefacts that are replaced often stay"
+  }
+  assert {
     condition     = alltrue([for each in local.lifecycle_rules.warehouse : each.days == null])
     error_message = "current tables expire"
   }

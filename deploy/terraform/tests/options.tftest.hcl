@@ -1,6 +1,8 @@
-# What is planned with each option, against a mocked provider: keys, tables of others, nodes with GPUs, settings.
+# What is planned with each option, against a mocked provider: keys, tables of others, nodes with GPUs, values, manifests.
 
 mock_provider "aws" {
+  override_during = plan # of Terraform 1.11: nothing is applied, so nothing is left, and databases refuse to be destroyed
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -80,7 +82,7 @@ run "tables_of_others_are_read_and_not_written" {
 }
 
 run "nodes_with_gpus_fit_what_steps_ask_for" {
-  command = apply
+  command = plan
 
   variables {
     gpu_nodes      = true
@@ -97,6 +99,14 @@ run "nodes_with_gpus_fit_what_steps_ask_for" {
     error_message = "nodes are there, and paid for, before somebody needs one"
   }
   assert {
+    condition     = { for each in aws_launch_template.gpu_nodes[0].tag_specifications : each.resource_type => each.tags } == { for each in ["instance", "volume"] : each => var.tags }
+    error_message = "what the nodes cost cannot be found by the tags"
+  }
+  assert {
+    condition     = strcontains(output.pools_job, "concurrency set training 2\n") && strcontains(output.pools_job, "concurrency set shards 32\n")
+    error_message = "the pool of trainings is not as large as the group"
+  }
+  assert {
     condition     = aws_launch_template.gpu_nodes[0].metadata_options[0].http_tokens == "required" && aws_launch_template.gpu_nodes[0].metadata_options[0].http_put_response_hop_limit == 1
     error_message = "pods may take the rights of their node"
   }
@@ -107,7 +117,7 @@ run "nodes_with_gpus_fit_what_steps_ask_for" {
 }
 
 run "the_helm_values_name_images_settings_and_logs" {
-  command = apply
+  command = plan
 
   variables {
     image_version = "0.1.0-2"
@@ -132,7 +142,44 @@ run "the_helm_values_name_images_settings_and_logs" {
     error_message = "the settings are not those of what is made"
   }
   assert {
-    condition     = yamldecode(output.helm_values).computeLogManager.config.s3ComputeLogManager == { bucket = "mimic-123456789012-eu-central-1-logs", prefix = "compute_logs", region = "eu-central-1" }
+    condition     = yamldecode(output.helm_values).computeLogManager.config.s3ComputeLogManager == { bucket = "mimic-123456789012-eu-central-1-logs", prefix = "compute_logs", region = "eu-central-1", uploadInterval = 30 }
     error_message = "logs do not go to their bucket"
+  }
+  assert {
+    condition     = alltrue([for each in concat([yamldecode(output.helm_values).dagsterWebserver, yamldecode(output.helm_values).dagsterDaemon, yamldecode(output.commands_pod).spec], yamldecode(output.helm_values)["dagster-user-deployments"].deployments) : [for volume in each.volumes : volume.emptyDir if volume.name == "mimic"] == [{}]])
+    error_message = "without a claim a pod has none of its own at /mimic"
+  }
+  assert {
+    condition     = !can(yamldecode(output.helm_values).postgresql)
+    error_message = "a host of Postgres is named that nobody said"
+  }
+}
+
+run "a_host_a_volume_and_pools_reach_the_values_and_the_manifests" {
+  command = plan
+
+  variables {
+    postgres_host   = "mimic.0123.eu-central-1.rds.amazonaws.com"
+    volume_claim    = "shared"
+    pools           = { training = 3 }
+    namespace       = "choices"
+    service_account = "builds"
+  }
+
+  assert {
+    condition     = yamldecode(output.helm_values).postgresql == { postgresqlHost = var.postgres_host }
+    error_message = "the host of Postgres is not that of the variable"
+  }
+  assert {
+    condition     = alltrue([for each in concat([yamldecode(output.helm_values).dagsterWebserver, yamldecode(output.helm_values).dagsterDaemon, yamldecode(output.commands_pod).spec], yamldecode(output.helm_values)["dagster-user-deployments"].deployments) : [for volume in each.volumes : volume.persistentVolumeClaim.claimName if volume.name == "mimic"] == ["shared"]])
+    error_message = "a pod does not mount the claim"
+  }
+  assert {
+    condition     = strcontains(output.pools_job, "concurrency set training 3\n") && strcontains(output.pools_job, "concurrency set shards 32\n")
+    error_message = "the Job does not set the pools"
+  }
+  assert {
+    condition     = alltrue([for each in [yamldecode(output.commands_pod), yamldecode(output.pools_job)] : each.metadata.namespace == "choices"]) && yamldecode(output.commands_pod).spec.serviceAccountName == "builds" && yamldecode(output.pools_job).spec.template.spec.serviceAccountName == "builds"
+    error_message = "the manifests are for another namespace or account than the role"
   }
 }

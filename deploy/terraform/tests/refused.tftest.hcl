@@ -1,6 +1,9 @@
 # What is refused, each by the variable that it is about: terraform test.
 
 mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
   mock_data "aws_partition" {
     defaults = { partition = "aws" }
   }
@@ -51,6 +54,26 @@ run "the_url_of_the_provider_is_no_arn" {
   expect_failures = [var.oidc_provider_arn]
 }
 
+run "the_provider_of_a_cluster_elsewhere" {
+  command = plan
+
+  variables {
+    region = "eu-west-1"
+  }
+
+  expect_failures = [var.oidc_provider_arn]
+}
+
+run "the_provider_of_another_account" {
+  command = plan
+
+  variables {
+    oidc_provider_arn = "arn:aws:iam::210987654321:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/0123ABCD"
+  }
+
+  expect_failures = [aws_iam_role.mimic]
+}
+
 run "any_namespace" {
   command = plan
 
@@ -99,6 +122,36 @@ run "a_setting_that_is_no_variable" {
   }
 
   expect_failures = [var.settings]
+}
+
+run "a_url_is_no_host" {
+  command = plan
+
+  variables {
+    postgres_host = "postgresql://dagster@example.org:5432/dagster"
+  }
+
+  expect_failures = [var.postgres_host]
+}
+
+run "a_volume_with_capitals" {
+  command = plan
+
+  variables {
+    volume_claim = "Mimic"
+  }
+
+  expect_failures = [var.volume_claim]
+}
+
+run "a_pool_in_which_nothing_runs" {
+  command = plan
+
+  variables {
+    pools = { training = 0 }
+  }
+
+  expect_failures = [var.pools]
 }
 
 run "no_database" {
@@ -176,6 +229,16 @@ run "any_key" {
 
   variables {
     kms_key_arn = "*"
+  }
+
+  expect_failures = [var.kms_key_arn]
+}
+
+run "a_key_of_another_region" {
+  command = plan
+
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/0123abcd"
   }
 
   expect_failures = [var.kms_key_arn]
@@ -289,4 +352,17 @@ run "nodes_without_a_cluster_and_its_subnets" {
   }
 
   expect_failures = [var.cluster_name, var.gpu_subnet_ids]
+}
+
+run "nodes_that_nothing_asks_for" {
+  command = plan
+
+  variables {
+    gpu_nodes      = true
+    cluster_name   = "example"
+    gpu_subnet_ids = ["subnet-0123456789abcdef0"]
+    settings       = { MIMIC_COMPUTE = "{\"model_run\": {\"gpu\": 0}}" }
+  }
+
+  expect_failures = [check.gpu_nodes_are_used]
 }
