@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,8 @@ CUSTOM_OPTIONS = {("ec2", "authorize-security-group-ingress"): {"protocol", "por
 
 
 def blocks(page: Path) -> list[str]:
-    return re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(each) for each in found]  # as a list is shown
 
 
 def commands(page: Path) -> Iterator[str]:
