@@ -109,9 +109,9 @@ def artefact_store(home: Path) -> ArtefactStore:
         SpecError: it is no URL of S3, or MIMIC_CACHE_GIB is no number.
     """
     kept = _number(CACHE_GIB, 0) * 2**30 if os.environ.get(CACHE_GIB) else DEFAULT_BYTES
-    return ArtefactStore(
-        root=_s3_url(ARTEFACTS) or str(home / "objects"), cache=os.environ.get(CACHE) or "", cache_bytes=kept
-    )
+    # a pod's home is shared or far away, its temporary files are not; those of a person may be in memory
+    cache = os.environ.get(CACHE) or ("" if in_cluster() else str(home / "cache"))
+    return ArtefactStore(root=_s3_url(ARTEFACTS) or str(home / "objects"), cache=cache, cache_bytes=kept)
 
 
 def rebuilds_by_itself() -> bool:

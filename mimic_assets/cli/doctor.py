@@ -89,7 +89,6 @@ def _patient(server: Callable[[], ServerNamed | None]) -> "Patient":
     home = environments.mimic_home()
     compute = _if_right(environments.step_compute) or {}
     training = compute.get("model_run")
-    cache = os.environ.get(environments.CACHE)
     artefacts = _if_right(lambda: environments.artefact_store(home))
     return Patient(
         settings=settings,
@@ -98,7 +97,7 @@ def _patient(server: Callable[[], ServerNamed | None]) -> "Patient":
         home=home,
         dagster_home=dagster_home_of(home),
         temporary=Path(tempfile.gettempdir()),
-        cache=Path(cache) if cache else None,
+        cache=Path(artefacts.cache) if artefacts and artefacts.cache else None,
         cluster=os.environ.get(environments.ENVIRONMENT) == environments.KUBERNETES,
         gpus=training is None or training.gpu != 0,
         catalog=os.environ.get(environments.CATALOG) or f"sqlite:///{home / 'catalog.db'}",
