@@ -5,6 +5,7 @@ settings of AWS's own, which boto3 reads; mimic has none beside them.
 """
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -51,6 +52,7 @@ CODES = {  # of an error -> what it means, and what to do
 }
 
 
+_making = threading.Lock()  # a session makes one client at a time
 ARROW_CODES = {"ACCESS_DENIED": "AccessDenied", "NO_SUCH_BUCKET": "NoSuchBucket", "SLOW_DOWN": "SlowDown"}
 ARROW_CODES |= {"INVALID_ACCESS_KEY_ID": "InvalidAccessKeyId", "SIGNATURE_DOES_NOT_MATCH": "SignatureDoesNotMatch"}
 
@@ -62,7 +64,6 @@ def client(service: str) -> Any:
     Raises:
         StorageError: there is no region.
     """
-    import boto3
     from botocore.config import Config
 
     config = Config(
@@ -71,8 +72,22 @@ def client(service: str) -> Any:
         max_pool_connections=CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
-    with explaining(service, "cannot be reached"):
-        return boto3.Session().client(service, config=config)
+    with explaining(service, "cannot be reached"), _making:
+        return _session().client(service, config=config)
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    """One for all, so that credentials are found once: somebody may have to type a code for them."""
+    import boto3
+
+    return boto3.Session()
+
+
+def forget_clients() -> None:
+    """Make clients anew when they are asked for next, as after settings of AWS changed."""
+    client.cache_clear()
+    _session.cache_clear()
 
 
 def iceberg_properties() -> dict[str, str]:
@@ -88,21 +103,14 @@ def iceberg_properties() -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=1)
-def _credentials() -> Any:
-    import boto3
-
-    with explaining("credentials", "cannot be found"):
-        return boto3.Session().get_credentials()
-
-
 def credentials_for_arrow() -> dict[str, str]:
     """Return the present credentials where boto3 finds them in a way that Arrow's own chain may not know; else nothing.
 
     Raises:
         StorageError: they cannot be had any more, such as after the end of a login.
     """
-    found = _credentials()
+    with explaining("credentials", "cannot be found"), _making:
+        found = _session().get_credentials()
     if found is None or found.method in KNOWN_TO_ARROW:
         return {}
     with explaining("credentials", "cannot be renewed"):

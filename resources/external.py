@@ -67,11 +67,16 @@ def list_files(location: str, name: str) -> Listing:
     except StorageError:
         raise
     except (TableError, OSError) as error:
+        if location.startswith(PLAIN):
+            raise NotFoundError(str(error)) from error
         raise NotFoundError(
             f"table {name}: its files at {location} cannot be found: {error}; put them back, "
             f"or tell where they are with `mimic tables register {name} LOCATION`"
         ) from error
-    entries = {_below(location, file.path): [size, stamp] for file, (size, stamp, _) in zip(files, facts, strict=True)}
+    entries = {
+        _below(location, file.path): [size, stamp, *_values(location, file)]
+        for file, (size, stamp, _) in zip(files, facts, strict=True)
+    }
     changed = max(changed for _, _, changed in facts)
     return Listing(files=tuple(files), token=fingerprint(entries)[:24], changed=changed)
 
@@ -82,6 +87,11 @@ def _below(location: str, path: Path | S3Path) -> str:
         return str(path).removeprefix(location)
     root = Path(location)
     return str(path.relative_to(root.parent if root == path else root))
+
+
+def _values(location: str, file: SourceFile) -> list[Any]:
+    """Return what a table's catalog, and not its path, says that a file has in columns of folders."""
+    return [file.keys.to_pylist(), str(file.keys.schema)] if location.startswith(PLAIN) and file.keys.column_names else []
 
 
 def properties(location: str) -> dict[str, str]:

@@ -91,13 +91,23 @@ class _Held:
                     self._tag = self._write(self._tag, free=False)
                     return
                 except ConflictError:
-                    self._tag = None  # taken over, while this process was stopped
+                    self._tag = self._mine()  # else it was taken over, while this process was stopped
+                    if self._tag is not None:
+                        return
         raise ConflictError(f"{self._name}: this process was stopped for long, and another one took its turn; start again")
 
     def free(self) -> None:
         if self._tag is not None:
             with suppress(ConflictError, StorageError):  # else it is free when it stayed the same for long
                 self._write(self._tag, free=True)
+
+    def _mine(self) -> str | None:
+        """Return the tag of the lease where this process wrote it last, and the answers to that were lost."""
+        try:
+            data, tag = self._storage.read_tagged(self._path)
+        except FileNotFoundError:
+            return None
+        return tag if json.loads(data).get("owner") == self._owner else None
 
     def _look(self) -> tuple[str | None, bool]:
         """Return the tag of the lease, None where it was never held, and whether nobody holds it."""

@@ -15,6 +15,7 @@ class S3Path(PurePosixPath):
     """
 
     status: Status
+    _exact: str
 
     @classmethod
     def of(cls, url: str, status: Status) -> "S3Path":
@@ -24,13 +25,13 @@ class S3Path(PurePosixPath):
             url: such as `s3://BUCKET/KEY`.
         """
         path = cls(url.removeprefix(S3))
-        path.status = status
+        path.status, path._exact = status, url.removeprefix(S3)
         return path
 
     @property
     def key(self) -> str:
-        """Bucket and key, as Arrow's file system names it."""
-        return super().__str__()
+        """Bucket and key, as Arrow's file system names it; a path would lose a slash of two."""
+        return getattr(self, "_exact", super().__str__())
 
     def __str__(self) -> str:
         return f"{S3}{self.key}"
@@ -42,32 +43,31 @@ def as_path(location: "str | Path") -> "Path | str":
 
 
 def objects_below(url: str) -> list[S3Path]:
-    """List as `objects_at` does what must be there.
+    """List the objects at or below a URL of S3, as `objects_in` does.
 
     Raises:
         TableError: there is none.
+        StorageError: S3 does not answer, or refuses.
     """
-    found = objects_at(url)
-    if not found:
+    if found := objects_in(url):
+        return found
+    bucket, _, key = url.removeprefix(S3).rstrip("/").partition("/")
+    status = open_storage(f"{S3}{bucket}").status(key) if key else None  # of what is no folder: that may not be asked for
+    if status is None:
         raise TableError(f"{url}: there is no such object, and none below it")
-    return found
+    return [S3Path.of(f"{S3}{bucket}/{key}", status)]
 
 
-def objects_at(url: str) -> list[S3Path]:
-    """List the objects at or below a URL of S3, sorted; hidden ones and those that Spark has not finished are left out.
+def objects_in(url: str) -> list[S3Path]:
+    """List the objects below a URL of S3, sorted; hidden ones and those that Spark has not finished are left out.
 
     Raises:
-        TableError: the name of one cannot be the path of a file.
         StorageError: S3 does not answer, or refuses.
     """
     bucket, _, key = url.removeprefix(S3).rstrip("/").partition("/")
     storage = open_storage(f"{S3}{bucket}")
     found = sorted(storage.files(key), key=lambda file: file.name)
-    if not found and key and (status := storage.status(key)):  # first listed: what is missing may not be asked for
-        return [S3Path.of(f"{S3}{bucket}/{key}", status)]
     shown = [file for file in found if not _is_hidden(file, key)]
-    if odd := next((file.name for file in shown if str(PurePosixPath(file.name)) != file.name), None):
-        raise TableError(f"{S3}{bucket}/{odd}: expected folders with names in between, found //; move this object")
     return [S3Path.of(storage.url(file.name), status) for file in shown if (status := file.status)]
 
 

@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
-from mimic_core.errors import NotFoundError, SpecError, TableError
+from mimic_core.errors import NotFoundError, SpecError, StorageError, TableError
 from resources.aws import client, explaining
 from resources.files import SourceFile, data_files
-from resources.paths import S3Path, objects_at
+from resources.paths import S3Path, objects_in
 
 PLAIN = "glue://"  # begins where a pin says that such a table is
+FEW = 8  # partitions, which are listed one by one: in the table's folder may lie much that is in none of them
 TYPES = {
     "tinyint": pa.int64(),
     "smallint": pa.int64(),
@@ -125,11 +128,17 @@ def plain_files(location: str) -> list[SourceFile]:
     if not keys:
         return _with_rows(data_files(_rows_below(root)), name, root)
     listed = _partitions(name)
-    partitions = {_url(partition): _values(keys, partition["Values"]) for partition in listed}
-    if not partitions:
+    if not listed:
+        if table.get("Parameters", {}).get("projection.enabled") == "true":
+            raise TableError(f"table {name} has its partitions by a projection, which only Athena knows; add them in Glue")
         raise TableError(f"table {name} has no partitions in Glue; add them there, such as by MSCK REPAIR TABLE")
-    if len(partitions) < len(listed):
-        raise TableError(f"table {name} has partitions in Glue that share a folder; their rows would count twice")
+    for partition in listed:
+        if len(partition["Values"]) != len(keys) or not partition.get("StorageDescriptor", {}).get("Location"):
+            raise TableError(f"table {name}: partition {partition['Values']} lacks a value or a location; mend it in Glue")
+    for outer, inner in pairwise(sorted(f"{_url(partition)}/" for partition in listed)):
+        if inner.startswith(outer):
+            raise TableError(f"table {name} has partitions in Glue that share the folder {outer}; rows would count twice")
+    partitions = {_url(partition): _values(keys, partition["Values"]) for partition in listed}
     found = [file for url, paths in _by_partition(root, list(partitions)) for file in data_files(paths, partitions[url])]
     return _with_rows(sorted(found, key=lambda file: str(file.path)), name, root)
 
@@ -141,31 +150,35 @@ def _with_rows(files: list[SourceFile], name: str, root: str) -> list[SourceFile
 
 
 def _by_partition(root: str, urls: Sequence[str]) -> Iterator[tuple[str, list[S3Path]]]:
-    """Give the objects of every partition; those below the table are listed together, as each request takes its time."""
+    """Give the objects of every partition; many below the table are listed together, as each request takes its time."""
     inside = {f"{url}/": url for url in urls if url.startswith(f"{root}/")}
-    found: dict[str, list[S3Path]] = {url: [] for url in inside.values()}
-    for path in _rows_below(root) if inside else ():
-        folders = (str(path)[: at + 1] for at, mark in enumerate(str(path)) if mark == "/" and at >= len(root))
-        if url := next((inside[folder] for folder in folders if folder in inside), None):
-            found[url].append(path)
-    yield from found.items()
-    yield from ((url, _rows_below(url)) for url in urls if url not in found)
+    found: dict[str, list[S3Path]] = {}
+    with suppress(StorageError):  # a role may list the partitions, and not the table's folder
+        for path in _rows_below(root) if len(inside) > FEW else ():
+            folders = (str(path)[: at + 1] for at, mark in enumerate(str(path)) if mark == "/" and at >= len(root))
+            if url := next((inside[folder] for folder in folders if folder in inside), None):
+                found.setdefault(url, []).append(path)
+        if len(inside) > FEW:
+            found = {url: found.get(url, []) for url in inside.values()}
+    yield from ((url, found[url] if url in found else _rows_below(url)) for url in urls)
 
 
 def _rows_below(url: str) -> list[S3Path]:
-    """List the objects that hold rows; as Hive has it those whose name begins with _ and empty ones hold none."""
-    return [
-        path
-        for path in objects_at(url)  # none for a partition without files
-        if path.status.bytes and not path.name.startswith("_") and not path.name.endswith("$folder$")
-    ]
+    """List the objects that hold rows; as Hive has it empty ones and those in or with names that begin with _ hold none."""
+
+    def hidden(path: S3Path) -> bool:
+        parts = str(path)[len(url) :].split("/")
+        return any(part.startswith("_") and "=" not in part for part in parts) or parts[-1].endswith("$folder$")
+
+    return [path for path in objects_in(url) if path.status.bytes and not hidden(path)]
 
 
 def _partitions(name: str) -> list[dict[str, Any]]:
     database, table = name.split(".")
     with explaining(f"table {name}", "its partitions cannot be listed in Glue"):
-        pages = client("glue").get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
-        return [partition for page in pages for partition in page["Partitions"]]
+        pages = client("glue").get_paginator("get_partitions")
+        found = pages.paginate(DatabaseName=database, TableName=table, ExcludeColumnSchema=True)
+        return [partition for page in found for partition in page["Partitions"]]
 
 
 def _url(described: dict[str, Any]) -> str:

@@ -220,14 +220,15 @@ class S3Storage:
         return errors
 
     def _whole(self, name: str) -> tuple[bytes, str]:
-        from botocore.exceptions import HTTPClientError
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
 
+        data, tag = b"", ""
         # the client tries again what has no answer, but not an answer that breaks off
-        return _attempts(retry_if_exception_type(HTTPClientError))(self._read_once, name)
-
-    def _read_once(self, name: str) -> tuple[bytes, str]:
-        answer = self._s3.get_object(**self._at(name))
-        return answer["Body"].read(), _tag(answer)
+        for attempt in _attempts(retry_if_exception_type((HTTPClientError, IncompleteReadError))):
+            answer = self._s3.get_object(**self._at(name))
+            with attempt:
+                data, tag = answer["Body"].read(), _tag(answer)
+        return data, tag
 
     def _tag_of(self, name: str, data: bytes) -> str | None:
         """Return the tag of an object that holds these very bytes; None where it holds others."""

@@ -280,7 +280,8 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             if pin.columns is not None:
                 yield from external.read_groups(pin.location, pin.name, pin.token, pin.columns, columns, part.row_groups)
             elif part.row_groups:
-                yield from reading.read_groups(self._at(pin), columns, part.row_groups)
+                groups = reading.read_groups(self._at(pin), columns, part.row_groups)
+                yield from (_explained(pin.name, group) for group in groups)  # they are read outside of this context
 
     # ---- writing
 
@@ -715,6 +716,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         with lock:  # the kernel drops it when a process dies
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _explained(name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    with explaining(f"table {name}", CANNOT_READ, ADVICE):
+        yield from batches
 
 
 def table_name(name: str) -> str:

@@ -15,6 +15,7 @@ from resources.artefacts import ArtefactStore
 FOLDER = "training"  # within the folder of a run
 HISTORY, PUBLISHED = "history.jsonl", "published"  # the latter names the history whose epochs are in the results table
 VERSION_DIGITS = 16  # of a build's version, in the name of its checkpoint
+FEW = 10  # runs, which are looked at one by one instead of with all of their space
 K = TypeVar("K")
 
 
@@ -82,7 +83,8 @@ def epochs_of(artefacts: ArtefactStore, runs: Mapping[K, str]) -> dict[K, list[d
     Args:
         runs: anything -> folder of a run.
     """
-    look = artefacts.storage.statuses(sorted({folder.split("/")[0] for folder in runs.values()}))
+    folders = {folder.split("/")[0] if len(runs) > FEW else f"{folder}/{FOLDER}" for folder in runs.values()}
+    look = artefacts.storage.statuses(sorted(folders))
     begun = {key: folder for key, folder in runs.items() if look(f"{folder}/{FOLDER}/{HISTORY}")}
     found = {key: epochs_so_far(artefacts, folder) for key, folder in begun.items()}
     return {key: epochs for key, epochs in found.items() if epochs}

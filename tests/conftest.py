@@ -152,20 +152,18 @@ def aws_server() -> Iterator["Aws"]:
 @pytest.fixture
 def aws(aws_server: "Aws", monkeypatch: pytest.MonkeyPatch) -> Iterator["Aws"]:
     """AWS without anything in it but a bucket, as the default chain finds it."""
-    from resources.aws import _credentials, client
+    from resources.aws import client, forget_clients
 
     for name, value in aws_server.environment.items():
         monkeypatch.setenv(name, value)
-    client.cache_clear()
-    _credentials.cache_clear()
+    forget_clients()
     aws_server.ask("/moto-api/reset", None)  # what tests of a whole platform left
     client("s3").create_bucket(Bucket=BUCKET)
     yield aws_server
     aws_server.fail()
     aws_server.ask("/moto-api/reset", None)
     aws_server.ask("/test/reset", None)
-    client.cache_clear()
-    _credentials.cache_clear()
+    forget_clients()
 
 
 class Aws:

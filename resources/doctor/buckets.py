@@ -1,8 +1,9 @@
 """Buckets: whether one can be used as mimic uses it, tried with a small object that is removed again."""
 
-import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from resources import aws
@@ -11,6 +12,7 @@ from resources.doctor.findings import Finding, ok, one_line, skipped, warning, w
 from resources.storage import S3
 
 PROBES = ".mimic-doctor"  # folder of the objects that are tried
+LEFT_FOR = timedelta(hours=1)  # after which no look goes on
 ARROW = (
     "as boto3 reaches it, Arrow finds other credentials, or another region: set AWS_DEFAULT_REGION to that of the bucket, "
     "and give keys by AWS_ACCESS_KEY_ID and the others, which both read"
@@ -84,9 +86,10 @@ class Bucket:
             yield ok(self._variable, f"{self._url} can be listed{f', in {there}' if there else ''}")
 
     def _objects(self) -> Iterator[Finding]:
-        key = f"{self._prefix}{PROBES}/{socket.gethostname()}"
+        folder = f"{self._prefix}{PROBES}/"
         with suppress(Exception):  # said below
-            self._s3.delete_object(Bucket=self.name, Key=key)  # a look that was given up may have left it
+            self._remove_old(folder)
+        key = f"{folder}{uuid.uuid4().hex}"
         try:
             yield self._written(key)
         except Exception as error:
@@ -95,6 +98,12 @@ class Bucket:
             self._s3.delete_object(Bucket=self.name, Key=key)
         except Exception as error:
             yield explained(self._variable, self._cloud, error, f"{S3}{self.name}/{key} cannot be removed")
+
+    def _remove_old(self, folder: str) -> None:
+        """Remove what looks left that were given up."""
+        for each in self._s3.list_objects_v2(Bucket=self.name, Prefix=folder).get("Contents", ()):
+            if each["LastModified"] < datetime.now(UTC) - LEFT_FOR:
+                self._s3.delete_object(Bucket=self.name, Key=each["Key"])
 
     def _written(self, key: str) -> Finding:
         """Do with an object what a commit does."""

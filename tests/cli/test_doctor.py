@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from resources.doctor import buckets
 from resources.doctor.findings import wrong
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -496,11 +497,14 @@ def test_a_database_of_glue_that_is_not_made_yet_is_a_warning_and_wrong_where_no
     ]
 
 
-def test_what_a_look_that_was_given_up_left_is_removed(in_aws, doctor):
+def test_what_a_look_that_was_given_up_left_is_removed_and_what_another_has_just_written_is_not(in_aws, doctor, monkeypatch):
     from resources.aws import client
 
-    key = f"artefacts/.mimic-doctor/{socket.gethostname()}"
-    client("s3").put_object(Bucket="mimic-tests", Key=key, Body=b"left")
+    client("s3").put_object(Bucket="mimic-tests", Key="artefacts/.mimic-doctor/left", Body=b"left")
+    assert doctor().wrong() == []
+    (left,) = client("s3").list_objects_v2(Bucket="mimic-tests")["Contents"]
+    assert left["Key"] == "artefacts/.mimic-doctor/left"
+    monkeypatch.setattr(buckets, "LEFT_FOR", timedelta(0))
     assert doctor().wrong() == []
     assert "Contents" not in client("s3").list_objects_v2(Bucket="mimic-tests")
 

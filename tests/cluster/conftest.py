@@ -28,7 +28,7 @@ from mimic_assets.registration import pair_runs, register
 from mimic_assets.run_tags import PARTITION
 from mimic_core.configs import parse_spec
 from mimic_core.specs import ContrastSpec, DatasetSpec, ExperimentSpec, InferenceSpec, PartitionSpec
-from resources.aws import client
+from resources.aws import forget_clients
 from resources.environments import local_resources
 
 BIN = Path(sys.executable).parent
@@ -369,7 +369,7 @@ def in_aws(aws: Any) -> dict[str, str]:
     """Make the bucket of a platform; returns its settings."""
     session = boto3.Session("testing", "testing", region_name="us-east-1")
     session.client("s3", endpoint_url=aws.url).create_bucket(Bucket=BUCKET)
-    client.cache_clear()
+    forget_clients()
     places = {"MIMIC_WAREHOUSE": f"s3://{BUCKET}/warehouse", "MIMIC_ARTEFACTS": f"s3://{BUCKET}/artefacts"}
     return aws.environment | places | {"MIMIC_CATALOG": "glue:haven"}
 

@@ -15,7 +15,7 @@ from mimic_core.errors import ConflictError, CorruptFileError, NotFoundError, Sp
 from resources import aws as aws_clients
 from resources import leases
 from resources.artefacts import ArtefactStore
-from resources.aws import client
+from resources.aws import client, forget_clients
 from resources.file_cache import FileCache
 from resources.s3_storage import PART_BYTES, S3Storage
 
@@ -25,7 +25,7 @@ ROOT = "s3://mimic-tests/objects"
 @pytest.fixture
 def storage(aws, monkeypatch) -> S3Storage:
     monkeypatch.setattr(aws_clients, "ATTEMPTS", 3)
-    client.cache_clear()
+    forget_clients()
     return S3Storage(ROOT)
 
 
@@ -150,7 +150,7 @@ def test_an_answer_that_breaks_off_is_read_again_and_a_slow_one_is_waited_for(st
 
 def test_nobody_at_the_address_is_named_with_the_setting(storage, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    client.cache_clear()
+    forget_clients()
     with pytest.raises(StorageError, match=r"Could not connect to the endpoint URL.*check the network and AWS_ENDPOINT_URL"):
         storage.read("a")
 
@@ -160,7 +160,7 @@ def test_a_store_without_checksums_of_requests_is_told_by_a_setting(storage, aws
     with pytest.raises(StorageError, match="set AWS_REQUEST_CHECKSUM_CALCULATION=when_required"):
         write(storage, "a", b"1")
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    client.cache_clear()
+    forget_clients()
     before = len(aws.requests())
     write(storage, "a", b"1")
     assert "x_amz" not in aws.requests()[before]
@@ -172,11 +172,11 @@ def test_no_credentials_and_no_region_say_how_to_give_them(storage, monkeypatch,
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    client.cache_clear()
+    forget_clients()
     with pytest.raises(StorageError, match=r"Unable to locate credentials; log in again, such as by `aws sso login"):
         storage.read("a")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    client.cache_clear()
+    forget_clients()
     with pytest.raises(StorageError, match="glue: cannot be reached: no region is set; set AWS_DEFAULT_REGION"):
         client("glue")
 
@@ -214,6 +214,15 @@ def test_a_process_that_lost_its_lease_does_not_free_that_of_another(storage):
     second._tag = second._write(first._tag, free=False)  # as after a pause of the first
     first.free()
     assert second._look() == (second._tag, False)
+
+
+def test_a_renewal_whose_answers_were_lost_keeps_the_lease(storage):
+    held = leases._Held(storage, ".locks/x", "x")
+    held.take()
+    known = held._tag
+    renewed = held._write(known, free=False)  # of which nobody hears
+    held.require()
+    assert held._tag == renewed != known
 
 
 def test_a_build_that_lost_its_lease_is_told_before_it_changes_a_table_and_so_is_who_retires(storage, monkeypatch):
