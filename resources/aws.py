@@ -73,7 +73,10 @@ def client(service: str) -> Any:
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
     with explaining(service, "cannot be reached"), _making:
-        return _session().client(service, config=config)
+        try:
+            return _session().client(service, config=config)
+        except ValueError as error:
+            raise StorageError(f"{service}: {error}; let AWS_ENDPOINT_URL be a URL such as https://STORE") from error
 
 
 @lru_cache(maxsize=1)

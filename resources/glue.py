@@ -50,8 +50,8 @@ class Glue(GlueCatalog):
             return []
 
     def _get_glue_table(self, database_name: str, table_name: str) -> Any:
-        self._require_mine(database_name)
         require_lower_case(f"{database_name}.{table_name}")
+        self._require_mine(database_name)
         return super()._get_glue_table(database_name, table_name)
 
     def _update_glue_table(self, database_name: str, table_name: str, table_input: Any, version_id: str) -> None:

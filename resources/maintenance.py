@@ -1,8 +1,9 @@
 """Maintenance of tables: old versions expire, small files are compacted, and files that nothing names are removed."""
 
+import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,17 @@ from resources.usage import InUse
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 KEEP = 7 * 24 * 3600.0  # seconds
 GRACE = 24 * 3600.0  # seconds; longer than any import, whose staged files nothing names
 UNKNOWN = "(folders of no table)"
 PARTS = ("data", "metadata")  # folders of a table
 OURS = re.compile(r"data/[\w.-]+-[0-9a-f]{32}-\d{5}\.parquet|metadata/.*")
+SHARED = (
+    "{} holds files of another table, which another catalog may name, so none was removed: see that MIMIC_CATALOG names the "
+    "right catalog (Glue's is one of a region), and import this table under another name"
+)
 FAILED, NOTHING_LOST = "maintenance failed", "no row is lost. Check free space and rights, then run this again"
 
 
@@ -121,7 +127,8 @@ def maintain(
                 folder = storage_at(table.location())
                 # what was removed lately, and imported again: the files of the one before were in use until then
                 lately = removed_since(folder, terms.in_use.before(terms.grace))
-                files, size = (0, 0) if lately else _remove(folder, named, terms)
+                shared = _shares_its_folder(table, folder, named)
+                files, size = (0, 0) if lately or shared else _remove(folder, named, terms)
     except CommitFailedException as error:
         raise ConflictError(f"table {name}: others kept committing; maintain it again later") from error
     except (EOFError, ValueError) as error:
@@ -130,7 +137,27 @@ def maintain(
         raise CorruptFileError(
             f"table {name}: a file of its metadata is damaged: {error}; put it back from a backup"
         ) from error
-    return Maintained(table=name, expired=len(expired), files=files, bytes=size, compacted=before, into=after)
+    said = SHARED.format(table.location()) if shared else None
+    return Maintained(table=name, expired=len(expired), files=files, bytes=size, compacted=before, into=after, error=said)
+
+
+def _shares_its_folder(table: "Table", folder: Storage, named: Collection[str]) -> bool:
+    """Tell whether metadata of another table with rows lies in a table's folder, written since the last removal of one.
+
+    What a creation that was killed leaves there has no rows.
+    """
+    note = folder.status(NOTE)
+    for file in folder.files("metadata"):
+        if ".metadata.json" not in file.name or snapshots.real_path(folder.url(file.name)) in named:
+            continue
+        status = file.status
+        if status is None or (note is not None and status.changed <= note.changed):
+            continue
+        with suppress(FileNotFoundError, ValueError):  # removed meanwhile, or half a file that no catalog can name
+            found = json.loads(folder.read(file.name))
+            if found.get("table-uuid") != str(table.metadata.table_uuid) and found.get("snapshots"):
+                return True
+    return False
 
 
 def require_own(location: str, warehouse: str, name: str) -> None:

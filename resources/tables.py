@@ -631,6 +631,11 @@ class TableStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _load(self, name: str) -> "Table":
         table = load_table(self._catalog, table_name(name))
         if table is None:
+            if name.split(".")[0] in self._databases and glue_table(name):
+                raise NotFoundError(
+                    f"table {name} is in Glue, but neither as Iceberg nor as plain Parquet, such as CSV, Delta, Hudi or a "
+                    "view, and cannot be read; make a table of Parquet of it there, such as by Athena's CREATE TABLE AS"
+                )
             names = self._kinds()
             written = [other for other, kind in names.items() if kind in (None, *SHARED)]
             read = listed([other for other in names if other not in written], MOST_NAMED)

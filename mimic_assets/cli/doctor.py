@@ -14,7 +14,8 @@ import click
 from mimic_assets.cli.environment import checks_of_settings, dagster_home_of
 from mimic_assets.cli.output import print_json, print_line
 from mimic_assets.cli.plan import AS_JSON
-from mimic_assets.cli.servers import SERVER, ServerNamed, name_server, secrets_of_servers
+from mimic_assets.cli.servers import OF_SERVERS, SERVER, ServerNamed, name_server, secrets_of_servers
+from mimic_core.errors import did_you_mean
 
 if TYPE_CHECKING:
     from resources.doctor.checks import Patient
@@ -86,6 +87,8 @@ def _patient(server: Callable[[], ServerNamed | None]) -> "Patient":
         return webserver(named, clocks)
 
     settings = checks_of_settings()
+    known = ("MIMIC_HOME", *environments.OPTIONAL, *OF_SERVERS)
+    unknown = [name for name in sorted(os.environ) if name.startswith("MIMIC_") and name not in known]
     home = environments.mimic_home()
     compute = _if_right(environments.step_compute) or {}
     training = compute.get("model_run")
@@ -93,6 +96,7 @@ def _patient(server: Callable[[], ServerNamed | None]) -> "Patient":
     return Patient(
         settings=settings,
         names=[name for name in ("MIMIC_HOME", "DAGSTER_HOME", *environments.OPTIONAL) if os.environ.get(name)],
+        unknown={name: did_you_mean(name, known) for name in unknown},
         variables=frozenset(name for name in os.environ if name.startswith("AWS_") and os.environ[name]),
         home=home,
         dagster_home=dagster_home_of(home),

@@ -25,10 +25,12 @@ from mimic_core.collecting import collect_seldom
 from mimic_core.errors import ConflictError, DecisionTableError, MimicError, ServerError, StorageError, TrainingError
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+HELP, HELP_NAMES = "mimic.help", {"-h", "--help"}  # whether a command is asked for its help only
 
 
 class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
+        context.meta[HELP] = not HELP_NAMES.isdisjoint(context.args)
         try:
             return super().invoke(context)
         except MimicError as error:
@@ -58,7 +60,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": sorted(HELP_NAMES)},
     epilog="Exit codes: 0 done, 1 a run failed (also over rows that break a rule), 2 the input is wrong, 130 interrupted.",
 )
 @click.version_option(package_name="mimic")
@@ -85,7 +87,8 @@ def main(context: click.Context, server: str | None, user: str | None) -> None:
       mimic --server https://dagster.example.org log-odds run-experiment experiment.json
       mimic --server https://dagster.example.org status --follow
     """
-    if context.invoked_subcommand != "doctor":  # which finds out by itself what is wrong with a server
+    # a doctor finds out by itself what is wrong with a server
+    if context.invoked_subcommand != "doctor" and not context.meta[HELP]:
         context.obj = name_server(server, user)
         require_remote(context.obj, context.invoked_subcommand or "")
     collect_seldom()

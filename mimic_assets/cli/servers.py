@@ -14,6 +14,7 @@ from mimic_core.errors import SpecError
 REMOTE = ("log-odds", "status", "plan", "report")  # the commands that a server answers
 SERVER, USER = "MIMIC_SERVER", "MIMIC_USER"
 TOKEN, HEADER = "MIMIC_SERVER_TOKEN", "MIMIC_SERVER_HEADER"
+OF_SERVERS = (SERVER, USER, TOKEN, HEADER)
 LONGEST_USER = 100
 
 

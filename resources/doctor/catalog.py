@@ -46,7 +46,10 @@ def _database(database: str, warehouse: str | None, cloud: Cloud) -> Finding:
         glue.get_database(Name=database)
         tables = glue.get_tables(DatabaseName=database, MaxResults=MOST)["TableList"]
     except glue.exceptions.EntityNotFoundException:
-        do = "make it, as deploy/terraform does, or import a table if your role may make it, or mend MIMIC_CATALOG"
+        do = (
+            f"mend MIMIC_CATALOG, or set AWS_DEFAULT_REGION if the database is not in {glue.meta.region_name}; else make "
+            "it, as deploy/terraform does, or import a table if your role may make it"
+        )
         return warning(about, NONE, do)
     except Exception as error:
         return explained(about, cloud, error, "cannot be read")

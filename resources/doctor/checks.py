@@ -1,6 +1,6 @@
 """What is looked at, in which order, for the settings that hold here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ class Patient:
     Attributes:
         settings: each refuses a wrong setting.
         names: of the settings that are set.
+        unknown: names that look like those of settings, but are none -> a hint.
         variables: names of the variables of AWS that are set.
         home, dagster_home: roots of mimic's and of Dagster's files.
         temporary, cache: folders of temporary files, and of copies of what is in S3 if that is another one.
@@ -37,6 +38,7 @@ class Patient:
 
     settings: Sequence[Callable[[], object]]
     names: Sequence[str]
+    unknown: Mapping[str, str]
     variables: frozenset[str] = frozenset()
     home: Path
     dagster_home: Path
@@ -54,7 +56,7 @@ class Patient:
 def checks(patient: Patient) -> list[Check]:
     """Return the looks at what is used here, and a word on what is not."""
     return [
-        Check("settings", partial(machine.settings, patient.settings, patient.names), slow=MACHINE_SLOW),
+        Check("settings", partial(machine.settings, patient.settings, patient.names, patient.unknown), slow=MACHINE_SLOW),
         Check("versions", machine.versions, slow=MACHINE_SLOW),
         Check("home", partial(machine.home, patient.home, shared=patient.cluster), slow=MACHINE_SLOW),
         Check("temporary files", partial(machine.temporary, patient.temporary, patient.cache), slow=MACHINE_SLOW),

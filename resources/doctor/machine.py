@@ -3,7 +3,7 @@
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distributions, metadata, requires, version
 from pathlib import Path
 
@@ -16,14 +16,17 @@ SHOWN = ("dagster", "dagster-aws", "dagster-k8s", "pyarrow", "pyiceberg", "tenso
 INSTALL = "install what requirements.lock pins (`make .venv`), or take the image of this version"
 
 
-def settings(checks: Sequence[Callable[[], object]], names: Iterable[str]) -> Iterator[Finding]:
+def settings(checks: Sequence[Callable[[], object]], names: Iterable[str], unknown: Mapping[str, str]) -> Iterator[Finding]:
     """Look whether every setting can be used.
 
     Args:
         checks: each of which refuses a wrong setting.
         names: of the settings that are set; values may be secret.
+        unknown: names that look like those of settings, but are none -> a hint.
     """
     refused = False
+    for name, hint in unknown.items():
+        yield warning("settings", f"{name} is set, which is no setting{hint}", "mend its name, or take it out")
     for check in checks:
         try:
             check()

@@ -489,7 +489,9 @@ def test_a_database_of_glue_that_is_not_made_yet_is_a_warning_and_wrong_where_no
     monkeypatch.setenv("MIMIC_CATALOG", "glue:haven, results")
     found = doctor()
     assert found.exit_code == 0
-    assert found.said("Glue database results").startswith("warning: there is none -> make it, as deploy/terraform does")
+    assert found.said("Glue database results").startswith(
+        "warning: there is none -> mend MIMIC_CATALOG, or set AWS_DEFAULT_REGION if"
+    )
     monkeypatch.setenv("MIMIC_CATALOG", "glue:havn, results")
     assert [each.partition(" ->")[0] for each in doctor().wrong()] == [
         "Glue database havn: there is none",
@@ -763,3 +765,9 @@ def test_without_a_way_into_the_cluster_that_is_wrong_and_why(mimic, doctor, in_
         said = doctor().said("cluster")
         assert said.startswith("wrong: the kubeconfig cannot be read: ") or text == "{}"
         assert said.startswith("wrong: ")
+
+
+def test_a_variable_that_is_no_setting_is_a_warning_with_the_one_that_was_meant(doctor, monkeypatch):
+    monkeypatch.setenv("MIMIC_ARTIFACTS", "s3://lake")
+    said = "warning: MIMIC_ARTIFACTS is set, which is no setting (did you mean 'MIMIC_ARTEFACTS'?) -> mend its name"
+    assert doctor().said("settings").startswith(said)

@@ -64,3 +64,9 @@ def test_a_file_of_settings_that_cannot_be_read_is_named(folder, mimic):
         said = mimic.refused(*command)
         assert said.startswith(f"mimic: {mimic.home}/.env: cannot be read: 'utf-8' codec can't decode byte 0xff")
         assert said.endswith("; mend it, or run mimic in another folder\n")
+
+
+def test_the_help_of_every_command_is_shown_whatever_server_is_named(mimic, monkeypatch):
+    monkeypatch.setenv("MIMIC_SERVER", "http://127.0.0.1:9")
+    for command in (["tables", "import", "--help"], ["gc", "-h"], ["runs", "--help"]):
+        assert mimic(*command).stdout.startswith(f"Usage: mimic {' '.join(command[:-1])}")

@@ -487,6 +487,18 @@ def test_a_reader_of_a_removed_table_goes_on_also_where_its_name_is_imported_aga
     assert not old & data_files(tables)
 
 
+def test_nothing_is_removed_from_a_folder_that_tables_of_two_catalogs_share(tables, tmp_path):
+    imported(tables, tmp_path, rows(1, 2))
+    other = with_another_catalog(tables, tmp_path)  # such as Glue in another region
+    before = set(data_files(tables))
+    imported(other, tmp_path, rows(3, 4))
+    for one, expected in ((tables, [1, 2]), (other, [3, 4])):
+        done = one.maintain(NAME, later())
+        assert (done.files, ids(one, one.pin(NAME))) == (0, expected)
+        assert "haven/features holds files of another table, which another catalog may name" in done.error
+    assert data_files(tables) > before
+
+
 def test_a_table_that_was_made_where_one_was_removed_is_no_removed_one(tables, tmp_path):
     imported(tables, tmp_path, rows(1))
     tables.remove(NAME)

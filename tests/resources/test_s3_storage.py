@@ -181,6 +181,13 @@ def test_no_credentials_and_no_region_say_how_to_give_them(storage, monkeypatch,
         client("glue")
 
 
+def test_an_endpoint_that_is_no_url_is_refused(storage, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    forget_clients()
+    with pytest.raises(StorageError, match=r"s3: Invalid endpoint: 127\.0\.0\.1:9000; let AWS_ENDPOINT_URL be"):
+        storage.read("a")
+
+
 # ---- leases
 
 

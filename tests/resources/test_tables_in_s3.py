@@ -173,6 +173,9 @@ def test_tables_of_other_formats_and_views_are_left_out(tables, pin):
     glue.create_table(DatabaseName="haven", TableInput={"Name": "csv", "StorageDescriptor": csv})
     glue.create_table(DatabaseName="haven", TableInput={"Name": "view", "TableType": "VIRTUAL_VIEW"})
     assert tables.names() == list(tables.locations()) == [NAME]
+    for name in ("haven.csv", "haven.view"):
+        with pytest.raises(NotFoundError, match=f"table {name} is in Glue, but neither as Iceberg nor as plain Parquet"):
+            tables.pin(name)
 
 
 def test_maintenance_removes_from_s3_what_nothing_names(tables, pin, tmp_path):
