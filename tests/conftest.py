@@ -33,6 +33,7 @@ PLACES = ("CATALOG", "WAREHOUSE", "ARTEFACTS", "SERVER")
 SETTINGS = {f"MIMIC_{name}" for name in (*PLACES, "ALERT_WEBHOOK", "OWNERS", "CODE_URL")}
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ROOT / "tests/quick_runs"
+collect_ignore = ["quick_runs"]  # of modules that change the process which imports them
 MEMORY_NEEDED = 2**30  # bytes; the folders of tests that are running or failed: the suite had up to 50 MB there
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
 # observable source asset and a nested resource), Keras converts variables in NumPy 1's way.

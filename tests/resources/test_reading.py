@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.types import LongType
 
+from mimic_core.errors import StorageError
 from resources.environments import local_resources
 from resources.reading import ROWS_PER_BATCH
 from resources.tables import RESULTS, TableStore
@@ -60,7 +61,7 @@ def test_rows_of_a_key_are_read_without_opening_the_files_of_others(tables, part
         if not file.name.startswith("b-"):
             file.unlink()
     assert read(tables, where={"run_id": "b"}) == results("b", 0.5, 0.6)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StorageError, match=r"table haven\.results: cannot be read: .*No such file"):
         read(tables)
 
 
