@@ -101,8 +101,8 @@ def kill(running: dict[int, dict[str, Any]], name: str, number: int) -> None:
         if order["start"] == name:
             with suppress(ProcessLookupError):
                 (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)
-                if number == signal.SIGTERM:  # it may be stopped, and so may those whose end it waits for
-                    os.killpg(pid, signal.SIGCONT)
+                if number == signal.SIGTERM:  # it may be stopped
+                    os.kill(pid, signal.SIGCONT)
 
 
 def used_by(pid: int) -> int:
