@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ BUCKET = "mimic-tests"
 PLACES = ("CATALOG", "WAREHOUSE", "ARTEFACTS", "SERVER")
 SETTINGS = {f"MIMIC_{name}" for name in (*PLACES, "ALERT_WEBHOOK", "OWNERS", "CODE_URL")}
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = ROOT / "tests/quick_runs"
-collect_ignore = ["quick_runs"]  # of modules that change the process which imports them
 MEMORY_NEEDED = 2**30  # bytes; the folders of tests that are running or failed: the suite had up to 50 MB there
 # What the libraries do to themselves or to each other: Dagster 1.13 reads deprecated properties of its own (for an
 # observable source asset and a nested resource), Keras converts variables in NumPy 1's way.
@@ -81,19 +78,10 @@ def heed_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def keep_what_libraries_make() -> None:
-    """Have this process keep what libraries make again and again, as those that tests start do."""
-    place = spec_from_file_location("quicker", QUICK / "quicker.py")
-    module = module_from_spec(place)
-    place.loader.exec_module(module)
-    module.be_quicker()
-
-
 def pytest_configure(config: pytest.Config) -> None:
     heed_interrupts()
     use_memory_as_disk()
     collect_seldom()
-    keep_what_libraries_make()
     # the tests of somebody who has one are not about it
     for name in [name for name in os.environ if name.startswith("AWS_") or name in SETTINGS]:
         os.environ.pop(name, None)
@@ -212,6 +200,41 @@ def no_kept_jobs() -> None:
     forget_kept_jobs()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_migrations() -> Iterator[None]:
+    """Read the migrations of Dagster once, which it does whenever it opens a database: 17 ms, and each run has its own."""
+    from alembic.script import ScriptDirectory
+
+    read, kept = ScriptDirectory.from_config, {}
+
+    def from_config(config: Any) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        return kept[place] if place in kept else kept.setdefault(place, read(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_engines() -> Iterator[None]:
+    """Make an engine of each database once; Dagster makes one for every query, which then compiles its statement anew."""
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log
+    from dagster._core.storage.runs.sqlite import sqlite_run_storage
+    from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+
+    made: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            make = module.create_engine
+
+            def kept(address: str, *, _make: Any = make, **options: Any) -> Any:
+                return made[address] if address in made else made.setdefault(address, _make(address, **options))
+
+            patch.setattr(module, "create_engine", kept)
+        yield
+
+
 class DrawnOnce:
     """The functions of a module of plots, each of which draws when it is first called, and gives that picture ever after."""
 
@@ -258,30 +281,19 @@ RUNS_IMPORT = (  # beside TensorFlow
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "PIL.Image",
-    "read_migrations",
 )
 
 
 def forking_runs(*more: str) -> dict[str, str]:
     """Return the variables with which a daemon forks its runs from a process that has imported what they need, and more."""
-    return keeping() | {"PRELOAD": ",".join([*RUNS_IMPORT, *more])}
-
-
-def keeping() -> dict[str, str]:
-    """Return the variables with which a process keeps what libraries make again and again."""
-    return {"PYTHONPATH": os.pathsep.join([str(QUICK), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    path = [str(ROOT / "tests/quick_runs"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path), "PRELOAD": ",".join([*RUNS_IMPORT, *more])}
 
 
 @pytest.fixture(scope="session")
 def quick_runs() -> Callable[..., dict[str, str]]:
     """Give the function that returns the variables of a daemon whose runs begin quickly."""
     return forking_runs
-
-
-@pytest.fixture(scope="session")
-def quick_libraries() -> dict[str, str]:
-    """Give the variables of a process that keeps what libraries make again and again."""
-    return keeping()
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from moto import backends
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.exceptions import JsonRESTError
 from moto.glue.responses import GlueResponse
@@ -132,13 +131,10 @@ def refused(environ: dict[str, Any], start: Callable[..., Any], status: str, cod
 
 
 class Dated(WSGIRequestHandler):
-    """Gives answers the date of a fault, and keeps no log, which nobody reads."""
+    """Gives answers the date of a fault."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         return getattr(dates, "date", None) or super().date_time_string(timestamp)
-
-    def log_request(self, *_: object) -> None:
-        pass
 
 
 def slowed(answer: Iterable[bytes], rate: float) -> Iterable[bytes]:
@@ -180,17 +176,10 @@ def put_in_turn() -> None:
     S3Response.put_object = in_turn
 
 
-def list_once() -> None:
-    """Look once which services moto has: it did so for each request, in a sixth of the time of all."""
-    found = list(backends.list_of_moto_modules())
-    backends.list_of_moto_modules = lambda: found
-
-
 def main() -> None:
     """Serve until standard input ends."""
     compare_versions()
     put_in_turn()
-    list_once()
     faults = Faults(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, faults, threaded=True, request_handler=Dated)
     threading.Thread(target=server.serve_forever, daemon=True).start()

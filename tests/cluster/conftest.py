@@ -42,7 +42,6 @@ MODULES = (  # what runs and steps import
     "dagster_aws.s3",
     "dagster_aws.s3.compute_log_manager",
     "dagster_k8s",
-    *(["dagster_postgres"] if importlib.util.find_spec("dagster_postgres") else []),
     "keras",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
@@ -52,8 +51,6 @@ MODULES = (  # what runs and steps import
     "pyiceberg.catalog.glue",
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
-    "read_migrations",
-    "read_models",
     "resources.k8s_executor",
 )
 SPECS = {
@@ -381,7 +378,6 @@ def in_aws(aws: Any) -> dict[str, str]:
 def platform_on(
     folder: Path,
     stand_in: ModuleType,
-    quick_libraries: Mapping[str, str],
     most_runs: int = 10,
     poll_seconds: int = 5,
     database: Callable[[], str] | None = None,
@@ -395,13 +391,13 @@ def platform_on(
         aws: the server of AWS that has its tables, artefacts and compute logs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH", "TMPDIR", "LANG") if name in os.environ}
     threads = {
         "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS": "0.2",
         "OPENBLAS_NUM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    image = kept | threads | quick_libraries | {"PATH": f"{BIN}:/usr/bin:/bin"}
+    image = kept | threads | {"PATH": f"{BIN}:/usr/bin:/bin"}
     settings = {
         "MIMIC_ENV": "kubernetes",
         "MIMIC_HOME": str(folder / "mimic"),
@@ -420,9 +416,9 @@ def platform_on(
 
 
 @pytest.fixture(scope="session")
-def new_platform(stand_in: ModuleType, quick_libraries: Mapping[str, str]) -> Callable[..., Any]:
+def new_platform(stand_in: ModuleType) -> Callable[..., Any]:
     """Give the context of a platform on a new stand-in."""
-    return lambda folder, **cluster: platform_on(folder, stand_in, quick_libraries, **cluster)
+    return lambda folder, **cluster: platform_on(folder, stand_in, **cluster)
 
 
 @pytest.fixture(scope="session")
