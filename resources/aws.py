@@ -20,8 +20,14 @@ ATTEMPTS = 6  # of a request; waits of up to 20 seconds in between
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 CONNECTIONS = 32  # of one client, for its threads
 # where boto3 found credentials -> Arrow finds them there too, and renews them itself
-KNOWN_TO_ARROW = {"env", "shared-credentials-file", "config-file", "container-role", "iam-role"}
-KNOWN_TO_ARROW |= {"assume-role-with-web-identity"}
+KNOWN_TO_ARROW = {
+    "env",
+    "shared-credentials-file",
+    "config-file",
+    "container-role",
+    "iam-role",
+    "assume-role-with-web-identity",
+}
 TAKEN = (409, 412)  # HTTP status of a conditional request whose condition does not hold
 LOG_IN = "log in again, such as by `aws sso login --profile PROFILE`, and see that AWS_PROFILE names that profile"
 BUSY = "too many requests"

@@ -1,7 +1,7 @@
 """Tables as Glue describes them, and its plain ones: those of Hive over Parquet files, which are read where they lie."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -153,14 +153,20 @@ def _by_partition(root: str, urls: Sequence[str]) -> Iterator[tuple[str, list[S3
     """Give the objects of every partition; many below the table are listed together, as each request takes its time."""
     inside = {f"{url}/": url for url in urls if url.startswith(f"{root}/")}
     found: dict[str, list[S3Path]] = {}
-    with suppress(StorageError):  # a role may list the partitions, and not the table's folder
-        for path in _rows_below(root) if len(inside) > FEW else ():
-            folders = (str(path)[: at + 1] for at, mark in enumerate(str(path)) if mark == "/" and at >= len(root))
-            if url := next((inside[folder] for folder in folders if folder in inside), None):
-                found.setdefault(url, []).append(path)
-        if len(inside) > FEW:
-            found = {url: found.get(url, []) for url in inside.values()}
+    if len(inside) > FEW:
+        with suppress(StorageError):  # a role may list the partitions, and not the table's folder
+            found = _parted(_rows_below(root), inside)
     yield from ((url, found[url] if url in found else _rows_below(url)) for url in urls)
+
+
+def _parted(paths: Sequence[S3Path], partitions: Mapping[str, str]) -> dict[str, list[S3Path]]:
+    """Part objects by the partition in whose folder they are; those in none are left out."""
+    found: dict[str, list[S3Path]] = {url: [] for url in partitions.values()}
+    for path in paths:
+        folders = (str(path)[: at + 1] for at, mark in enumerate(str(path)) if mark == "/")
+        if url := next((partitions[folder] for folder in folders if folder in partitions), None):
+            found[url].append(path)
+    return found
 
 
 def _rows_below(url: str) -> list[S3Path]:
